@@ -1,0 +1,274 @@
+//! The frame codec: one instant's values of all columns as a delta to a base.
+//!
+//! A body is a run of LEB128 varint tokens that cover the columns from first to last:
+//!
+//! | token | meaning |
+//! |---|---|
+//! | `zigzag(delta) << 1` | the next column changed by `delta` (1 ≤ \|delta\| < 2^61) |
+//! | `run << 1 \| 1`, run ≥ 1 | the next `run` columns are as in the base |
+//! | `1`, then `0` | the next column is absent now |
+//! | `1`, then `1`, then 8 bytes little endian | the next column has this value (it was absent, or the delta is large) |
+//!
+//! Columns after the last token are as in the base. A keyframe's base is [`State::zero`]: every
+//! column present and 0. A column that is absent in the base and in the frame counts as unchanged;
+//! its last value is kept as 0, so the state depends on nothing but the frame.
+
+use thiserror::Error;
+
+/// Why a body cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// The body ends inside a token.
+    #[error("the frame is truncated")]
+    Truncated,
+    /// A varint is longer than a u64, a run of length 0, an unknown escape, or a token that changes nothing.
+    #[error("the frame holds a malformed token")]
+    Malformed,
+    /// More columns than the schema has.
+    #[error("the frame has more columns than its schema")]
+    TooManyColumns,
+}
+
+/// A change of one column against the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Present in both, the value moved by this (wrapping).
+    Delta(i64),
+    /// Present now with this value; says nothing about the base.
+    Value(i64),
+    /// Absent now.
+    Absent,
+}
+
+/// The values of all columns of a source at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    values: Box<[i64]>,
+    /// Bit set: the column is absent.
+    absent: Box<[u64]>,
+}
+
+impl State {
+    /// The base of a keyframe: every column present and 0.
+    #[must_use]
+    pub fn zero(columns: usize) -> Self {
+        Self {
+            values: vec![0; columns].into(),
+            absent: vec![0; columns.div_ceil(64)].into(),
+        }
+    }
+
+    /// From a value for each column.
+    #[must_use]
+    pub fn from_values(values: &[Option<i64>]) -> Self {
+        let mut state = Self::zero(values.len());
+        for (column, value) in values.iter().enumerate() {
+            state.set(column, *value);
+        }
+        state
+    }
+
+    /// How many columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.values.len()
+    }
+
+    /// A column's value; `None` is a missing value, never 0.
+    #[must_use]
+    pub fn get(&self, column: usize) -> Option<i64> {
+        if self.is_absent(column) {
+            None
+        } else {
+            Some(self.values[column])
+        }
+    }
+
+    /// Sets a column.
+    pub fn set(&mut self, column: usize, value: Option<i64>) {
+        let (word, bit) = (column / 64, 1u64 << (column % 64));
+        match value {
+            Some(value) => {
+                self.values[column] = value;
+                self.absent[word] &= !bit;
+            }
+            None => {
+                self.values[column] = 0;
+                self.absent[word] |= bit;
+            }
+        }
+    }
+
+    /// How many columns are present.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        let absent: u32 = self.absent.iter().map(|word| word.count_ones()).sum();
+        self.values.len() - absent as usize
+    }
+
+    fn is_absent(&self, column: usize) -> bool {
+        self.absent[column / 64] & (1 << (column % 64)) != 0
+    }
+
+    /// Makes this the state of a frame whose base it was.
+    ///
+    /// # Errors
+    /// A body that does not decode; the state is then unspecified.
+    pub fn apply(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+        let columns = self.values.len();
+        decode(body, columns, |column, change| match change {
+            // A well-made frame never moves an absent column; if one does, the value starts at 0.
+            Change::Delta(delta) => {
+                self.values[column] = self.values[column].wrapping_add(delta);
+                self.absent[column / 64] &= !(1 << (column % 64));
+            }
+            Change::Value(value) => self.set(column, Some(value)),
+            Change::Absent => self.set(column, None),
+        })
+    }
+
+    /// Appends the body of the frame that leads from `base` to this.
+    ///
+    /// # Panics
+    /// If the two have different numbers of columns.
+    pub fn encode(&self, base: &State, out: &mut Vec<u8>) {
+        assert_eq!(self.columns(), base.columns(), "a frame and its base share a schema");
+        let mut unchanged = 0u64;
+        for column in 0..self.columns() {
+            let token = match (base.is_absent(column), self.is_absent(column)) {
+                (true, true) => None,
+                (false, true) => Some(Change::Absent),
+                (true, false) => Some(Change::Value(self.values[column])),
+                (false, false) => {
+                    match self.values[column].wrapping_sub(base.values[column]) {
+                        0 => None,
+                        delta if zigzag(delta) < 1 << 62 => Some(Change::Delta(delta)),
+                        _ => Some(Change::Value(self.values[column])),
+                    }
+                }
+            };
+            let Some(change) = token else {
+                unchanged += 1;
+                continue;
+            };
+            if unchanged > 0 {
+                put_varint(out, unchanged << 1 | 1);
+                unchanged = 0;
+            }
+            match change {
+                Change::Delta(delta) => put_varint(out, zigzag(delta) << 1),
+                Change::Absent => out.extend_from_slice(&[1, 0]),
+                Change::Value(value) => {
+                    out.extend_from_slice(&[1, 1]);
+                    out.extend_from_slice(&value.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// Appends the keyframe of this state.
+    pub fn encode_keyframe(&self, out: &mut Vec<u8>) {
+        self.encode(&State::zero(self.columns()), out);
+    }
+}
+
+/// Calls `change` for each column that differs from the base, in order of columns.
+///
+/// # Errors
+/// A body that does not decode; `change` may have been called by then.
+#[inline]
+pub fn decode(
+    body: &[u8],
+    columns: usize,
+    mut change: impl FnMut(usize, Change),
+) -> Result<(), DecodeError> {
+    let mut at = 0;
+    let mut column = 0usize;
+    while at < body.len() {
+        let token = get_varint(body, &mut at)?;
+        if token & 1 == 0 {
+            if token == 0 {
+                return Err(DecodeError::Malformed);
+            }
+            if column >= columns {
+                return Err(DecodeError::TooManyColumns);
+            }
+            change(column, Change::Delta(unzigzag(token >> 1)));
+            column += 1;
+        } else if token > 1 {
+            let run = usize::try_from(token >> 1).map_err(|_| DecodeError::TooManyColumns)?;
+            if run > columns - column {
+                return Err(DecodeError::TooManyColumns);
+            }
+            column += run;
+        } else {
+            if column >= columns {
+                return Err(DecodeError::TooManyColumns);
+            }
+            match body.get(at) {
+                Some(0) => {
+                    at += 1;
+                    change(column, Change::Absent);
+                }
+                Some(1) => {
+                    let bytes = body.get(at + 1..at + 9).ok_or(DecodeError::Truncated)?;
+                    let mut value = [0; 8];
+                    value.copy_from_slice(bytes);
+                    at += 9;
+                    change(column, Change::Value(i64::from_le_bytes(value)));
+                }
+                Some(_) => return Err(DecodeError::Malformed),
+                None => return Err(DecodeError::Truncated),
+            }
+            column += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Maps small magnitudes of either sign to small unsigned numbers.
+#[must_use]
+pub fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The inverse of [`zigzag`].
+#[must_use]
+pub fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Appends a LEB128 varint.
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Reads a LEB128 varint at `at` and moves `at` behind it.
+///
+/// # Errors
+/// The bytes end inside it, or it exceeds a u64.
+#[inline]
+pub fn get_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeError> {
+    let first = *bytes.get(*at).ok_or(DecodeError::Truncated)?;
+    *at += 1;
+    if first < 0x80 {
+        return Ok(u64::from(first));
+    }
+    let mut value = u64::from(first & 0x7f);
+    for shift in (7..64).step_by(7) {
+        let byte = *bytes.get(*at).ok_or(DecodeError::Truncated)?;
+        *at += 1;
+        if shift == 63 && byte > 1 {
+            return Err(DecodeError::Malformed);
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(DecodeError::Malformed)
+}

@@ -1,0 +1,32 @@
+//! What either side accepts at most, checked before memory is allocated.
+
+/// Bytes of one gRPC message, in either direction.
+pub const MESSAGE_BYTES: usize = 4 << 20;
+/// Columns of a schema.
+pub const COLUMNS: usize = 8_192;
+/// Bytes of a frame's body: a keyframe of [`COLUMNS`] at ten bytes a column stays below.
+pub const FRAME_BYTES: usize = 96 << 10;
+/// Bytes of one text in a schema, source, fact or event.
+pub const TEXT_BYTES: usize = 4_096;
+/// Labels of a column.
+pub const LABELS: usize = 32;
+/// Facts of a source, attributes of an event.
+pub const FACTS: usize = 1_024;
+/// Bytes of all facts of a source together.
+pub const FACTS_BYTES: usize = 256 << 10;
+/// Sources an agent may define in one stream.
+pub const SOURCES: usize = 4_096;
+/// Boots an agent may define in one stream.
+pub const BOOTS: usize = 256;
+/// Anchors of a boot.
+pub const ANCHORS: usize = 1_024;
+/// Schemas an agent may define in one stream.
+pub const SCHEMAS: usize = 4_096;
+/// Records in one message.
+pub const RECORDS: usize = 1_024;
+/// Ranges in one message.
+pub const RANGES: usize = 4_096;
+/// Bytes of a certificate request.
+pub const CSR_BYTES: usize = 8_192;
+/// Bytes of an agent's identity texts (machine id, boot id, version, host name).
+pub const IDENTITY_BYTES: usize = 255;

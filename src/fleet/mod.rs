@@ -1,0 +1,3 @@
+//! Agents: enrolment, certificates, sessions, desired configuration, their states.
+
+pub mod sink;

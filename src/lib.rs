@@ -1,0 +1,8 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod access;
+pub mod compute;
+pub mod config;
+pub mod fleet;
+pub mod platform;
+pub mod telemetry;

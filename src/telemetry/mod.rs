@@ -1,0 +1,148 @@
+//! Frames → windows → chunks and slots → queries.
+//!
+//! Owns everything measured: sources and their schemas, records and what of them is settled, the
+//! live view, raw chunks and slots, and the one query function. Implements `fleet`'s
+//! [`Sink`](crate::fleet::sink::Sink). What must hold: a record is answered *accepted* only after
+//! the transaction that holds it is durable; a record is stored once however often it is sent; a
+//! figure is never invented, so every one has its coverage.
+//!
+//! Ids of schemas, boots and sources are given out in memory and written in the transaction of the
+//! first batch that uses them: one process writes, and the hot path waits for no database.
+
+
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, SourceId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tongtu_protocol::{schema::SchemaId, v1};
+
+/// A schema as control keeps it.
+#[derive(Debug)]
+pub struct StoredSchema {
+    /// Its row.
+    pub number: i64,
+    /// Its identity on the wire.
+    pub id: SchemaId,
+    /// What its columns mean.
+    pub columns: Vec<v1::Column>,
+}
+
+/// What is measured as one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Its id.
+    pub id: SourceId,
+    /// Whose spool its records come through.
+    pub agent: AgentId,
+    /// "host", "libvirt_domain", …
+    pub kind: String,
+    /// Unique for (agent, kind).
+    pub key: String,
+    /// Between two frames.
+    pub interval_ms: u32,
+    /// Since when control knows it.
+    pub created_ms: UnixMs,
+    /// Instant of its newest frame.
+    pub last_instant_ms: Option<UnixMs>,
+}
+
+/// One frame of the live view.
+#[derive(Debug, Clone)]
+pub struct LiveFrame {
+    /// What the values mean.
+    pub schema: Arc<StoredSchema>,
+    /// One for each column; `None` is absent, never 0.
+    pub values: Arc<[Option<i64>]>,
+    /// When it was measured.
+    pub instant_ms: UnixMs,
+    /// When it arrived.
+    pub arrival_ms: UnixMs,
+    /// The instant rests on the agent's own clock alone.
+    pub clock_uncertain: bool,
+    /// Between two frames of the source.
+    pub interval_ms: u32,
+    /// Differs between two boots of the machine.
+    pub boot: u32,
+}
+
+impl LiveFrame {
+    /// Whether a consumer should no longer take this for the present state: older than two and a
+    /// half intervals and five seconds, by instant or by arrival.
+    #[must_use]
+    pub fn is_stale(&self, now_ms: UnixMs) -> bool {
+        let limit = i64::from(self.interval_ms) * 5 / 2 + 5_000;
+        now_ms - self.instant_ms > limit || now_ms - self.arrival_ms > limit
+    }
+}
+
+/// The inventory of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Name → value.
+    pub values: BTreeMap<String, String>,
+    /// Since when it holds.
+    pub instant_ms: UnixMs,
+}
+
+/// What to ask of one source.
+#[derive(Debug, Clone)]
+pub struct SeriesQuery {
+    /// Of which source.
+    pub source: SourceId,
+    /// Metric name.
+    pub metric: String,
+    /// Only columns of this resource.
+    pub resource: Option<String>,
+    /// From, inclusive.
+    pub from_ms: UnixMs,
+    /// To, exclusive.
+    pub to_ms: UnixMs,
+    /// Width of a point; a multiple of five minutes. None: raw frames.
+    pub step_ms: Option<i64>,
+}
+
+/// What the points of a series were made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// Frames.
+    Raw,
+    /// Five-minute slots.
+    Slot,
+    /// Hourly slots.
+    Hour,
+}
+
+/// One column over time.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// What it is.
+    pub column: v1::Column,
+    /// What it was made from.
+    pub resolution: Resolution,
+    /// Width of a point; of raw frames the sampling interval.
+    pub step_ms: i64,
+    /// The points.
+    pub points: Points,
+    /// Counter resets inside the period: intervals left uncovered because of them.
+    pub resets: u64,
+    /// Rates above the interface's speed that were dropped.
+    pub dropped: u64,
+}
+
+/// Points of a series, as columns of equal length. A gap is `None` with coverage 0.
+///
+/// Raw: the value as sampled (a counter's count). Slots: a gauge's mean, a counter's rate a second
+/// over the covered seconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Points {
+    /// Begin of each point.
+    pub instants_ms: Vec<UnixMs>,
+    /// Value, rate or mean.
+    pub value: Vec<Option<f64>>,
+    /// Smallest sample (gauges); empty for counters and raw.
+    pub min: Vec<Option<f64>>,
+    /// Largest sample (gauges); empty for counters and raw.
+    pub max: Vec<Option<f64>>,
+    /// Covered ÷ expected seconds, 0 to 1; of raw frames 1.
+    pub coverage: Vec<f32>,
+}
