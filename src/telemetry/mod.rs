@@ -9,6 +9,8 @@
 //! Ids of schemas, boots and sources are given out in memory and written in the transaction of the
 //! first batch that uses them: one process writes, and the hot path waits for no database.
 
+pub mod instant;
+pub mod ranges;
 
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};

@@ -99,6 +99,20 @@ impl State {
         }
     }
 
+    /// The values in order of columns.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<i64>> {
+        (0..self.values.len()).map(|column| self.get(column))
+    }
+
+    /// Becomes equal to `other`, without allocating.
+    ///
+    /// # Panics
+    /// If the two have different numbers of columns.
+    pub fn copy_from(&mut self, other: &State) {
+        self.values.copy_from_slice(&other.values);
+        self.absent.copy_from_slice(&other.absent);
+    }
+
     /// How many columns are present.
     #[must_use]
     pub fn present(&self) -> usize {

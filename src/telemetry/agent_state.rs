@@ -1,0 +1,157 @@
+//! What is settled of one agent's spools, and how completely it delivers.
+
+use super::batch::Outcome;
+use super::ranges::RangeSet;
+use crate::fleet::sink::Delivery;
+use crate::platform::clock::UnixMs;
+use std::collections::BTreeMap;
+
+/// Width of a bucket of [`Recent`]: five minutes.
+const BUCKET_MS: i64 = 300_000;
+/// One hour, and one bucket that is still filling.
+const BUCKETS: usize = 13;
+
+/// One agent's records.
+#[derive(Debug, Default)]
+pub(super) struct AgentState {
+    pub epochs: BTreeMap<u64, Epoch>,
+    pub accepted: u64,
+    pub refused: u64,
+    pub lost: u64,
+    pub last_instant_ms: Option<UnixMs>,
+    pub last_arrival_ms: Option<UnixMs>,
+    recent: Recent,
+}
+
+/// Sequences of one spool epoch.
+#[derive(Debug, Default)]
+pub(super) struct Epoch {
+    /// Durable: accepted, refused or reported lost.
+    pub settled: RangeSet,
+    /// Waiting for their commit.
+    pub queued: RangeSet,
+}
+
+impl Epoch {
+    /// The highest sequence known, 0 for none.
+    pub(super) fn highest(&self) -> u64 {
+        self.settled.max().max(self.queued.max()).unwrap_or(0)
+    }
+}
+
+impl AgentState {
+    /// Marks sequences as durable. Counts only those that were not.
+    pub(super) fn settle(&mut self, epoch: u64, first: u64, last: u64, outcome: Outcome) {
+        let epoch = self.epochs.entry(epoch).or_default();
+        epoch.queued.remove(first, last);
+        let added = epoch.settled.insert(first, last);
+        match outcome {
+            Outcome::Accepted => self.accepted += added,
+            Outcome::Refused => self.refused += added,
+            Outcome::Lost => self.lost += added,
+        }
+    }
+
+    /// Counts a frame that became durable.
+    pub(super) fn frame_delivered(&mut self, instant_ms: UnixMs, arrival_ms: UnixMs) {
+        self.recent.add(instant_ms);
+        self.last_instant_ms = self.last_instant_ms.max(Some(instant_ms));
+        self.last_arrival_ms = self.last_arrival_ms.max(Some(arrival_ms));
+    }
+
+    /// Sums for the agent's page. `intervals_ms` are those of its sources that report.
+    pub(super) fn delivery(&self, now_ms: UnixMs, intervals_ms: &[u32]) -> Delivery {
+        let (delivered, span_ms) = self.recent.count(now_ms);
+        let expected = intervals_ms.iter().filter(|&&interval| interval > 0);
+        let expected: u64 = expected.map(|&interval| span_ms / u64::from(interval)).sum();
+        Delivery {
+            records_accepted: self.accepted,
+            records_refused: self.refused,
+            records_lost: self.lost,
+            // A frame of the boundary may be counted on one side only.
+            frames_delivered: delivered.min(expected),
+            frames_expected: expected,
+            last_instant_ms: self.last_instant_ms,
+            last_arrival_ms: self.last_arrival_ms,
+        }
+    }
+}
+
+/// Frames by instant over the last hour.
+#[derive(Debug, Default)]
+struct Recent {
+    /// Instant of the oldest frame known: before it nothing is expected.
+    first_ms: Option<UnixMs>,
+    buckets: [(i64, u32); BUCKETS],
+}
+
+impl Recent {
+    fn add(&mut self, instant_ms: UnixMs) {
+        let number = instant_ms.div_euclid(BUCKET_MS);
+        let bucket = &mut self.buckets[number.rem_euclid(BUCKETS as i64) as usize];
+        if bucket.0 < number {
+            *bucket = (number, 0);
+        }
+        if bucket.0 == number {
+            bucket.1 += 1;
+        }
+        self.first_ms = Some(self.first_ms.map_or(instant_ms, |first| first.min(instant_ms)));
+    }
+
+    /// Frames, and milliseconds over which they were expected: whole buckets of the last hour,
+    /// without the one that is still filling unless there is nothing else.
+    fn count(&self, now_ms: UnixMs) -> (u64, u64) {
+        let Some(first_ms) = self.first_ms else { return (0, 0) };
+        let current = now_ms.div_euclid(BUCKET_MS);
+        let oldest = current - BUCKETS as i64 + 1;
+        let from = (oldest * BUCKET_MS).max(first_ms);
+        let (end, to) = if from < current * BUCKET_MS {
+            (current, current * BUCKET_MS)
+        } else {
+            (current + 1, now_ms)
+        };
+        let counted = self.buckets.iter().filter(|(number, _)| (oldest..end).contains(number));
+        let frames = counted.map(|(_, frames)| u64::from(*frames)).sum();
+        (frames, (to - from).max(0) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_counts_once_however_often_it_is_settled() {
+        let mut agent = AgentState::default();
+        agent.settle(1, 1, 10, Outcome::Accepted);
+        agent.settle(1, 5, 12, Outcome::Accepted);
+        agent.settle(1, 11, 12, Outcome::Lost);
+        agent.settle(2, 1, 1, Outcome::Refused);
+        assert_eq!((agent.accepted, agent.refused, agent.lost), (12, 1, 0));
+    }
+
+    #[test]
+    fn completeness_is_over_whole_buckets_and_knows_a_gap() {
+        let mut agent = AgentState::default();
+        let start = 1_790_000_100_000 / BUCKET_MS * BUCKET_MS;
+        // 40 minutes of frames each 15 s, ten of them missing.
+        for minute in (0..10).chain(20..40) {
+            for frame in 0..4 {
+                agent.frame_delivered(start + minute * 60_000 + frame * 15_000, 0);
+            }
+        }
+        let delivery = agent.delivery(start + 40 * 60_000 + 1_000, &[15_000]);
+        assert_eq!((delivery.frames_delivered, delivery.frames_expected), (120, 160));
+        assert_eq!(AgentState::default().delivery(start, &[15_000]).frames_expected, 0);
+    }
+
+    #[test]
+    fn a_silent_agent_delivers_nothing_of_what_was_expected() {
+        let mut agent = AgentState::default();
+        let start = 1_790_000_100_000 / BUCKET_MS * BUCKET_MS;
+        agent.frame_delivered(start, 0);
+        let delivery = agent.delivery(start + 10 * 3_600_000, &[15_000]);
+        assert_eq!(delivery.frames_delivered, 0);
+        assert_eq!(delivery.frames_expected, 240);
+    }
+}

@@ -1,0 +1,245 @@
+//! The bytes of one batch: every record of one group commit. Pure.
+//!
+//! `version (1 byte) · entries · crc32c (4 bytes, little endian, of all before)`. An entry begins
+//! with a tag byte; numbers are varints, signed ones zig-zag.
+
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, SourceId};
+use tongtu_protocol::codec::{DecodeError, get_varint, put_varint, unzigzag, zigzag};
+
+const VERSION: u8 = 1;
+const FRAME: u8 = 1;
+const FRAME_UNCERTAIN: u8 = 2;
+const SETTLED: u8 = 3;
+
+/// One record's place in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry<'a> {
+    Frame(FrameEntry<'a>),
+    Settled(SettledEntry),
+}
+
+/// A frame: a delta to `base_sequence` of the same source, epoch and window, or a keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameEntry<'a> {
+    pub agent: AgentId,
+    pub epoch: u64,
+    pub source: SourceId,
+    pub schema: i64,
+    pub boot: u32,
+    pub sequence: u64,
+    /// 0: keyframe.
+    pub base_sequence: u64,
+    pub instant_ms: UnixMs,
+    pub uncertain: bool,
+    pub body: &'a [u8],
+}
+
+/// Sequences that are settled and hold no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SettledEntry {
+    pub agent: AgentId,
+    pub epoch: u64,
+    pub first: u64,
+    pub last: u64,
+    pub outcome: Outcome,
+}
+
+/// How a record was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    Accepted,
+    Refused,
+    Lost,
+}
+
+/// A batch that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BatchError {
+    #[error("the batch is truncated or its checksum is wrong")]
+    Checksum,
+    #[error("the batch has the unknown version {0}")]
+    Version(u8),
+    #[error("the batch holds a malformed entry")]
+    Malformed,
+}
+
+impl From<DecodeError> for BatchError {
+    fn from(_: DecodeError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Begins a batch.
+pub(super) fn begin(out: &mut Vec<u8>) {
+    out.clear();
+    out.push(VERSION);
+}
+
+/// Appends a frame.
+pub(super) fn put_frame(out: &mut Vec<u8>, frame: &FrameEntry<'_>) {
+    out.push(if frame.uncertain { FRAME_UNCERTAIN } else { FRAME });
+    put_varint(out, frame.agent.0 as u64);
+    out.extend_from_slice(&frame.epoch.to_le_bytes());
+    put_varint(out, frame.source.0 as u64);
+    put_varint(out, frame.schema as u64);
+    put_varint(out, u64::from(frame.boot));
+    put_varint(out, frame.sequence);
+    put_varint(out, match frame.base_sequence {
+        0 => 0,
+        base => frame.sequence - base,
+    });
+    put_varint(out, zigzag(frame.instant_ms));
+    put_varint(out, frame.body.len() as u64);
+    out.extend_from_slice(frame.body);
+}
+
+/// Appends settled sequences.
+pub(super) fn put_settled(out: &mut Vec<u8>, settled: &SettledEntry) {
+    out.push(SETTLED);
+    put_varint(out, settled.agent.0 as u64);
+    out.extend_from_slice(&settled.epoch.to_le_bytes());
+    put_varint(out, settled.first);
+    put_varint(out, settled.last - settled.first);
+    out.push(match settled.outcome {
+        Outcome::Accepted => 0,
+        Outcome::Refused => 1,
+        Outcome::Lost => 2,
+    });
+}
+
+/// Ends a batch.
+pub(super) fn finish(out: &mut Vec<u8>) {
+    let crc = crc32c::crc32c(out);
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// The entries of a batch.
+///
+/// # Errors
+/// A wrong checksum or version; the iterator itself yields malformed entries as errors.
+pub(super) fn entries(
+    bytes: &[u8],
+) -> Result<impl Iterator<Item = Result<Entry<'_>, BatchError>>, BatchError> {
+    let (body, crc) = bytes.split_last_chunk::<4>().ok_or(BatchError::Checksum)?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+        return Err(BatchError::Checksum);
+    }
+    match body.first() {
+        Some(&VERSION) => {}
+        Some(&other) => return Err(BatchError::Version(other)),
+        None => return Err(BatchError::Checksum),
+    }
+    let mut at = 1;
+    Ok(std::iter::from_fn(move || {
+        (at < body.len()).then(|| {
+            let entry = entry(body, &mut at);
+            if entry.is_err() {
+                at = body.len();
+            }
+            entry
+        })
+    }))
+}
+
+fn entry<'a>(body: &'a [u8], at: &mut usize) -> Result<Entry<'a>, BatchError> {
+    let tag = body[*at];
+    *at += 1;
+    let agent = AgentId(get_varint(body, at)? as i64);
+    let epoch = body.get(*at..*at + 8).and_then(|bytes| bytes.try_into().ok());
+    let epoch = u64::from_le_bytes(epoch.ok_or(BatchError::Malformed)?);
+    *at += 8;
+    match tag {
+        FRAME | FRAME_UNCERTAIN => {
+            let source = SourceId(get_varint(body, at)? as i64);
+            let schema = get_varint(body, at)? as i64;
+            let boot = get_varint(body, at)? as u32;
+            let sequence = get_varint(body, at)?;
+            let base_sequence = match get_varint(body, at)? {
+                0 => 0,
+                back => sequence.checked_sub(back).ok_or(BatchError::Malformed)?,
+            };
+            let instant_ms = unzigzag(get_varint(body, at)?);
+            let length = get_varint(body, at)? as usize;
+            let end = at.checked_add(length).ok_or(BatchError::Malformed)?;
+            let frame = body.get(*at..end).ok_or(BatchError::Malformed)?;
+            *at = end;
+            Ok(Entry::Frame(FrameEntry {
+                agent,
+                epoch,
+                source,
+                schema,
+                boot,
+                sequence,
+                base_sequence,
+                instant_ms,
+                uncertain: tag == FRAME_UNCERTAIN,
+                body: frame,
+            }))
+        }
+        SETTLED => {
+            let first = get_varint(body, at)?;
+            let last = first.checked_add(get_varint(body, at)?).ok_or(BatchError::Malformed)?;
+            let outcome = match body.get(*at) {
+                Some(0) => Outcome::Accepted,
+                Some(1) => Outcome::Refused,
+                Some(2) => Outcome::Lost,
+                _ => return Err(BatchError::Malformed),
+            };
+            *at += 1;
+            Ok(Entry::Settled(SettledEntry { agent, epoch, first, last, outcome }))
+        }
+        _ => Err(BatchError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Vec<u8>, [Entry<'static>; 2]) {
+        let frame = FrameEntry {
+            agent: AgentId(7),
+            epoch: u64::MAX - 3,
+            source: SourceId(300),
+            schema: 2,
+            boot: 9,
+            sequence: 1_000,
+            base_sequence: 998,
+            instant_ms: 1_790_000_000_123,
+            uncertain: true,
+            body: b"frame body",
+        };
+        let settled = SettledEntry {
+            agent: AgentId(7),
+            epoch: 1,
+            first: 5,
+            last: 9,
+            outcome: Outcome::Lost,
+        };
+        let mut out = Vec::new();
+        begin(&mut out);
+        put_frame(&mut out, &frame);
+        put_settled(&mut out, &settled);
+        finish(&mut out);
+        (out, [Entry::Frame(frame), Entry::Settled(settled)])
+    }
+
+    #[test]
+    fn a_batch_reads_back() {
+        let (bytes, expected) = sample();
+        let read: Vec<_> = entries(&bytes).expect("a batch").map(|e| e.expect("an entry")).collect();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_flipped_bit_or_a_cut_is_noticed() {
+        let (bytes, _) = sample();
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0x10;
+            assert!(entries(&broken).is_err(), "bit of byte {at}");
+            assert!(entries(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

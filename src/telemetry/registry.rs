@@ -1,0 +1,214 @@
+//! What frames refer to: schemas, boots and sources, by identity and by number.
+//!
+//! Numbers are given out here, in memory; whoever is given a new one must see that its
+//! [`Definitions`] reach the database in the same transaction as the first record that uses it.
+
+use super::live::LiveSource;
+use super::{StoredSchema, instant::Anchors};
+use crate::fleet::sink::ControlAnchor;
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, OrganizationId, SourceId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tongtu_protocol::{schema::SchemaId, v1};
+
+/// Rows that must be written with the next batch.
+#[derive(Debug, Default)]
+pub(super) struct Definitions {
+    pub schemas: Vec<Arc<StoredSchema>>,
+    pub boots: Vec<BootRow>,
+    pub anchors: Vec<(u32, ControlAnchor)>,
+    pub sources: Vec<SourceRow>,
+}
+
+impl Definitions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.schemas.is_empty()
+            && self.boots.is_empty()
+            && self.anchors.is_empty()
+            && self.sources.is_empty()
+    }
+
+    /// Puts these before `later`.
+    pub(super) fn prepend_to(mut self, later: &mut Definitions) {
+        self.schemas.append(&mut later.schemas);
+        self.boots.append(&mut later.boots);
+        self.anchors.append(&mut later.anchors);
+        self.sources.append(&mut later.sources);
+        *later = self;
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct BootRow {
+    pub number: u32,
+    pub agent: AgentId,
+    pub boot_id: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct SourceRow {
+    pub source: Arc<LiveSource>,
+    pub organization: OrganizationId,
+}
+
+/// A boot of an agent's machine and what is known of its clocks.
+#[derive(Debug)]
+pub(super) struct Boot {
+    pub number: u32,
+    pub anchors: Mutex<Anchors>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    schemas: RwLock<Schemas>,
+    boots: Mutex<Boots>,
+    sources: RwLock<Sources>,
+}
+
+#[derive(Debug, Default)]
+struct Schemas {
+    by_id: HashMap<SchemaId, Arc<StoredSchema>>,
+    by_number: HashMap<i64, Arc<StoredSchema>>,
+    last: i64,
+}
+
+#[derive(Debug, Default)]
+struct Boots {
+    known: HashMap<AgentId, HashMap<String, Arc<Boot>>>,
+    last: u32,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    by_key: HashMap<AgentId, HashMap<(String, String), Arc<LiveSource>>>,
+    by_id: HashMap<SourceId, Arc<LiveSource>>,
+    last: i64,
+}
+
+impl Registry {
+    pub(super) fn schema(&self, id: SchemaId) -> Option<Arc<StoredSchema>> {
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).cloned()
+    }
+
+    pub(super) fn schema_by_number(&self, number: i64) -> Option<Arc<StoredSchema>> {
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner).by_number.get(&number).cloned()
+    }
+
+    /// The schema with this identity; a new one is added to `definitions`. `columns` were checked.
+    pub(super) fn schema_define(
+        &self,
+        id: SchemaId,
+        columns: Vec<v1::Column>,
+        definitions: &mut Definitions,
+    ) -> Arc<StoredSchema> {
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = schemas.by_id.get(&id) {
+            return Arc::clone(known);
+        }
+        let schema = Arc::new(StoredSchema { number: schemas.last + 1, id, columns });
+        schemas.insert(&schema);
+        definitions.schemas.push(Arc::clone(&schema));
+        schema
+    }
+
+    /// A schema read from the database.
+    pub(super) fn schema_restore(&self, schema: StoredSchema) {
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        schemas.insert(&Arc::new(schema));
+    }
+
+    /// The boot of an agent; a new one is added to `definitions`.
+    pub(super) fn boot_define(
+        &self,
+        agent: AgentId,
+        boot_id: &str,
+        definitions: &mut Definitions,
+    ) -> Arc<Boot> {
+        let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = boots.known.get(&agent).and_then(|known| known.get(boot_id)) {
+            return Arc::clone(known);
+        }
+        let row = BootRow { number: boots.last + 1, agent, boot_id: boot_id.to_owned() };
+        definitions.boots.push(row.clone());
+        boots.insert(row)
+    }
+
+    /// A boot read from the database, with control's anchors of it.
+    pub(super) fn boot_restore(&self, row: BootRow) -> Arc<Boot> {
+        self.boots.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
+    }
+
+    /// A source of an agent; a new one is added to `definitions`.
+    pub(super) fn source_define(
+        &self,
+        agent: AgentId,
+        organization: OrganizationId,
+        source: &v1::Source,
+        now_ms: UnixMs,
+        definitions: &mut Definitions,
+    ) -> Arc<LiveSource> {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        let key = (source.kind.clone(), source.key.clone());
+        if let Some(known) = sources.by_key.get(&agent).and_then(|known| known.get(&key)) {
+            known.set_interval_ms(source.interval_ms);
+            return Arc::clone(known);
+        }
+        let id = SourceId(sources.last + 1);
+        let live = Arc::new(LiveSource::new(id, agent, key.0, key.1, now_ms, source.interval_ms));
+        sources.insert(&live);
+        definitions.sources.push(SourceRow { source: Arc::clone(&live), organization });
+        live
+    }
+
+    /// A source read from the database.
+    pub(super) fn source_restore(&self, source: LiveSource) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.insert(&Arc::new(source));
+    }
+
+    pub(super) fn source(&self, id: SourceId) -> Option<Arc<LiveSource>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).cloned()
+    }
+
+    /// How many frames of an agent an hour should bring, over its sources that report.
+    pub(super) fn sources_of(&self, agent: AgentId) -> Vec<Arc<LiveSource>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.by_key.get(&agent).into_iter().flat_map(|known| known.values().cloned()).collect()
+    }
+
+    /// All sources in order of id.
+    pub(super) fn sources(&self) -> Vec<Arc<LiveSource>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = sources.by_id.values().cloned().collect();
+        all.sort_unstable_by_key(|source| source.id);
+        all
+    }
+}
+
+impl Schemas {
+    fn insert(&mut self, schema: &Arc<StoredSchema>) {
+        self.last = self.last.max(schema.number);
+        self.by_id.insert(schema.id, Arc::clone(schema));
+        self.by_number.insert(schema.number, Arc::clone(schema));
+    }
+}
+
+impl Boots {
+    fn insert(&mut self, row: BootRow) -> Arc<Boot> {
+        self.last = self.last.max(row.number);
+        let boot = Arc::new(Boot { number: row.number, anchors: Mutex::default() });
+        self.known.entry(row.agent).or_default().insert(row.boot_id, Arc::clone(&boot));
+        boot
+    }
+}
+
+impl Sources {
+    fn insert(&mut self, source: &Arc<LiveSource>) {
+        self.last = self.last.max(source.id.0);
+        let key = (source.kind.clone(), source.key.clone());
+        self.by_key.entry(source.agent).or_default().insert(key, Arc::clone(source));
+        self.by_id.insert(source.id, Arc::clone(source));
+    }
+}
