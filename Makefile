@@ -1,0 +1,48 @@
+# make run    start control and the agent of this machine (see README.md)
+# make build  the binaries as users get them, in dist/
+# make test   every test, with the real servers they talk to
+# make check  format, lints, dependencies, tidiness
+# make bench  the benchmarks, as ratios where a peer exists (tests/bench/README.md)
+
+CARGO ?= cargo
+DATA ?= data
+# Where cargo puts what it builds, wherever that is set.
+TARGET = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+AGENTS = -p tongtu-agent -p tongtu-simulator
+WORKSPACE = --workspace --all-targets --locked
+
+.PHONY: run build test check bench
+
+# Builds only what it runs (the default members), in the dev profile.
+run:
+	@scripts/install.sh run
+	$(CARGO) build --locked
+	@scripts/run.sh $(TARGET)/debug $(DATA)
+
+build:
+	@scripts/install.sh run
+	$(CARGO) build --locked --release -p tongtu
+	$(CARGO) build --locked --profile agent $(AGENTS)
+	mkdir -p dist
+	cp $(TARGET)/release/tongtu $(TARGET)/agent/tongtu-agent $(TARGET)/agent/tongtu-simulator dist/
+	@ls -l dist
+
+# All targets in one step: the tests and the binaries they start then share every artefact.
+test:
+	@scripts/install.sh test
+	$(CARGO) build $(WORKSPACE)
+	scripts/with-postgres.sh $(CARGO) test --workspace --locked --no-fail-fast
+
+check:
+	@scripts/install.sh test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(WORKSPACE) -- -D warnings
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install cargo-deny --locked --quiet; }
+	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) test --locked -p tongtu-tests --test tidy
+
+bench:
+	@scripts/install.sh bench
+	$(CARGO) build --locked --release -p tongtu -p tongtu-tests
+	$(CARGO) build --locked --profile agent $(AGENTS)
+	$(TARGET)/release/tongtu-bench
