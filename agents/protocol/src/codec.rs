@@ -146,20 +146,22 @@ impl State {
     /// # Panics
     /// If the two have different numbers of columns.
     pub fn encode(&self, base: &State, out: &mut Vec<u8>) {
-        assert_eq!(self.columns(), base.columns(), "a frame and its base share a schema");
+        assert_eq!(
+            self.columns(),
+            base.columns(),
+            "a frame and its base share a schema"
+        );
         let mut unchanged = 0u64;
         for column in 0..self.columns() {
             let token = match (base.is_absent(column), self.is_absent(column)) {
                 (true, true) => None,
                 (false, true) => Some(Change::Absent),
                 (true, false) => Some(Change::Value(self.values[column])),
-                (false, false) => {
-                    match self.values[column].wrapping_sub(base.values[column]) {
-                        0 => None,
-                        delta if zigzag(delta) < 1 << 62 => Some(Change::Delta(delta)),
-                        _ => Some(Change::Value(self.values[column])),
-                    }
-                }
+                (false, false) => match self.values[column].wrapping_sub(base.values[column]) {
+                    0 => None,
+                    delta if zigzag(delta) < 1 << 62 => Some(Change::Delta(delta)),
+                    _ => Some(Change::Value(self.values[column])),
+                },
             };
             let Some(change) = token else {
                 unchanged += 1;

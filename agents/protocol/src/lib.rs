@@ -7,8 +7,10 @@
 
 pub mod codec;
 pub mod limits;
+pub mod reason;
 pub mod schema;
 pub mod token;
+pub mod wire;
 
 /// The generated messages and gRPC services of `proto/tongtu/agent/v1/agent.proto`.
 #[expect(missing_docs, clippy::all, reason = "generated code")]

@@ -30,3 +30,7 @@ pub const RANGES: usize = 4_096;
 pub const CSR_BYTES: usize = 8_192;
 /// Bytes of an agent's identity texts (machine id, boot id, version, host name).
 pub const IDENTITY_BYTES: usize = 255;
+/// Elements of all repeated fields of one message together.
+pub const ELEMENTS: usize = 64 << 10;
+/// Bytes of an enrolment or renewal message.
+pub const ENROLMENT_BYTES: usize = 64 << 10;
