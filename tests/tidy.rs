@@ -8,29 +8,20 @@ use std::path::{Path, PathBuf};
 
 /// What a domain of control may use of the crate besides itself.
 const ARROWS: [(&str, &[&str]); 6] = [
-    ("platform", &[]),
-    ("config", &["platform"]),
+    ("config", &[]),
+    ("platform", &["config"]),
     ("access", &["platform", "config"]),
     ("fleet", &["platform", "config", "access"]),
     ("telemetry", &["platform", "config", "access", "fleet"]),
-    (
-        "compute",
-        &["platform", "config", "access", "fleet", "telemetry"],
-    ),
+    ("compute", &["platform", "config", "access", "fleet", "telemetry"]),
 ];
 
 /// Names that say nothing of what a file is for.
-const BANNED_NAMES: [&str; 11] = [
-    "util", "utils", "common", "helper", "helpers", "manager", "misc", "shared", "stuff", "base",
-    "core",
-];
+const BANNED_NAMES: [&str; 11] =
+    ["util", "utils", "common", "helper", "helpers", "manager", "misc", "shared", "stuff", "base", "core"];
 
 /// The only files that read a clock.
-const CLOCKS: [&str; 3] = [
-    "src/platform/clock.rs",
-    "agents/runtime/src/clock.rs",
-    "tests/lab/wait.rs",
-];
+const CLOCKS: [&str; 3] = ["src/platform/clock.rs", "agents/runtime/src/clock.rs", "tests/lab/wait.rs"];
 
 /// A file that a reader can still hold in the head.
 const MAX_LINES: usize = 800;
@@ -56,11 +47,7 @@ fn files() -> Vec<File> {
     fn walk(root: &Path, at: &Path, into: &mut Vec<File>) {
         for entry in std::fs::read_dir(at).expect("a folder of the tree") {
             let path = entry.expect("an entry of the tree").path();
-            let relative = path
-                .strip_prefix(root)
-                .expect("under the root")
-                .to_string_lossy()
-                .into_owned();
+            let relative = path.strip_prefix(root).expect("under the root").to_string_lossy().into_owned();
             let ignored = ["target", "data", "dist", ".git"];
             if ignored.contains(&relative.as_str()) {
                 continue;
@@ -68,21 +55,14 @@ fn files() -> Vec<File> {
             if path.is_dir() {
                 walk(root, &path, into);
             } else if let Ok(text) = std::fs::read_to_string(&path) {
-                into.push(File {
-                    path: relative,
-                    text,
-                });
+                into.push(File { path: relative, text });
             }
         }
     }
     let mut files = Vec::new();
     walk(&root(), &root(), &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(
-        files.len() > 30,
-        "the tree was not found from {}",
-        root().display()
-    );
+    assert!(files.len() > 30, "the tree was not found from {}", root().display());
     files
 }
 
@@ -150,9 +130,7 @@ fn expand(text: &str) -> Vec<String> {
         }
         return paths;
     }
-    let length = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let length = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let (name, rest) = text.split_at(length);
     if name.is_empty() {
         return Vec::new();
@@ -163,10 +141,7 @@ fn expand(text: &str) -> Vec<String> {
             if inner.is_empty() {
                 vec![name.to_owned()]
             } else {
-                inner
-                    .into_iter()
-                    .map(|path| format!("{name}::{path}"))
-                    .collect()
+                inner.into_iter().map(|path| format!("{name}::{path}")).collect()
             }
         }
         None => vec![name.to_owned()],
@@ -175,33 +150,17 @@ fn expand(text: &str) -> Vec<String> {
 
 #[test]
 fn use_trees_are_read() {
-    let code =
-        "use crate::{access, fleet::{store::x, sink}};\nlet a = crate::compute::api::router();";
+    let code = "use crate::{access, fleet::{store::x, sink}};\nlet a = crate::compute::api::router();";
     let paths = crate_paths(code);
-    let expected = [
-        ("access", ""),
-        ("compute", "api"),
-        ("fleet", "sink"),
-        ("fleet", "store"),
-    ];
-    assert_eq!(
-        paths,
-        expected
-            .into_iter()
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-            .collect()
-    );
+    let expected = [("access", ""), ("compute", "api"), ("fleet", "sink"), ("fleet", "store")];
+    assert_eq!(paths, expected.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect());
 }
 
 #[test]
 fn arrows_between_domains_point_one_way() {
     let mut offences = Vec::new();
     for file in files() {
-        let Some((domain, _)) = file
-            .path
-            .strip_prefix("src/")
-            .and_then(|rest| rest.split_once('/'))
-        else {
+        let Some((domain, _)) = file.path.strip_prefix("src/").and_then(|rest| rest.split_once('/')) else {
             continue; // the composition root joins them all
         };
         let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == domain) else {
@@ -224,10 +183,7 @@ fn arrows_between_domains_point_one_way() {
             }
         }
     }
-    check(
-        offences,
-        "arrows: platform ← config, access ← fleet ← telemetry ← compute",
-    );
+    check(offences, "arrows: config ← platform ← access ← fleet ← telemetry ← compute");
 }
 
 #[test]
@@ -244,23 +200,14 @@ fn agents_do_not_link_control_and_the_wire_does_no_io() {
         }
         if file.path.starts_with("agents/protocol/src") {
             let code = without_comments(&file.text);
-            for banned in [
-                "std::fs",
-                "std::net",
-                "std::time",
-                "std::process",
-                "tokio::",
-            ] {
+            for banned in ["std::fs", "std::net", "std::time", "std::process", "tokio::"] {
                 if code.contains(banned) {
                     offences.push(format!("{}: {banned}", file.path));
                 }
             }
         }
     }
-    check(
-        offences,
-        "agents stand alone, and agents/protocol reads no clock and no file",
-    );
+    check(offences, "agents stand alone, and agents/protocol reads no clock and no file");
 }
 
 #[test]
@@ -270,17 +217,12 @@ fn every_module_says_what_it_owns() {
         .filter(|file| file.is_rust())
         .filter(|file| {
             let first = file.text.lines().next().unwrap_or_default();
-            let described = first
-                .strip_prefix("//! ")
-                .is_some_and(|words| words.len() >= 10);
+            let described = first.strip_prefix("//! ").is_some_and(|words| words.len() >= 10);
             !described && !first.starts_with("#![doc = include_str!(")
         })
         .map(|file| file.path)
         .collect();
-    check(
-        offences,
-        "a module opens with `//!`: what it owns, what must hold, what is absent",
-    );
+    check(offences, "a module opens with `//!`: what it owns, what must hold, what is absent");
 }
 
 #[test]
@@ -302,11 +244,7 @@ fn names_are_nouns_of_the_field() {
 fn files_stay_short() {
     let offences = files()
         .into_iter()
-        .filter(|file| {
-            [".rs", ".sh", ".proto", ".md"]
-                .iter()
-                .any(|end| file.path.ends_with(end))
-        })
+        .filter(|file| [".rs", ".sh", ".proto", ".md"].iter().any(|end| file.path.ends_with(end)))
         .filter_map(|file| {
             let lines = file.text.lines().count();
             (lines > MAX_LINES).then(|| format!("{}: {lines} lines", file.path))
@@ -323,13 +261,7 @@ fn clocks_are_read_in_one_place() {
             continue;
         }
         for (number, line) in without_comments(&file.text).lines().enumerate() {
-            let reads = [
-                "::now()",
-                "SystemTime::now",
-                "Instant::now",
-                "::now_utc(",
-                "::now_v7(",
-            ];
+            let reads = ["::now()", "SystemTime::now", "Instant::now", "::now_utc(", "::now_v7("];
             if reads.iter().any(|read| line.contains(read)) {
                 offences.push(format!("{}:{}: {}", file.path, number + 1, line.trim()));
             }
@@ -365,10 +297,7 @@ fn files_name_no_machine_and_no_registry() {
             }
         }
     }
-    check(
-        offences,
-        "the repository knows no machine and no registry's host",
-    );
+    check(offences, "the repository knows no machine and no registry's host");
 }
 
 /// The levels of a document's headings, and its blocks of code with what each holds.
@@ -396,10 +325,7 @@ fn skeleton(text: &str) -> (Vec<usize>, Vec<String>) {
 #[test]
 fn the_two_readmes_have_the_same_parts() {
     let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("a README");
-    let (english, chinese) = (
-        skeleton(&read("README.md")),
-        skeleton(&read("README.zh-CN.md")),
-    );
+    let (english, chinese) = (skeleton(&read("README.md")), skeleton(&read("README.zh-CN.md")));
     assert_eq!(english.0, chinese.0, "headings");
     assert_eq!(english.1, chinese.1, "blocks of code");
     assert!(!english.1.is_empty());
@@ -408,16 +334,9 @@ fn the_two_readmes_have_the_same_parts() {
 #[test]
 fn what_a_person_runs_is_executable() {
     use std::os::unix::fs::PermissionsExt as _;
-    for script in [
-        "scripts/install.sh",
-        "scripts/run.sh",
-        "scripts/with-postgres.sh",
-        ".ci/run",
-    ] {
-        let mode = std::fs::metadata(root().join(script))
-            .unwrap_or_else(|err| panic!("{script}: {err}"))
-            .permissions()
-            .mode();
+    for script in ["scripts/install.sh", "scripts/run.sh", "scripts/with-postgres.sh", ".ci/run"] {
+        let mode =
+            std::fs::metadata(root().join(script)).unwrap_or_else(|err| panic!("{script}: {err}")).permissions().mode();
         assert!(mode & 0o111 != 0, "{script} is not executable");
     }
 }

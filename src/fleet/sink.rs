@@ -1,6 +1,9 @@
 //! Where the records of agents go. `fleet` defines it, `telemetry` implements it, `lib.rs` joins them.
 
-use crate::platform::{clock::UnixMs, ids::{AgentId, OrganizationId}};
+use crate::platform::{
+    clock::UnixMs,
+    ids::{AgentId, OrganizationId},
+};
 use tokio::sync::mpsc;
 use tongtu_protocol::v1;
 

@@ -75,11 +75,8 @@ impl Anchors {
 
     /// Adds an anchor that the agent took.
     pub fn add_agent(&mut self, clock: &v1::Clock) {
-        let anchor = AgentAnchor {
-            boottime_ms: clock.boottime_ms,
-            wall_ms: clock.wall_ms,
-            synchronised: clock.synchronised,
-        };
+        let anchor =
+            AgentAnchor { boottime_ms: clock.boottime_ms, wall_ms: clock.wall_ms, synchronised: clock.synchronised };
         let at = self.agent.partition_point(|known| known.boottime_ms < anchor.boottime_ms);
         match self.agent.get_mut(at) {
             Some(known) if known.boottime_ms == anchor.boottime_ms => *known = anchor,
@@ -170,8 +167,8 @@ fn shift(known_ms: i64, from_ms: u64, to_ms: u64) -> i64 {
 /// Keeps the number of anchors at its limit: drops the inner one whose neighbours lie closest.
 fn thin<A>(anchors: &mut Vec<A>, boottime_ms: impl Fn(&A) -> u64) {
     while anchors.len() > limits::ANCHORS {
-        let crowded = (1..anchors.len() - 1)
-            .min_by_key(|&at| boottime_ms(&anchors[at + 1]) - boottime_ms(&anchors[at - 1]));
+        let crowded =
+            (1..anchors.len() - 1).min_by_key(|&at| boottime_ms(&anchors[at + 1]) - boottime_ms(&anchors[at - 1]));
         anchors.remove(crowded.unwrap_or(0));
     }
 }
@@ -203,10 +200,7 @@ mod tests {
         assert_eq!(anchors.instant(2_000), Some(Instant { ms: NOON - 3_599_000, uncertain: true }));
         anchors.add_control(control(61_000, NOON, 3));
         assert_eq!(anchors.instant(2_000), Some(Instant { ms: NOON - 59_000, uncertain: false }));
-        assert_eq!(
-            anchors.clock_offset_ms(&clock(61_000, NOON - 3_600_000, true)),
-            Some(-3_600_000)
-        );
+        assert_eq!(anchors.clock_offset_ms(&clock(61_000, NOON - 3_600_000, true)), Some(-3_600_000));
     }
 
     #[test]
@@ -248,10 +242,7 @@ mod tests {
             anchors.add_agent(&clock(hour as u64 * 3_600_000, wall, true));
         }
         assert_eq!(anchors.instant(0).map(|instant| instant.ms), Some(NOON));
-        assert_eq!(
-            anchors.instant(47 * 3_600_000).map(|instant| instant.ms),
-            Some(NOON + 47 * 3_600_180)
-        );
+        assert_eq!(anchors.instant(47 * 3_600_000).map(|instant| instant.ms), Some(NOON + 47 * 3_600_180));
     }
 
     #[test]

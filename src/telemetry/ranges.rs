@@ -65,8 +65,7 @@ impl RangeSet {
         if from >= to {
             return 0;
         }
-        let removed =
-            self.ranges[from..to].iter().map(|range| overlap(*range, (first, last))).sum();
+        let removed = self.ranges[from..to].iter().map(|range| overlap(*range, (first, last))).sum();
         let before = (self.ranges[from].0, first.wrapping_sub(1));
         let after = (last.wrapping_add(1), self.ranges[to - 1].1);
         let keep_before = (before.0 < first).then_some(before);
@@ -189,8 +188,8 @@ mod tests {
     }
 
     fn steps(base: u64) -> impl Strategy<Value = Vec<Step>> {
-        let range = (0u64..100, 0u64..12)
-            .prop_map(move |(first, more)| (base + first, base.saturating_add(first + more)));
+        let range =
+            (0u64..100, 0u64..12).prop_map(move |(first, more)| (base + first, base.saturating_add(first + more)));
         let step = prop_oneof![
             3 => range.clone().prop_map(|(first, last)| Step::Insert(first, last)),
             1 => range.prop_map(|(first, last)| Step::Remove(first, last)),
@@ -219,8 +218,7 @@ mod tests {
         assert_eq!(set.is_empty(), model.is_empty());
         assert_eq!(set.min(), model.iter().min().copied());
         assert_eq!(set.max(), model.iter().max().copied());
-        let missing: HashSet<u64> =
-            set.gaps(base, end).flat_map(|(first, last)| first..=last).collect();
+        let missing: HashSet<u64> = set.gaps(base, end).flat_map(|(first, last)| first..=last).collect();
         for value in base..=end {
             assert_eq!(set.contains(value), model.contains(&value), "{value}");
             assert_eq!(missing.contains(&value), !model.contains(&value), "{value}");

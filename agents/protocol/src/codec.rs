@@ -52,10 +52,7 @@ impl State {
     /// The base of a keyframe: every column present and 0.
     #[must_use]
     pub fn zero(columns: usize) -> Self {
-        Self {
-            values: vec![0; columns].into(),
-            absent: vec![0; columns.div_ceil(64)].into(),
-        }
+        Self { values: vec![0; columns].into(), absent: vec![0; columns.div_ceil(64)].into() }
     }
 
     /// From a value for each column.
@@ -77,11 +74,7 @@ impl State {
     /// A column's value; `None` is a missing value, never 0.
     #[must_use]
     pub fn get(&self, column: usize) -> Option<i64> {
-        if self.is_absent(column) {
-            None
-        } else {
-            Some(self.values[column])
-        }
+        if self.is_absent(column) { None } else { Some(self.values[column]) }
     }
 
     /// Sets a column.
@@ -193,11 +186,7 @@ impl State {
 /// # Errors
 /// A body that does not decode; `change` may have been called by then.
 #[inline]
-pub fn decode(
-    body: &[u8],
-    columns: usize,
-    mut change: impl FnMut(usize, Change),
-) -> Result<(), DecodeError> {
+pub fn decode(body: &[u8], columns: usize, mut change: impl FnMut(usize, Change)) -> Result<(), DecodeError> {
     let mut at = 0;
     let mut column = 0usize;
     while at < body.len() {

@@ -1,0 +1,55 @@
+//! Waiting for a condition, and measuring how long something took: the laboratory's only clock.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks until the condition holds and returns what it found; `Err` is what was seen instead.
+///
+/// # Panics
+/// At the deadline, with what was seen last.
+#[track_caller]
+pub fn until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let watch = Stopwatch::start();
+    loop {
+        let seen = match look() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        assert!(watch.elapsed() < limit, "{what}: not within {limit:?}; last seen: {seen}");
+        pause(LOOK_EVERY);
+    }
+}
+
+/// Lets a time pass: for faults that come at random moments, never to wait for something.
+#[expect(clippy::disallowed_methods, reason = "the one sleep, between two looks at a condition")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// How long something takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the laboratory's clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Unix time in milliseconds.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the laboratory's clock")]
+pub fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
