@@ -9,8 +9,13 @@
 //! Ids of schemas, boots and sources are given out in memory and written in the transaction of the
 //! first batch that uses them: one process writes, and the hot path waits for no database.
 
+pub mod chunk;
+pub mod columns;
 pub mod instant;
+mod pack;
 pub mod ranges;
+pub mod slot;
+pub mod slot_block;
 
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
