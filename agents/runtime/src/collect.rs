@@ -1,0 +1,125 @@
+//! What a collector is: the trait, the static table's entry, and the ways to have no value.
+//!
+//! An agent lists its collectors in one `static` table; [`crate::table`] runs them. "No data here"
+//! ([`Unavailable`]) differs from "failed" ([`CollectError`]), and both from a value of 0.
+
+pub use crate::sheet::Values;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Takes the values of one part of a machine.
+pub trait Collector: Send {
+    /// Puts the values of this instant. What was put before an error counts.
+    ///
+    /// # Errors
+    /// A sentence that says what could not be read.
+    fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError>;
+}
+
+/// One line of the collector table.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectorSpec {
+    /// Its name in metrics and in the configuration.
+    pub name: &'static str,
+    /// Between two runs; zero: every frame. Its values stand until the next run.
+    pub interval: Duration,
+    /// A run that takes longer has failed; the frame goes without it.
+    pub timeout: Duration,
+    /// Makes it, at start and again after a panic. One that is unavailable is tried hourly.
+    pub make: fn(&Context) -> Result<Box<dyn Collector>, Unavailable>,
+}
+
+/// Where a machine is looked at; a test points it at recorded files.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/`.
+    pub root: PathBuf,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), sys: "/sys".into(), root: "/".into() }
+    }
+}
+
+/// This machine has nothing for a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Why, for `check`: "this kernel has no pressure stall information".
+    pub reason: String,
+}
+
+impl Unavailable {
+    /// With its reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+/// A collector's run that failed. Made by `?` from any error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectError(String);
+
+impl CollectError {
+    /// From a sentence.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for CollectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for CollectError {
+    fn from(error: E) -> Self {
+        Self(chain(&error))
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some libraries repeat their cause.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What one collector did, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorReport {
+    /// Its name.
+    pub name: &'static str,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
+    /// What it put: Prometheus name with labels, and the value as text.
+    pub values: Vec<(String, String)>,
+}
+
+/// What came of a collector's run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It put its values.
+    Collected,
+    /// The machine has nothing for it.
+    Unavailable(String),
+    /// It failed, panicked or took too long.
+    Failed(String),
+}

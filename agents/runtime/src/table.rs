@@ -1,0 +1,659 @@
+//! Runs a collector table: one frame at a time, no collector in another's way.
+//!
+//! A worker thread runs the collectors that are due one after another. One that takes longer than
+//! [`PATIENCE`] keeps its thread and the rest goes on in another; one that exceeds its timeout has
+//! failed and the frame goes without its values. It stays in its thread, is reported failed until
+//! it returns, and then takes part again. A panic costs the collector's state, which is made anew.
+//! The steady path has one worker, two thread switches a frame and no allocation.
+//!
+//! Deliberately absent: cancellation. A thread that hangs in the kernel cannot be ended.
+
+use crate::clock;
+use crate::collect::{Collector, CollectorReport, CollectorSpec, Context, Outcome};
+use crate::metric::{Kind, Metric};
+use crate::sheet::{ColumnKey, Sheet, Values, columns};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tongtu_protocol::{codec::State, limits, schema::SchemaId, v1};
+
+/// How long a collector may run before the others stop waiting for its thread.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// After how long an unavailable collector is tried again.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(3600);
+
+static DURATION: Metric = Metric {
+    name: "node_scrape_collector_duration_seconds",
+    kind: Kind::Gauge,
+    unit: "s",
+    exponent: -6,
+    labels: &["collector"],
+    help: "node_exporter: Duration of a collector scrape.",
+    source: "the collector table",
+    width_bits: 0,
+};
+static SUCCESS: Metric = Metric {
+    name: "node_scrape_collector_success",
+    kind: Kind::Gauge,
+    unit: "1",
+    exponent: 0,
+    labels: &["collector"],
+    help: "node_exporter: Whether a collector succeeded.",
+    source: "the collector table",
+    width_bits: 0,
+};
+static AVAILABLE: Metric = Metric {
+    name: "tongtu_agent_collector_available",
+    kind: Kind::Gauge,
+    unit: "1",
+    exponent: 0,
+    labels: &["collector"],
+    help: "Whether this machine has what the collector reads.",
+    source: "the collector table",
+    width_bits: 0,
+};
+
+/// The metrics that the table itself puts.
+pub static METRICS: &[&Metric] = &[&DURATION, &SUCCESS, &AVAILABLE];
+
+/// What moves between the table and a worker.
+struct Job {
+    index: usize,
+    spec: &'static CollectorSpec,
+    collector: Option<Box<dyn Collector>>,
+    sheet: Sheet,
+    result: RunResult,
+    took: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum RunResult {
+    Collected,
+    Unavailable(String),
+    Failed(String),
+}
+
+impl Job {
+    fn run(&mut self, context: &Context) {
+        let started = clock::now();
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_unguarded(context)));
+        self.result = run.unwrap_or_else(|panic| {
+            self.collector = None;
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            RunResult::Failed(format!("panicked: {}", text.unwrap_or_default()))
+        });
+        self.sheet.end();
+        self.took = started.elapsed();
+    }
+
+    fn run_unguarded(&mut self, context: &Context) -> RunResult {
+        let mut values = self.sheet.begin();
+        if self.collector.is_none() {
+            match (self.spec.make)(context) {
+                Ok(made) => self.collector = Some(made),
+                Err(unavailable) => return RunResult::Unavailable(unavailable.reason),
+            }
+        }
+        match self.collector.as_mut().map(|collector| collector.collect(&mut values)) {
+            Some(Err(error)) => RunResult::Failed(error.to_string()),
+            _ => RunResult::Collected,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Pool {
+    queue: VecDeque<Box<Job>>,
+    running: Vec<(usize, Instant)>,
+    finished: Vec<Box<Job>>,
+    idle: usize,
+    closed: bool,
+}
+
+struct Shared {
+    pool: Mutex<Pool>,
+    work: Condvar,
+    done: Condvar,
+    context: Context,
+}
+
+impl Shared {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn worker(&self) {
+        let mut pool = self.pool();
+        loop {
+            let Some(mut job) = pool.queue.pop_front() else {
+                // One idle worker waits for the next frame; any other leaves.
+                if pool.closed || pool.idle > 0 {
+                    return;
+                }
+                pool.idle += 1;
+                pool = self.work.wait(pool).unwrap_or_else(PoisonError::into_inner);
+                pool.idle -= 1;
+                continue;
+            };
+            pool.running.push((job.index, clock::now()));
+            drop(pool);
+            job.run(&self.context);
+            pool = self.pool();
+            pool.running.retain(|(index, _)| *index != job.index);
+            pool.finished.push(job);
+            if pool.queue.is_empty() {
+                self.done.notify_one();
+            }
+        }
+    }
+}
+
+struct Entry {
+    spec: &'static CollectorSpec,
+    /// Absent while a worker has it.
+    job: Option<Box<Job>>,
+    enabled: bool,
+    interval: Duration,
+    /// Boot time of the last run.
+    ran_ms: Option<u64>,
+    result: RunResult,
+    took: Duration,
+    /// The run of this frame is not there: it runs, or ran out of time.
+    missing: bool,
+    /// Said once in the log until it changes.
+    logged: bool,
+    /// Its columns in the frame.
+    first: usize,
+    count: usize,
+}
+
+/// The columns of a frame.
+#[derive(Debug)]
+pub struct FrameSchema {
+    id: SchemaId,
+    keys: Vec<ColumnKey>,
+}
+
+impl FrameSchema {
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> SchemaId {
+        self.id
+    }
+
+    /// How many columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// As the wire has it.
+    #[must_use]
+    pub fn to_wire(&self) -> v1::Schema {
+        v1::Schema { id: self.id.0.to_vec().into(), columns: columns(&self.keys) }
+    }
+}
+
+/// A collector table in use.
+pub struct Table {
+    shared: Arc<Shared>,
+    entries: Vec<Entry>,
+    /// Duration and success of the collectors, and what the agent says of itself.
+    own: Sheet,
+    schema: Arc<FrameSchema>,
+    state: State,
+}
+
+impl Table {
+    /// Of these collectors. Nothing runs yet.
+    #[must_use]
+    pub fn new(specs: &'static [CollectorSpec], context: Context) -> Self {
+        let entry = |(index, spec): (usize, &'static CollectorSpec)| Entry {
+            spec,
+            job: Some(Box::new(Job {
+                index,
+                spec,
+                collector: None,
+                sheet: Sheet::default(),
+                result: RunResult::Collected,
+                took: Duration::ZERO,
+            })),
+            enabled: true,
+            interval: spec.interval,
+            ran_ms: None,
+            result: RunResult::Collected,
+            took: Duration::ZERO,
+            missing: false,
+            logged: false,
+            first: 0,
+            count: 0,
+        };
+        let pool = Pool {
+            queue: VecDeque::with_capacity(specs.len()),
+            running: Vec::with_capacity(specs.len()),
+            finished: Vec::with_capacity(specs.len()),
+            ..Pool::default()
+        };
+        Self {
+            shared: Arc::new(Shared {
+                pool: Mutex::new(pool),
+                work: Condvar::new(),
+                done: Condvar::new(),
+                context,
+            }),
+            entries: specs.iter().enumerate().map(entry).collect(),
+            own: Sheet::default(),
+            schema: Arc::new(FrameSchema { id: SchemaId::of(&[]), keys: Vec::new() }),
+            state: State::zero(0),
+        }
+    }
+
+    /// Applies a setting that control desires; an unknown name is ignored.
+    pub fn configure(&mut self, name: &str, enabled: bool, interval: Duration) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.spec.name == name) {
+            entry.enabled = enabled;
+            entry.interval = if interval.is_zero() { entry.spec.interval } else { interval };
+        }
+    }
+
+    /// Back to what the static table says.
+    pub fn reset(&mut self) {
+        for entry in &mut self.entries {
+            (entry.enabled, entry.interval) = (true, entry.spec.interval);
+        }
+    }
+
+    /// Takes one frame at the instant `boottime_ms`; `own` puts what the agent says of itself.
+    /// Returns when every collector that was due has finished or run out of time.
+    pub fn frame(
+        &mut self,
+        boottime_ms: u64,
+        own: impl FnOnce(&mut Values<'_>),
+    ) -> (&Arc<FrameSchema>, &State) {
+        self.run_due(boottime_ms);
+        self.put_own(own);
+        if self.take_changed() {
+            self.assemble();
+        }
+        self.write();
+        (&self.schema, &self.state)
+    }
+
+    fn run_due(&mut self, boottime_ms: u64) {
+        let shared = Arc::clone(&self.shared);
+        let mut pool = shared.pool();
+        self.take_back(&mut pool);
+        for entry in &mut self.entries {
+            let due = entry.enabled && is_due(entry, boottime_ms);
+            match entry.job.take_if(|_| due) {
+                Some(job) => {
+                    entry.ran_ms = Some(boottime_ms);
+                    entry.missing = true;
+                    pool.queue.push_back(job);
+                }
+                None => entry.missing = entry.job.is_none(),
+            }
+        }
+        if pool.queue.is_empty() {
+            return;
+        }
+        if pool.idle > 0 { shared.work.notify_one() } else { self.spawn() }
+        let mut spawned = clock::now();
+        let longest = self.entries.iter().map(|entry| entry.spec.timeout).max();
+        let end = spawned + longest.unwrap_or_default() + PATIENCE * self.entries.len() as u32;
+        loop {
+            self.take_back(&mut pool);
+            let now = clock::now();
+            let mut next = None::<Instant>;
+            let mut waiting = !pool.queue.is_empty();
+            let mut stuck = waiting;
+            for &(index, started) in &pool.running {
+                let deadline = started + self.entries[index].spec.timeout;
+                if now < deadline {
+                    waiting = true;
+                    next = Some(next.map_or(deadline, |next| next.min(deadline)));
+                }
+                stuck &= now.duration_since(started) >= PATIENCE;
+            }
+            if !waiting || now >= end {
+                break;
+            }
+            if stuck && now.duration_since(spawned) >= PATIENCE {
+                self.spawn();
+                spawned = now;
+            }
+            let mut patience = next.map_or(PATIENCE, |next| next - now);
+            if !pool.queue.is_empty() {
+                patience = patience.min(PATIENCE);
+            }
+            let waited = shared.done.wait_timeout(pool, patience);
+            pool = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        for &(index, started) in &pool.running {
+            let entry = &mut self.entries[index];
+            entry.took = started.elapsed();
+            let timeout = entry.spec.timeout;
+            fail(entry, format!("took longer than {timeout:?}"));
+        }
+        while let Some(job) = pool.queue.pop_front() {
+            let entry = &mut self.entries[job.index];
+            entry.job = Some(job);
+            fail(entry, "no thread to run it in".to_owned());
+        }
+    }
+
+    /// What workers have finished, now or long ago.
+    fn take_back(&mut self, pool: &mut Pool) {
+        while let Some(mut job) = pool.finished.pop() {
+            let entry = &mut self.entries[job.index];
+            let result = std::mem::replace(&mut job.result, RunResult::Collected);
+            entry.took = job.took;
+            entry.missing = false;
+            entry.job = Some(job);
+            if std::mem::discriminant(&entry.result) != std::mem::discriminant(&result) {
+                entry.logged = false;
+            }
+            entry.result = result;
+            note(entry);
+        }
+    }
+
+    fn spawn(&self) {
+        let shared = Arc::clone(&self.shared);
+        let worker = std::thread::Builder::new().name("collect".into()).stack_size(512 << 10);
+        if let Err(error) = worker.spawn(move || shared.worker()) {
+            tracing::warn!(%error, "cannot start a thread for the collectors");
+        }
+    }
+
+    fn put_own(&mut self, own: impl FnOnce(&mut Values<'_>)) {
+        let mut values = self.own.begin();
+        for entry in self.entries.iter().filter(|entry| entry.enabled) {
+            let name = &[entry.spec.name];
+            let collected = !entry.missing && matches!(entry.result, RunResult::Collected);
+            let available = !matches!(entry.result, RunResult::Unavailable(_));
+            values.put(&DURATION, name, entry.took.as_micros() as i64);
+            values.put(&SUCCESS, name, i64::from(collected));
+            values.put(&AVAILABLE, name, i64::from(available));
+        }
+        own(&mut values);
+        self.own.end();
+    }
+
+    fn take_changed(&mut self) -> bool {
+        let mut changed = self.own.take_changed();
+        for entry in &mut self.entries {
+            if let Some(job) = &mut entry.job {
+                changed |= job.sheet.take_changed();
+            }
+        }
+        changed
+    }
+
+    fn assemble(&mut self) {
+        let mut keys = Vec::with_capacity(self.schema.keys.len());
+        for entry in &mut self.entries {
+            let old = entry.first..entry.first + entry.count;
+            let new = match &entry.job {
+                Some(job) => job.sheet.keys(),
+                // A worker has it: its columns stay.
+                None => &self.schema.keys[old],
+            };
+            let room = limits::COLUMNS - self.own.keys().len().min(limits::COLUMNS) - keys.len();
+            if new.len() > room {
+                let name = entry.spec.name;
+                tracing::warn!(collector = name, "too many columns: some of it is left out");
+            }
+            (entry.first, entry.count) = (keys.len(), new.len().min(room));
+            keys.extend_from_slice(&new[..entry.count]);
+        }
+        keys.extend_from_slice(self.own.keys());
+        self.state = State::zero(keys.len());
+        self.schema = Arc::new(FrameSchema { id: SchemaId::of(&columns(&keys)), keys });
+    }
+
+    fn write(&mut self) {
+        let mut end = 0;
+        for entry in &self.entries {
+            end = entry.first + entry.count;
+            let job = entry.job.as_ref().filter(|_| entry.enabled && !entry.missing);
+            let written = job.map_or(0, |job| job.sheet.write(&mut self.state, entry.first, entry.count));
+            for column in entry.first + written..end {
+                self.state.set(column, None);
+            }
+        }
+        self.own.write(&mut self.state, end, usize::MAX);
+    }
+
+    /// Runs everything once and says what came of it.
+    #[must_use]
+    pub fn check(&mut self) -> Vec<CollectorReport> {
+        self.run_due(clock::boottime_ms());
+        let report = |entry: &Entry| CollectorReport {
+            name: entry.spec.name,
+            outcome: match &entry.result {
+                RunResult::Collected => Outcome::Collected,
+                RunResult::Unavailable(reason) => Outcome::Unavailable(reason.clone()),
+                RunResult::Failed(reason) => Outcome::Failed(reason.clone()),
+            },
+            duration: entry.took,
+            values: entry.job.as_ref().map(|job| job.sheet.texts()).unwrap_or_default(),
+        };
+        self.entries.iter().map(report).collect()
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.shared.pool().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+/// Runs each collector once: what would be collected, what cannot be, and why.
+#[must_use]
+pub fn check(specs: &'static [CollectorSpec], context: Context) -> Vec<CollectorReport> {
+    Table::new(specs, context).check()
+}
+
+fn is_due(entry: &Entry, boottime_ms: u64) -> bool {
+    let Some(ran_ms) = entry.ran_ms else { return true };
+    let interval = match entry.result {
+        RunResult::Unavailable(_) => entry.interval.max(RETRY_UNAVAILABLE),
+        _ => entry.interval,
+    };
+    // Half a second early is not early.
+    boottime_ms.saturating_sub(ran_ms) + 500 >= interval.as_millis() as u64
+}
+
+fn fail(entry: &mut Entry, reason: String) {
+    if !matches!(entry.result, RunResult::Failed(_)) {
+        entry.logged = false;
+    }
+    entry.result = RunResult::Failed(reason);
+    note(entry);
+}
+
+/// Logs a failure once.
+fn note(entry: &mut Entry) {
+    if std::mem::replace(&mut entry.logged, true) {
+        return;
+    }
+    let collector = entry.spec.name;
+    match &entry.result {
+        RunResult::Collected => tracing::debug!(collector, "collects"),
+        RunResult::Unavailable(reason) => tracing::info!(collector, reason, "nothing to collect"),
+        RunResult::Failed(reason) => tracing::warn!(collector, reason, "cannot collect"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::{CollectError, Unavailable};
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+    static VALUE: Metric = Metric {
+        name: "value",
+        kind: Kind::Gauge,
+        unit: "1",
+        exponent: 0,
+        labels: &["of"],
+        help: "A value.",
+        source: "test",
+        width_bits: 0,
+    };
+
+    struct Run<F>(F);
+    impl<F: FnMut(&mut Values<'_>) -> Result<(), CollectError> + Send> Collector for Run<F> {
+        fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
+            (self.0)(out)
+        }
+    }
+
+    const fn spec(
+        name: &'static str,
+        make: fn(&Context) -> Result<Box<dyn Collector>, Unavailable>,
+    ) -> CollectorSpec {
+        let timeout = Duration::from_secs(5);
+        CollectorSpec { name, interval: Duration::ZERO, timeout, make }
+    }
+
+    fn counting(name: &'static str) -> Result<Box<dyn Collector>, Unavailable> {
+        let mut runs = 0;
+        Ok(Box::new(Run(move |out: &mut Values<'_>| {
+            runs += 1;
+            out.put(&VALUE, &[name], runs);
+            Ok(())
+        })))
+    }
+
+    /// The present columns of a frame at `boottime_ms`, by their text form.
+    fn frame(table: &mut Table, boottime_ms: u64) -> Vec<(String, i64)> {
+        let (schema, state) = table.frame(boottime_ms, |_| {});
+        let present = schema.keys.iter().zip(state.iter());
+        present.filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
+    }
+
+    fn get(frame: &[(String, i64)], column: &str) -> Option<i64> {
+        frame.iter().find(|(name, _)| name == column).map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn one_that_fails_panics_or_is_unavailable_hides_no_other() {
+        static TABLE: &[CollectorSpec] = &[
+            spec("first", |_| counting("first")),
+            spec("fails", |_| {
+                Ok(Box::new(Run(|out: &mut Values<'_>| {
+                    out.put(&VALUE, &["before the error"], 7);
+                    Err(CollectError::new("cannot read it"))
+                })))
+            }),
+            spec("panics", |_| Ok(Box::new(Run(|_: &mut Values<'_>| panic!("oh"))))),
+            spec("none", |_| Err(Unavailable::new("not on this machine"))),
+            spec("last", |_| counting("last")),
+        ];
+        let mut table = Table::new(TABLE, Context::default());
+        for round in 1..=3 {
+            let frame = frame(&mut table, round as u64 * 15_000);
+            assert_eq!(get(&frame, "value{of=\"first\"}"), Some(round));
+            assert_eq!(get(&frame, "value{of=\"last\"}"), Some(round));
+            assert_eq!(get(&frame, "value{of=\"before the error\"}"), Some(7));
+            let success = |name| {
+                let column = format!("node_scrape_collector_success{{collector={name:?}}}");
+                get(&frame, &column)
+            };
+            assert_eq!(success("first"), Some(1));
+            assert_eq!(success("fails"), Some(0));
+            assert_eq!(success("panics"), Some(0));
+            assert_eq!(success("none"), Some(0));
+            assert_eq!(
+                get(&frame, "tongtu_agent_collector_available{collector=\"none\"}"),
+                Some(0)
+            );
+        }
+        let outcomes: Vec<_> = table.check().into_iter().map(|report| report.outcome).collect();
+        assert_eq!(outcomes[1], Outcome::Failed("cannot read it".into()));
+        assert_eq!(outcomes[2], Outcome::Failed("panicked: oh".into()));
+        assert_eq!(outcomes[3], Outcome::Unavailable("not on this machine".into()));
+    }
+
+    #[test]
+    fn one_that_hangs_is_reported_failed_until_it_returns() {
+        static HANG: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+        static RETURNED: AtomicBool = AtomicBool::new(false);
+        static TABLE: &[CollectorSpec] = &[
+            CollectorSpec {
+                timeout: Duration::from_millis(60),
+                ..spec("hangs", |_| {
+                    Ok(Box::new(Run(|out: &mut Values<'_>| {
+                        let held = HANG.0.lock().expect("no panic holds it");
+                        let held = HANG.1.wait_while(held, |hang| *hang);
+                        drop(held.expect("no panic holds it"));
+                        out.put(&VALUE, &["late"], 1);
+                        RETURNED.store(true, Ordering::SeqCst);
+                        Ok(())
+                    })))
+                })
+            },
+            spec("other", |_| counting("other")),
+        ];
+        let mut table = Table::new(TABLE, Context::default());
+        for round in 1..=2 {
+            let frame = frame(&mut table, round as u64 * 15_000);
+            assert_eq!(get(&frame, "value{of=\"other\"}"), Some(round));
+            assert_eq!(get(&frame, "node_scrape_collector_success{collector=\"hangs\"}"), Some(0));
+        }
+        *HANG.0.lock().expect("no panic holds it") = false;
+        HANG.1.notify_all();
+        let mut at = 45_000;
+        let deadline = clock::now() + Duration::from_secs(20);
+        while get(&frame(&mut table, at), "value{of=\"late\"}").is_none() {
+            assert!(clock::now() < deadline, "it never came back");
+            at += 15_000;
+        }
+        assert!(RETURNED.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_slow_one_keeps_its_values_until_its_next_run() {
+        static TABLE: &[CollectorSpec] = &[CollectorSpec {
+            interval: Duration::from_secs(60),
+            ..spec("slow", |_| counting("slow"))
+        }];
+        let mut table = Table::new(TABLE, Context::default());
+        let runs: Vec<_> = (0..9)
+            .map(|n| get(&frame(&mut table, 1_000 + n * 15_000), "value{of=\"slow\"}"))
+            .collect();
+        assert_eq!(runs, [1, 1, 1, 1, 2, 2, 2, 2, 3].map(Some));
+        table.configure("slow", false, Duration::ZERO);
+        assert_eq!(get(&frame(&mut table, 500_000), "value{of=\"slow\"}"), None);
+        table.configure("slow", true, Duration::from_secs(15));
+        assert_eq!(get(&frame(&mut table, 515_000), "value{of=\"slow\"}"), Some(4));
+    }
+
+    #[test]
+    fn the_schema_is_the_same_until_a_column_is_new() {
+        static DEVICES: AtomicI64 = AtomicI64::new(2);
+        static TABLE: &[CollectorSpec] = &[spec("devices", |_| {
+            Ok(Box::new(Run(|out: &mut Values<'_>| {
+                for device in 0..DEVICES.load(Ordering::SeqCst) {
+                    out.put(&VALUE, &[&device.to_string()], device);
+                }
+                Ok(())
+            })))
+        })];
+        let mut table = Table::new(TABLE, Context::default());
+        let mut ids: Vec<SchemaId> = Vec::new();
+        for (round, devices) in [2, 2, 3, 2, 3].into_iter().enumerate() {
+            DEVICES.store(devices, Ordering::SeqCst);
+            let (schema, _) = table.frame(round as u64 * 15_000, |_| {});
+            assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
+            ids.push(schema.id());
+        }
+        ids.dedup();
+        assert_eq!(ids.len(), 2);
+    }
+}
