@@ -4,5 +4,6 @@ pub mod access;
 pub mod compute;
 pub mod config;
 pub mod fleet;
+pub mod metrics;
 pub mod platform;
 pub mod telemetry;

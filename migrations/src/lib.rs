@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Tongtu's database schema, spelled out step by step: one step a file, named by its file.
+//!
+//! Steps only add (expand); what they make obsolete is removed by a later one (contract). None
+//! imports an entity of the running code, so an old step never changes its meaning. Each step runs in
+//! a transaction on both databases (`use_transaction`), so that a kill leaves it whole or undone.
+//! There is no way down: restore a backup instead.
+
+use sea_orm_migration::prelude::*;
+
+mod m0001_access;
+
+/// Applies the steps in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_access::Migration),
+        ]
+    }
+}

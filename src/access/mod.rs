@@ -1,1 +1,253 @@
-//! Placeholder: access.
+//! Who may do what: organisations, bearer tokens, permits, and whose each thing is since when.
+//!
+//! What must hold:
+//! - A function that reads or changes another domain's things takes a [`Permit`], which only this
+//!   module makes.
+//! - A token's text is shown once and kept nowhere; the table holds its SHA-256.
+//! - A thing is visible to an organisation, and to those above it, only for the time it was theirs.
+//!
+//! The state is small and one process writes, so it is kept in memory and read from there.
+//! Deliberately absent: people, passwords, sessions and the audit log, which come with users.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sea_orm::{DatabaseTransaction, DbErr};
+
+use crate::platform::clock::{Clock, UnixMs};
+use crate::platform::db::Db;
+use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
+
+pub mod capability;
+pub mod http;
+mod permit;
+mod store;
+#[cfg(test)]
+mod tests;
+mod token;
+
+pub use permit::{Denied, Permit, Principal, Role};
+pub use token::{ApiTokenFile, ApiTokenInfo, TokenFileError};
+
+/// The organisation that the first start creates; every other is below it.
+pub const ROOT: OrganizationId = OrganizationId(1);
+
+/// Something that an organisation owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// An agent.
+    Agent(AgentId),
+    /// A source.
+    Source(SourceId),
+    /// A host.
+    Host(HostId),
+}
+
+/// Why access cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The database failed.
+    #[error("organisations and tokens cannot be read or written: {0}")]
+    Database(#[from] DbErr),
+    /// A row holds what this version does not know.
+    #[error("the table {table} holds {value}, which this version does not know; was it written by a newer tongtu?")]
+    Unknown {
+        /// The table.
+        table: &'static str,
+        /// The value.
+        value: String,
+    },
+}
+
+/// Organisations, tokens and ownership. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Access {
+    db: Db,
+    clock: Clock,
+    state: Arc<RwLock<State>>,
+}
+
+/// A copy of the tables, in the form that questions need.
+#[derive(Debug, Default)]
+struct State {
+    /// Each organisation's parent.
+    parents: HashMap<OrganizationId, Option<OrganizationId>>,
+    /// By hash; revoked ones as well, so that a file's token is recognised.
+    tokens: HashMap<[u8; 32], ApiTokenInfo>,
+    /// Each thing's owners, oldest first.
+    owners: HashMap<Resource, Vec<(UnixMs, OrganizationId)>>,
+}
+
+impl State {
+    fn is_within(&self, organization: OrganizationId, scope: OrganizationId) -> bool {
+        let mut next = Some(organization);
+        // Bounded: a circle in the tree must not hang a request.
+        for _ in 0..64 {
+            match next {
+                Some(at) if at == scope => return true,
+                Some(at) => next = self.parents.get(&at).copied().flatten(),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn own(&mut self, resource: Resource, organization: OrganizationId, from: UnixMs) {
+        let owners = self.owners.entry(resource).or_default();
+        let at = owners.partition_point(|(since, _)| *since < from);
+        match owners.get_mut(at) {
+            Some(owner) if owner.0 == from => owner.1 = organization,
+            _ => owners.insert(at, (from, organization)),
+        }
+    }
+}
+
+impl Access {
+    /// Reads the tables; the first start makes the root organisation.
+    ///
+    /// # Errors
+    /// The database failed or was written by a newer version.
+    pub async fn open(db: Db, clock: Clock) -> Result<Self, AccessError> {
+        store::root_ensure(&db, clock.now_ms()).await?;
+        let state = store::load(&db).await?;
+        Ok(Self { db, clock, state: Arc::new(RwLock::new(state)) })
+    }
+
+    /// See to it that `DATA/api-token` holds a live token on the first start, and when none is live.
+    ///
+    /// # Errors
+    /// The file or the database cannot be written.
+    pub async fn ensure_api_token(&self, data: &Path) -> Result<ApiTokenFile, TokenFileError> {
+        token::ensure(self, data).await
+    }
+
+    /// Replaces the token of `DATA/api-token`, for an operator who lost the file.
+    ///
+    /// # Errors
+    /// The file or the database cannot be written.
+    pub async fn renew_api_token(&self, data: &Path) -> Result<(), TokenFileError> {
+        token::renew(self, data).await
+    }
+
+    /// The principal of a live token.
+    #[must_use]
+    pub fn authenticate(&self, bearer: &str) -> Option<Principal> {
+        let hash = token::hash(bearer);
+        let state = self.read();
+        let token = state.tokens.get(&hash).filter(|token| token.revoked_ms.is_none())?;
+        Some(Principal { token: token.id, organization: token.organization, role: token.role })
+    }
+
+    /// Tokens of the permit's organisations, oldest first.
+    #[must_use]
+    pub fn tokens(&self, permit: &Permit<capability::TokensRead>) -> Vec<ApiTokenInfo> {
+        let state = self.read();
+        let mut tokens: Vec<_> = state
+            .tokens
+            .values()
+            .filter(|token| state.is_within(token.organization, permit.organization()))
+            .cloned()
+            .collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
+    }
+
+    /// Revokes a token for ever. `None`: there is no such token for this permit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn token_revoke(
+        &self,
+        permit: &Permit<capability::TokensWrite>,
+        id: ApiTokenId,
+    ) -> Result<Option<ApiTokenInfo>, AccessError> {
+        let visible = {
+            let state = self.read();
+            state.tokens.values().any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
+        };
+        if !visible {
+            return Ok(None);
+        }
+        store::token_revoke(&self.db, id, self.clock.now_ms()).await?;
+        let now = self.clock.now_ms();
+        let mut state = self.write();
+        let token = state.tokens.values_mut().find(|token| token.id == id);
+        Ok(token.map(|token| {
+            token.revoked_ms.get_or_insert(now);
+            token.clone()
+        }))
+    }
+
+    /// Whether an organisation exists within a permit's scope.
+    #[must_use]
+    pub fn is_visible_organization<C>(&self, permit: &Permit<C>, organization: OrganizationId) -> bool {
+        let state = self.read();
+        state.parents.contains_key(&organization) && state.is_within(organization, permit.organization())
+    }
+
+    /// Records owners inside the caller's transaction. After its commit call [`owned`](Self::owned).
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn own(
+        &self,
+        transaction: &DatabaseTransaction,
+        things: &[(Resource, OrganizationId, UnixMs)],
+    ) -> Result<(), DbErr> {
+        store::ownership_insert(transaction, things).await
+    }
+
+    /// Makes visible what was committed.
+    pub fn owned(&self, things: &[(Resource, OrganizationId, UnixMs)]) {
+        let mut state = self.write();
+        for (resource, organization, from) in things {
+            state.own(*resource, *organization, *from);
+        }
+    }
+
+    /// Periods (from inclusive, to exclusive) in which the permit's organisations owned a thing,
+    /// oldest first. Empty: they may not know that it exists.
+    #[must_use]
+    pub fn periods<C>(&self, permit: &Permit<C>, resource: Resource) -> Vec<(UnixMs, UnixMs)> {
+        let state = self.read();
+        let Some(owners) = state.owners.get(&resource) else { return Vec::new() };
+        let mut periods: Vec<(UnixMs, UnixMs)> = Vec::with_capacity(1);
+        for (at, (from, organization)) in owners.iter().enumerate() {
+            if !state.is_within(*organization, permit.organization()) {
+                continue;
+            }
+            let to = owners.get(at + 1).map_or(UnixMs::MAX, |(next, _)| *next);
+            match periods.last_mut() {
+                Some(last) if last.1 == *from => last.1 = to,
+                _ => periods.push((*from, to)),
+            }
+        }
+        periods
+    }
+
+    /// Whether the permit's organisations own a thing now.
+    #[must_use]
+    pub fn is_visible<C>(&self, permit: &Permit<C>, resource: Resource) -> bool {
+        let state = self.read();
+        state
+            .owners
+            .get(&resource)
+            .and_then(|owners| owners.last())
+            .is_some_and(|(_, organization)| state.is_within(*organization, permit.organization()))
+    }
+
+    /// Who owns a thing now.
+    #[must_use]
+    pub fn owner(&self, resource: Resource) -> Option<OrganizationId> {
+        self.read().owners.get(&resource)?.last().map(|(_, organization)| *organization)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,4 +1,10 @@
-//! What every domain stands on: clock, ids, database, HTTP server, tracing. Knows no domain word.
+//! What every domain stands on: clock, ids, database, HTTP server, own metrics. Knows no domain word.
 
 pub mod clock;
+pub mod db;
+pub mod http;
 pub mod ids;
+pub mod metrics;
+pub mod shutdown;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

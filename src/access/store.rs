@@ -1,0 +1,186 @@
+//! The tables of access: the only SQL here.
+
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+
+use super::{AccessError, ApiTokenInfo, Resource, Role, ROOT, State};
+use crate::platform::clock::UnixMs;
+use crate::platform::db::Db;
+use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
+
+const AGENT: i16 = 1;
+const SOURCE: i16 = 2;
+const HOST: i16 = 3;
+
+fn resource_key(resource: Resource) -> (i16, i64) {
+    match resource {
+        Resource::Agent(id) => (AGENT, id.0),
+        Resource::Source(id) => (SOURCE, id.0),
+        Resource::Host(id) => (HOST, id.0),
+    }
+}
+
+fn resource(kind: i16, id: i64) -> Option<Resource> {
+    match kind {
+        AGENT => Some(Resource::Agent(AgentId(id))),
+        SOURCE => Some(Resource::Source(SourceId(id))),
+        HOST => Some(Resource::Host(HostId(id))),
+        _ => None,
+    }
+}
+
+pub(super) async fn root_ensure(db: &Db, now: UnixMs) -> Result<(), DbErr> {
+    let transaction = db.begin("root_ensure").await?;
+    transaction
+        .execute(
+            Query::insert()
+                .into_table("organization")
+                .columns(["id", "name", "created_ms"])
+                .values_panic([ROOT.0.into(), "root".into(), now.into()])
+                .on_conflict(OnConflict::column("id").do_nothing().to_owned()),
+        )
+        .await?;
+    transaction.commit().await
+}
+
+pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
+    let mut state = State::default();
+    let read = db.read();
+    let organizations = Query::select().columns(["id", "parent_id"]).from("organization").to_owned();
+    for row in read.query_all(&organizations).await? {
+        let parent: Option<i64> = row.try_get("", "parent_id")?;
+        state.parents.insert(OrganizationId(row.try_get("", "id")?), parent.map(OrganizationId));
+    }
+    let tokens = Query::select()
+        .columns(["id", "name", "hash", "organization_id", "role", "created_ms", "revoked_ms"])
+        .from("api_token")
+        .to_owned();
+    for row in read.query_all(&tokens).await? {
+        let role: String = row.try_get("", "role")?;
+        let hash: Vec<u8> = row.try_get("", "hash")?;
+        let unknown = |value: String| AccessError::Unknown { table: "api_token", value };
+        let hash: [u8; 32] = hash.try_into().map_err(|_| unknown("a hash of another length".to_owned()))?;
+        state.tokens.insert(
+            hash,
+            ApiTokenInfo {
+                id: ApiTokenId(row.try_get("", "id")?),
+                name: row.try_get("", "name")?,
+                organization: OrganizationId(row.try_get("", "organization_id")?),
+                role: Role::parse(&role).ok_or_else(|| unknown(format!("the role {role}")))?,
+                created_ms: row.try_get("", "created_ms")?,
+                revoked_ms: row.try_get("", "revoked_ms")?,
+            },
+        );
+    }
+    let ownerships = Query::select()
+        .columns(["resource_kind", "resource_id", "from_ms", "organization_id"])
+        .from("ownership")
+        .to_owned();
+    for row in read.query_all(&ownerships).await? {
+        let kind: i16 = row.try_get("", "resource_kind")?;
+        let unknown = || AccessError::Unknown { table: "ownership", value: format!("the kind {kind}") };
+        let resource = resource(kind, row.try_get("", "resource_id")?).ok_or_else(unknown)?;
+        state.own(resource, OrganizationId(row.try_get("", "organization_id")?), row.try_get("", "from_ms")?);
+    }
+    Ok(state)
+}
+
+pub(super) async fn ownership_insert(
+    transaction: &DatabaseTransaction,
+    things: &[(Resource, OrganizationId, UnixMs)],
+) -> Result<(), DbErr> {
+    // Well below the number of parameters that either database takes.
+    for some in things.chunks(1000) {
+        let mut insert = Query::insert()
+            .into_table("ownership")
+            .columns(["resource_kind", "resource_id", "from_ms", "organization_id"])
+            .on_conflict(
+                OnConflict::columns(["resource_kind", "resource_id", "from_ms"])
+                    .update_column("organization_id")
+                    .to_owned(),
+            )
+            .to_owned();
+        for (resource, organization, from) in some {
+            let (kind, id) = resource_key(*resource);
+            insert.values_panic([kind.into(), id.into(), (*from).into(), organization.0.into()]);
+        }
+        transaction.execute(&insert).await?;
+    }
+    Ok(())
+}
+
+/// Inserts a token and revokes `instead_of`, in one transaction.
+pub(super) async fn token_insert(
+    db: &Db,
+    hash: [u8; 32],
+    name: &str,
+    now: UnixMs,
+    instead_of: Option<ApiTokenId>,
+) -> Result<ApiTokenInfo, DbErr> {
+    let transaction = db.begin("token_insert").await?;
+    if let Some(old) = instead_of {
+        revoke(&transaction, old, now).await?;
+    }
+    let last = Query::select().expr_as(Expr::col("id").max(), Alias::new("last")).from("api_token").to_owned();
+    let last: Option<i64> = match transaction.query_one(&last).await? {
+        Some(row) => row.try_get("", "last")?,
+        None => None,
+    };
+    let token = ApiTokenInfo {
+        id: ApiTokenId(last.unwrap_or(0) + 1),
+        name: name.to_owned(),
+        organization: ROOT,
+        role: Role::Operator,
+        created_ms: now,
+        revoked_ms: None,
+    };
+    transaction
+        .execute(
+            Query::insert()
+                .into_table("api_token")
+                .columns(["id", "name", "hash", "organization_id", "role", "created_ms"])
+                .values_panic([
+                    token.id.0.into(),
+                    name.into(),
+                    hash.to_vec().into(),
+                    token.organization.0.into(),
+                    token.role.as_str().into(),
+                    now.into(),
+                ]),
+        )
+        .await?;
+    transaction.commit().await?;
+    Ok(token)
+}
+
+pub(super) async fn token_revoke(db: &Db, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
+    let transaction = db.begin("token_revoke").await?;
+    revoke(&transaction, id, now).await?;
+    transaction.commit().await
+}
+
+async fn revoke(transaction: &DatabaseTransaction, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
+    transaction
+        .execute(
+            Query::update()
+                .table("api_token")
+                .value("revoked_ms", now)
+                .and_where(Expr::col("id").eq(id.0))
+                .and_where(Expr::col("revoked_ms").is_null()),
+        )
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) async fn testing_organization(transaction: &DatabaseTransaction, id: OrganizationId) -> Result<(), DbErr> {
+    transaction
+        .execute(
+            Query::insert()
+                .into_table("organization")
+                .columns(["id", "parent_id", "name", "created_ms"])
+                .values_panic([id.0.into(), ROOT.0.into(), id.to_string().into(), 0.into()]),
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The list of control's own metrics. Names only: instruments are made by their owners through
+//! [`platform::metrics::Registry`](crate::platform::metrics::Registry).
+
+use crate::platform::metrics::{Kind, Spec};
+
+/// Defines each spec and the list of all of them.
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Spec =
+                Spec { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// Every metric of control.
+        pub const ALL: &[Spec] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "tongtu_build_info" ["version"] "Always 1; the version of control.";
+    READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
+    HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
+    HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
+    HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known bearer token.";
+    DATABASE_TRANSACTION_DURATION = Histogram "tongtu_database_writer_wait_seconds" [] "Time that transactions waited for the one writing connection.";
+}

@@ -1,0 +1,344 @@
+//! The database: SQLite in the data directory (default) or PostgreSQL by URL.
+//!
+//! What must hold:
+//! - One process writes. The data directory's lock is held for the life of a [`Db`]; on PostgreSQL
+//!   the one writing connection holds an advisory lock as well, so that it cannot write without it.
+//! - Every change goes through [`Db::begin`], over one connection: a transaction never meets
+//!   another writer. [`Db::read`] cannot write.
+//! - A commit that returned is durable: SQLite syncs its log at every commit, PostgreSQL is asked at
+//!   start whether it does.
+//!
+//! Deliberately absent: retries. What may be tried again is known only to the caller.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::{
+    self, Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use tongtu_migrations::Migrator;
+
+use crate::config;
+
+/// The advisory lock of the one process that writes ("tongtu" in ASCII).
+const ADVISORY_LOCK: i64 = 0x746f_6e67_7475;
+/// Readers beside the writer.
+const READERS: u32 = 4;
+/// A transaction waits this long for the writing connection.
+const WRITER_WAIT: Duration = Duration::from_secs(60);
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file in the data directory.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Another process holds the data directory.
+    #[error("the data directory {} is in use by another tongtu ({holder}); stop it or choose another with --data", path.display())]
+    DirectoryInUse {
+        /// The directory.
+        path: PathBuf,
+        /// What the lock file says of its holder.
+        holder: String,
+    },
+    /// The data directory cannot be made or written.
+    #[error("the data directory {} cannot be written: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process writes this PostgreSQL database.
+    #[error("the PostgreSQL database is in use by another tongtu; only one may write")]
+    DatabaseInUse,
+    /// PostgreSQL would acknowledge what a crash can lose.
+    #[error("PostgreSQL runs with {setting} = {value}, which can lose acknowledged data; set it to {wanted}")]
+    NotDurable {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// The URL is none that we know.
+    #[error("database.url must begin with postgres:// or postgresql://")]
+    Url,
+    /// The database cannot be opened.
+    #[error("the database {name} cannot be opened: {source}")]
+    Open {
+        /// File or host, without secrets.
+        name: String,
+        /// What the driver says.
+        source: sqlx::Error,
+    },
+    /// A question at start failed.
+    #[error("the database does not answer: {0}")]
+    Query(#[source] DbErr),
+}
+
+/// An open database. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Db {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    backend: Backend,
+    reader: DatabaseConnection,
+    writer: DatabaseConnection,
+    /// Locked while it is open.
+    _lock: File,
+}
+
+impl Db {
+    /// Opens the configured database and takes its locks for the life of the result.
+    ///
+    /// # Errors
+    /// One sentence each: see [`DbError`].
+    pub async fn open(config: &config::Database, data: &Path) -> Result<Self, DbError> {
+        let lock = lock_directory(data)?;
+        let (backend, reader, writer) = match &config.url {
+            None => open_sqlite(&data.join("tongtu.db")).await?,
+            Some(url) => open_postgres(url).await?,
+        };
+        Ok(Self { shared: Arc::new(Shared { backend, reader, writer, _lock: lock }) })
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.shared.backend
+    }
+
+    /// Connections that only read.
+    #[must_use]
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.shared.reader
+    }
+
+    /// Begins the transaction `name` on the one writing connection, when that is free.
+    ///
+    /// # Errors
+    /// The database does not answer, or another transaction takes longer than a minute.
+    pub async fn begin(&self, name: &'static str) -> Result<DatabaseTransaction, DbErr> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.shared.writer.begin_with_options(options).await;
+        tracing::trace!(transaction = name, ok = transaction.is_ok(), "begun");
+        transaction
+    }
+
+    /// Applies the steps of the schema that are missing and names them.
+    ///
+    /// # Errors
+    /// A step failed; it and those after it are not applied.
+    pub async fn migrate(&self) -> Result<Vec<String>, DbErr> {
+        let writer = &self.shared.writer;
+        let pending: Vec<String> = Migrator::get_pending_migrations(writer)
+            .await?
+            .iter()
+            .map(|step| step.name().to_owned())
+            .collect();
+        if !pending.is_empty() {
+            Migrator::up(writer, None).await?;
+        }
+        Ok(pending)
+    }
+
+    /// Whether a change could be written now.
+    ///
+    /// # Errors
+    /// It could not; why.
+    pub async fn check_writable(&self) -> Result<(), DbErr> {
+        let transaction = self.begin("check_writable").await?;
+        // Takes the writer's lock on SQLite (IMMEDIATE) and a round trip on PostgreSQL.
+        transaction.execute_unprepared("SELECT 1").await?;
+        transaction.rollback().await
+    }
+
+    /// Whether an error says that the disk is full: a reason to try later, not to refuse for ever.
+    #[must_use]
+    pub fn is_disk_full(error: &DbErr) -> bool {
+        let (DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error))
+        | DbErr::Conn(RuntimeErr::SqlxError(error))) = error
+        else {
+            return false;
+        };
+        match error.as_database_error().and_then(|error| error.code()) {
+            // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC (some file systems say no space so); PostgreSQL disk_full.
+            Some(code) => matches!(code.as_ref(), "13" | "778" | "1034" | "4874" | "53100"),
+            None => false,
+        }
+    }
+
+    /// Closes every connection; what is written stays.
+    pub async fn close(&self) {
+        let _ = self.shared.reader.clone().close().await;
+        let _ = self.shared.writer.clone().close().await;
+    }
+}
+
+fn lock_directory(data: &Path) -> Result<File, DbError> {
+    let broken = |source| DbError::Directory { path: data.to_owned(), source };
+    if !data.exists() {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(broken)?;
+    }
+    let mut lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(data.join("lock"))
+        .map_err(broken)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "unknown process".to_owned() } else { holder.trim().to_owned() };
+            return Err(DbError::DirectoryInUse { path: data.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(broken(source)),
+    }
+    // For the person who meets the lock; the lock itself does not depend on it.
+    lock.set_len(0)
+        .and_then(|()| lock.rewind())
+        .and_then(|()| writeln!(lock, "process {}", std::process::id()))
+        .map_err(broken)?;
+    Ok(lock)
+}
+
+type Opened = (Backend, DatabaseConnection, DatabaseConnection);
+
+async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
+    let failed = |source| DbError::Open { name: file.display().to_string(), source };
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(30))
+        .foreign_keys(true);
+    let options = sqlx::ConnectOptions::disable_statement_logging(options);
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(WRITER_WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.clone().create_if_missing(true))
+        .await
+        .map_err(failed)?;
+    let reader = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .test_before_acquire(false)
+        .connect_with(options.pragma("query_only", "ON"))
+        .await
+        .map_err(failed)?;
+    Ok((
+        Backend::Sqlite,
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+    ))
+}
+
+async fn open_postgres(url: &str) -> Result<Opened, DbError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(DbError::Url);
+    }
+    let options: PgConnectOptions =
+        url.parse().map_err(|source| DbError::Open { name: "of database.url".to_owned(), source })?;
+    let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("tongtu"));
+    let name = format!("{}:{}", options.get_host(), options.get_port());
+    let failed = |source| DbError::Open { name: name.clone(), source };
+    let reader = PgPoolOptions::new()
+        .max_connections(READERS)
+        .connect_with(options.clone().options([("default_transaction_read_only", "on")]))
+        .await
+        .map_err(failed)?;
+    assert_durable(&reader).await.map_err(|error| match error {
+        Durability::Setting(error) => error,
+        Durability::Query(source) => failed(source),
+    })?;
+    // A first try by hand, because the pool only reports that time ran out.
+    let mut probe = <sqlx::PgConnection as sqlx::Connection>::connect(url).await.map_err(failed)?;
+    let free = advisory_lock(&mut probe).await.map_err(failed)?;
+    sqlx::Connection::close(probe).await.map_err(failed)?;
+    if !free {
+        return Err(DbError::DatabaseInUse);
+    }
+    let writer = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(WRITER_WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // A connection that comes after a broken one takes the lock again or is not used.
+                if advisory_lock(connection).await? {
+                    Ok(())
+                } else {
+                    Err(sqlx::Error::Configuration("the advisory lock is held by another process".into()))
+                }
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(failed)?;
+    Ok((
+        Backend::Postgres,
+        SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
+        SqlxPostgresConnector::from_sqlx_postgres_pool(writer),
+    ))
+}
+
+async fn advisory_lock(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    let row = connection.fetch_one(sqlx::query("SELECT pg_try_advisory_lock($1)").bind(ADVISORY_LOCK)).await?;
+    sqlx::Row::try_get(&row, 0)
+}
+
+enum Durability {
+    Setting(DbError),
+    Query(sqlx::Error),
+}
+
+/// Settings without which a committed transaction can be lost.
+async fn assert_durable(pool: &sqlx::PgPool) -> Result<(), Durability> {
+    for (setting, allowed, wanted) in [
+        ("synchronous_commit", ["on", "remote_apply"].as_slice(), "on"),
+        ("fsync", &["on"], "on"),
+        ("full_page_writes", &["on"], "on"),
+    ] {
+        let row = pool
+            .fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting))
+            .await
+            .map_err(Durability::Query)?;
+        let value: String = sqlx::Row::try_get(&row, 0).map_err(Durability::Query)?;
+        if !allowed.contains(&value.as_str()) {
+            return Err(Durability::Setting(DbError::NotDurable { setting, value, wanted }));
+        }
+    }
+    Ok(())
+}

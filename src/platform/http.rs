@@ -1,0 +1,222 @@
+//! HTTP as every part of control speaks it: problems in one shape, limits, tracing, serving.
+//!
+//! Handlers use axum's extractors as they are; [`layered`] turns every refusal (theirs, the router's,
+//! a limit's, a panic's) into the same `application/problem+json`.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use prometheus::{HistogramVec, IntCounterVec};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::metrics;
+use crate::platform::metrics::Registry;
+use crate::platform::shutdown::Shutdown;
+
+/// Largest request body.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// A request is answered within this or not at all.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests under way when control stops have this long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a request was not done (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Stable name of the kind of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:tongtu:problem:not-found")]
+    pub kind: String,
+    /// The same for every problem of a kind.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What went wrong this time and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Problem {
+    /// A problem of a status and kind (`not-found`).
+    #[must_use]
+    pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:tongtu:problem:{kind}"),
+            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            status: status.as_u16(),
+            detail: Some(detail.into()),
+        }
+    }
+
+    /// 400: the request cannot be understood.
+    #[must_use]
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    /// 401: no known token.
+    #[must_use]
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    /// 403: known, but not allowed.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: there is no such thing, or the caller may not see it.
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    /// 409: it is in a state that does not allow this.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 422: understood, but a value is out of range.
+    #[must_use]
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
+    }
+
+    /// 503: not now.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+    }
+
+    /// 500: our fault. Logs the cause here; the caller learns nothing of it.
+    #[must_use]
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "control failed; its log says why")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("strings and a number are JSON");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// Puts limits, tracing, metrics and the one shape of refusals around a router.
+pub fn layered(router: Router, registry: &Registry) -> Router {
+    let observed = Observed {
+        requests: registry.counter_vec(&metrics::HTTP_REQUESTS),
+        duration: registry.histogram_vec(
+            &metrics::HTTP_REQUEST_DURATION,
+            &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0],
+        ),
+    };
+    router
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(as_problem))
+        .layer(middleware::from_fn_with_state(observed, observe))
+}
+
+/// Serves until told to stop; what is under way then has ten seconds.
+///
+/// # Errors
+/// The listener broke.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
+    let told = shutdown.triggered();
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.triggered());
+    tokio::select! {
+        served = server => served,
+        () = async { told.await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
+    }
+}
+
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let cause = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Problem::internal(&format_args!("a handler panicked: {cause}")).into_response()
+}
+
+/// Gives refusals that are not problems yet (extractors, router, limits) the same shape.
+async fn as_problem(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !plain {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let said = to_bytes(body, 64 * 1024).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let (kind, otherwise) = match status {
+        StatusCode::BAD_REQUEST => ("bad-request", "the request cannot be understood"),
+        StatusCode::NOT_FOUND => ("not-found", "there is no such path; `tongtu openapi` lists them"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "this path does not take this method; see the Allow header"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "the body is larger than 1 MiB"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "send application/json"),
+        StatusCode::UNPROCESSABLE_ENTITY => ("invalid", "the body does not have the expected shape"),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "not answered in time"),
+        _ if status.is_server_error() => ("internal", "control failed; its log says why"),
+        _ => ("refused", "the request was refused"),
+    };
+    let detail = if said.trim().is_empty() { otherwise.to_owned() } else { said.trim().to_owned() };
+    let problem = Problem::new(status, kind, detail).into_response();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let (new, body) = problem.into_parts();
+    parts.headers.extend(new.headers);
+    Response::from_parts(parts, Body::new(body))
+}
+
+#[derive(Debug, Clone)]
+struct Observed {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+}
+
+/// Counts and traces a request under its route's template, so that ids make no new series.
+async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let timer = observed.duration.with_label_values(&[&route]).start_timer();
+    let response = next.run(request).await;
+    let seconds = timer.stop_and_record();
+    let status = response.status();
+    observed.requests.with_label_values(&[&method, &route, &status.as_str().to_owned()]).inc();
+    if status.is_server_error() {
+        tracing::warn!(%method, %route, status = status.as_u16(), seconds, "answered");
+    } else {
+        tracing::debug!(%method, %route, status = status.as_u16(), seconds, "answered");
+    }
+    response
+}
