@@ -23,26 +23,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while let Some(message) = messages.pop() {
             messages.extend(&message.nested_type);
             for field in &message.field {
-                let label = if field.label() as i32 == 3 {
-                    "repeated "
-                } else {
-                    ""
-                };
+                let label = if field.label() as i32 == 3 { "repeated " } else { "" };
                 let kind = match field.type_name.as_deref() {
                     Some(name) => last(name).to_owned(),
-                    None => field
-                        .r#type()
-                        .as_str_name()
-                        .trim_start_matches("TYPE_")
-                        .to_lowercase(),
+                    None => field.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase(),
                 };
-                writeln!(
-                    fields,
-                    "field {}.{} {label}{kind} = {}",
-                    message.name(),
-                    field.name(),
-                    field.number()
-                )?;
+                writeln!(fields, "field {}.{} {label}{kind} = {}", message.name(), field.name(), field.number())?;
             }
         }
     }

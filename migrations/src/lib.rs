@@ -16,8 +16,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_access::Migration),
-        ]
+        vec![Box::new(m0001_access::Migration)]
     }
 }

@@ -17,11 +17,7 @@ impl MigrationTrait for Migration {
                     .col(big_integer_null("parent_id"))
                     .col(text("name"))
                     .col(big_integer("created_ms"))
-                    .foreign_key(
-                        ForeignKey::create()
-                            .from("organization", "parent_id")
-                            .to("organization", "id"),
-                    )
+                    .foreign_key(ForeignKey::create().from("organization", "parent_id").to("organization", "id"))
                     .to_owned(),
             )
             .await?;
@@ -37,11 +33,7 @@ impl MigrationTrait for Migration {
                     .col(text("role"))
                     .col(big_integer("created_ms"))
                     .col(big_integer_null("revoked_ms"))
-                    .foreign_key(
-                        ForeignKey::create()
-                            .from("api_token", "organization_id")
-                            .to("organization", "id"),
-                    )
+                    .foreign_key(ForeignKey::create().from("api_token", "organization_id").to("organization", "id"))
                     .to_owned(),
             )
             .await?;
@@ -54,17 +46,8 @@ impl MigrationTrait for Migration {
                     .col(big_integer("resource_id"))
                     .col(big_integer("from_ms"))
                     .col(big_integer("organization_id"))
-                    .primary_key(
-                        Index::create()
-                            .col("resource_kind")
-                            .col("resource_id")
-                            .col("from_ms"),
-                    )
-                    .foreign_key(
-                        ForeignKey::create()
-                            .from("ownership", "organization_id")
-                            .to("organization", "id"),
-                    )
+                    .primary_key(Index::create().col("resource_kind").col("resource_id").col("from_ms"))
+                    .foreign_key(ForeignKey::create().from("ownership", "organization_id").to("organization", "id"))
                     .to_owned(),
             )
             .await

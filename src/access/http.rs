@@ -10,7 +10,8 @@ use super::Access;
 use crate::platform::http::Problem;
 
 /// What a person without a token is told.
-pub(super) const SEND_A_TOKEN: &str = "send a token: `Authorization: Bearer TOKEN`; the first one is in the data directory's file api-token";
+pub(super) const SEND_A_TOKEN: &str =
+    "send a token: `Authorization: Bearer TOKEN`; the first one is in the data directory's file api-token";
 
 /// State of [`authenticate`].
 #[derive(Debug, Clone)]

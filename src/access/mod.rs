@@ -164,7 +164,10 @@ impl Access {
     ) -> Result<Option<ApiTokenInfo>, AccessError> {
         let visible = {
             let state = self.read();
-            state.tokens.values().any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
+            state
+                .tokens
+                .values()
+                .any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
         };
         if !visible {
             return Ok(None);

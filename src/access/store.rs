@@ -3,7 +3,7 @@
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
-use super::{AccessError, ApiTokenInfo, Resource, Role, ROOT, State};
+use super::{AccessError, ApiTokenInfo, ROOT, Resource, Role, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};

@@ -154,10 +154,8 @@ impl Config {
     /// # Errors
     /// One sentence with file and key.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let invalid = |error: toml::de::Error| ConfigError::Invalid {
-            file: file.to_owned(),
-            reason: one_sentence(&error, text),
-        };
+        let invalid =
+            |error: toml::de::Error| ConfigError::Invalid { file: file.to_owned(), reason: one_sentence(&error, text) };
         let over: toml::Table = toml::from_str(text).map_err(invalid)?;
         let mut table: toml::Table = toml::from_str(DEFAULT).expect("a test reads the embedded default");
         merge(&mut table, over);

@@ -12,7 +12,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// # Errors
 /// No unit, an unknown one, a negative or absurd duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no duration; write a number with ms, s, m, h or d, such as \"15s\" or \"8d\"");
+    let wrong =
+        || format!("\"{text}\" is no duration; write a number with ms, s, m, h or d, such as \"15s\" or \"8d\"");
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     let duration = Duration::try_from(duration).map_err(|_| wrong())?;
@@ -24,7 +25,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// No unit, an unknown one, or more than fits.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("\"{text}\" is no size; write a whole number with B, KiB, MiB, GiB or TiB, such as \"64MiB\"");
+    let wrong =
+        || format!("\"{text}\" is no size; write a whole number with B, KiB, MiB, GiB or TiB, such as \"64MiB\"");
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..at].parse().map_err(|_| wrong())?;
     let shift = match text[at..].trim_start() {

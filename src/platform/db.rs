@@ -155,11 +155,8 @@ impl Db {
     /// A step failed; it and those after it are not applied.
     pub async fn migrate(&self) -> Result<Vec<String>, DbErr> {
         let writer = &self.shared.writer;
-        let pending: Vec<String> = Migrator::get_pending_migrations(writer)
-            .await?
-            .iter()
-            .map(|step| step.name().to_owned())
-            .collect();
+        let pending: Vec<String> =
+            Migrator::get_pending_migrations(writer).await?.iter().map(|step| step.name().to_owned()).collect();
         if !pending.is_empty() {
             Migrator::up(writer, None).await?;
         }
@@ -206,13 +203,8 @@ fn lock_directory(data: &Path) -> Result<File, DbError> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(broken)?;
     }
-    let mut lock = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(data.join("lock"))
-        .map_err(broken)?;
+    let mut lock =
+        File::options().read(true).write(true).create(true).truncate(false).open(data.join("lock")).map_err(broken)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -331,10 +323,8 @@ async fn assert_durable(pool: &sqlx::PgPool) -> Result<(), Durability> {
         ("fsync", &["on"], "on"),
         ("full_page_writes", &["on"], "on"),
     ] {
-        let row = pool
-            .fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting))
-            .await
-            .map_err(Durability::Query)?;
+        let row =
+            pool.fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting)).await.map_err(Durability::Query)?;
         let value: String = sqlx::Row::try_get(&row, 0).map_err(Durability::Query)?;
         if !allowed.contains(&value.as_str()) {
             return Err(Durability::Setting(DbError::NotDurable { setting, value, wanted }));

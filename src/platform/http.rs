@@ -163,10 +163,8 @@ fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
 async fn as_problem(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status();
-    let plain = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let plain =
+        response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !(status.is_client_error() || status.is_server_error()) || !plain {
         return response;
     }
@@ -176,7 +174,9 @@ async fn as_problem(request: Request, next: Next) -> Response {
     let (kind, otherwise) = match status {
         StatusCode::BAD_REQUEST => ("bad-request", "the request cannot be understood"),
         StatusCode::NOT_FOUND => ("not-found", "there is no such path; `tongtu openapi` lists them"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "this path does not take this method; see the Allow header"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("method-not-allowed", "this path does not take this method; see the Allow header")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "the body is larger than 1 MiB"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "send application/json"),
         StatusCode::UNPROCESSABLE_ENTITY => ("invalid", "the body does not have the expected shape"),

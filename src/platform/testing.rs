@@ -59,11 +59,9 @@ pub async fn postgres() -> Option<TestDatabase> {
         .execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}")))
         .await
         .expect("an old database of this name goes");
-    admin
-        .execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .await
-        .expect("a database can be created");
-    let (base, options) = server.split_once('?').map_or((server.as_str(), None), |(base, options)| (base, Some(options)));
+    admin.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database can be created");
+    let (base, options) =
+        server.split_once('?').map_or((server.as_str(), None), |(base, options)| (base, Some(options)));
     let slash = base.rfind('/').filter(|at| *at > base.find("://").map_or(0, |at| at + 2)).unwrap_or(base.len());
     let mut url = format!("{}/{name}", &base[..slash]);
     if let Some(options) = options {

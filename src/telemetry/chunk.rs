@@ -176,9 +176,10 @@ impl ColumnWriter {
         let apart = first.wrapping_sub(view.first(of)?);
         let same = of != column
             && view.changes(of) == view.changes(column)
-            && view.runs(of).zip(view.runs(column)).all(|(a, b)| {
-                a.from == b.from && a.value.map(|value| value.wrapping_add(apart)) == b.value
-            });
+            && view
+                .runs(of)
+                .zip(view.runs(column))
+                .all(|(a, b)| a.from == b.from && a.value.map(|value| value.wrapping_add(apart)) == b.value);
         same.then_some((of, apart))
     }
 }
@@ -224,8 +225,7 @@ fn get_floats(body: &[u8], count: usize) -> Result<Vec<i64>, ChunkError> {
     let planes = match form {
         0 => body,
         1 => {
-            inflated =
-                zstd::bulk::decompress(body, count * 8).map_err(|_| ChunkError::Malformed)?;
+            inflated = zstd::bulk::decompress(body, count * 8).map_err(|_| ChunkError::Malformed)?;
             &inflated
         }
         _ => return Err(ChunkError::Malformed),
@@ -294,12 +294,7 @@ fn put_steps(values: impl Iterator<Item = i64>, out: &mut Vec<u8>) {
     }
 }
 
-fn get_steps(
-    bytes: &[u8],
-    at: &mut usize,
-    count: usize,
-    mut each: impl FnMut(usize, i64),
-) -> Result<(), Malformed> {
+fn get_steps(bytes: &[u8], at: &mut usize, count: usize, mut each: impl FnMut(usize, i64)) -> Result<(), Malformed> {
     let (mut last, mut step, mut next) = (0i64, 0i64, 0usize);
     while next < count {
         let token = get_varint(bytes, at)?;
@@ -394,11 +389,8 @@ impl<'a> Chunk<'a> {
         let frames = bounded(get_varint(body, &mut at)?, FRAMES)?;
         let columns = bounded(get_varint(body, &mut at)?, limits::COLUMNS)?;
         let frames = get_metas(body, &mut at, frames)?;
-        let directory = if frames.is_empty() {
-            vec![Entry::Absent; columns]
-        } else {
-            directory(body, &mut at, columns)?
-        };
+        let directory =
+            if frames.is_empty() { vec![Entry::Absent; columns] } else { directory(body, &mut at, columns)? };
         let bodies = &body[at..];
         let end = directory.iter().rev().find_map(|entry| match entry {
             Entry::Body { to, .. } => Some(*to as usize),
@@ -459,8 +451,7 @@ impl<'a> Chunk<'a> {
     /// # Errors
     /// A malformed column; `each` has not been called then.
     pub fn for_each(&self, mut each: impl FnMut(FrameMeta, &State)) -> Result<(), ChunkError> {
-        let columns: Vec<_> =
-            (0..self.columns()).map(|column| self.column(column)).collect::<Result<_, _>>()?;
+        let columns: Vec<_> = (0..self.columns()).map(|column| self.column(column)).collect::<Result<_, _>>()?;
         let mut state = State::zero(self.columns());
         for (frame, meta) in self.frames.iter().enumerate() {
             for (column, values) in columns.iter().enumerate() {
@@ -586,14 +577,9 @@ mod tests {
     }
 
     fn metas() -> impl Strategy<Value = Vec<FrameMeta>> {
-        let wild = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>())
-            .prop_map(|(instant_ms, sequence, epoch, boot, uncertain)| FrameMeta {
-                instant_ms,
-                sequence,
-                epoch,
-                boot,
-                uncertain,
-            });
+        let wild = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
+            |(instant_ms, sequence, epoch, boot, uncertain)| FrameMeta { instant_ms, sequence, epoch, boot, uncertain },
+        );
         prop_oneof![
             proptest::collection::vec(wild, 40),
             Just((1..=40).map(meta).collect()),

@@ -330,8 +330,7 @@ pub(super) mod tests {
     pub(in crate::telemetry) fn frames() -> impl Strategy<Value = Vec<Vec<Option<i64>>>> {
         let column = prop_oneof![
             any::<i64>().prop_map(|value| vec![Some(value); 40]),
-            proptest::collection::vec(0i64..3, 40)
-                .prop_map(|values| values.into_iter().map(Some).collect()),
+            proptest::collection::vec(0i64..3, 40).prop_map(|values| values.into_iter().map(Some).collect()),
             (any::<i32>(), proptest::collection::vec(0i64..1_000, 40)).prop_map(|(start, steps)| {
                 let mut sum = i64::from(start);
                 let grow = |step| {

@@ -96,12 +96,7 @@ impl Packer {
 ///
 /// # Errors
 /// Malformed bytes; `out` is then unspecified.
-pub(super) fn get(
-    bytes: &[u8],
-    at: &mut usize,
-    count: usize,
-    out: &mut Vec<i64>,
-) -> Result<(), Malformed> {
+pub(super) fn get(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), Malformed> {
     out.clear();
     if count == 0 {
         return Ok(());
@@ -234,20 +229,15 @@ mod tests {
         prop_oneof![
             proptest::collection::vec(any::<i64>(), 0..200),
             (any::<i64>(), 0usize..200).prop_map(|(value, count)| vec![value; count]),
-            (any::<i64>(), step, proptest::collection::vec(0i64..500, 0..300)).prop_map(
-                |(start, step, moves)| {
-                    let mut sum = start;
-                    let grow = |more| {
-                        sum = i64::wrapping_add(sum, step.wrapping_mul(more));
-                        sum
-                    };
-                    moves.into_iter().map(grow).collect()
-                }
-            ),
-            proptest::collection::vec(
-                proptest::sample::select(vec![i64::MIN, -1, 0, i64::MAX]),
-                0..99
-            ),
+            (any::<i64>(), step, proptest::collection::vec(0i64..500, 0..300)).prop_map(|(start, step, moves)| {
+                let mut sum = start;
+                let grow = |more| {
+                    sum = i64::wrapping_add(sum, step.wrapping_mul(more));
+                    sum
+                };
+                moves.into_iter().map(grow).collect()
+            }),
+            proptest::collection::vec(proptest::sample::select(vec![i64::MIN, -1, 0, i64::MAX]), 0..99),
         ]
     }
 

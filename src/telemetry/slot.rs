@@ -163,8 +163,7 @@ pub fn make(
 ) -> Option<SlotBlock> {
     let view = columns.by_column();
     assert_eq!(view.columns(), schema.columns.len(), "the frames are of this schema");
-    let timeline =
-        Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms)?;
+    let timeline = Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms)?;
     let before = before.map(|before| Before::new(before, schema));
     let maker = Maker { schema, view, timeline: &timeline, before };
     let columns = (0..schema.columns.len()).map(|column| maker.column(column)).collect();
@@ -193,12 +192,7 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn new(
-        before: Option<FrameMeta>,
-        frames: &[FrameMeta],
-        interval_ms: u32,
-        slot_ms: i64,
-    ) -> Option<Self> {
+    fn new(before: Option<FrameMeta>, frames: &[FrameMeta], interval_ms: u32, slot_ms: i64) -> Option<Self> {
         assert!(slot_ms > 0, "a slot has a width");
         let longest_ms = longest_ms(interval_ms);
         let covered = |a: &FrameMeta, b: &FrameMeta| {
@@ -317,8 +311,7 @@ impl Maker<'_> {
 
     fn gauge(&self, column: usize) -> Vec<GaugeSlot> {
         let timeline = self.timeline;
-        let covered =
-            |slot: &FrameSlot| GaugeSlot { covered_ms: slot.covered_ms, ..Default::default() };
+        let covered = |slot: &FrameSlot| GaugeSlot { covered_ms: slot.covered_ms, ..Default::default() };
         let mut slots: Vec<_> = timeline.frames.iter().map(covered).collect();
         for run in self.view.runs(column) {
             let Some(value) = run.value else {
@@ -342,11 +335,8 @@ impl Maker<'_> {
 
     fn counter(&self, column: usize) -> Vec<CounterSlot> {
         let timeline = self.timeline;
-        let full = |slot: &FrameSlot| CounterSlot {
-            covered_ms: slot.covered_ms,
-            resets: slot.reboots,
-            ..Default::default()
-        };
+        let full =
+            |slot: &FrameSlot| CounterSlot { covered_ms: slot.covered_ms, resets: slot.reboots, ..Default::default() };
         let mut slots: Vec<_> = timeline.frames.iter().map(full).collect();
         let uncover = |slots: &mut [CounterSlot], frame: usize| {
             for (slot, part) in timeline.parts(frame) {
@@ -452,9 +442,7 @@ impl<'a> Speed<'a> {
     fn at(&mut self, frame: usize) -> Option<(i64, i32)> {
         let maker = self.maker;
         let place = (maker.schema.columns[self.column].speed_column as usize).checked_sub(1)?;
-        let gauge = self.gauge.get_or_insert_with(|| {
-            maker.view.runs(place).map(|run| (run.from, run.value)).collect()
-        });
+        let gauge = self.gauge.get_or_insert_with(|| maker.view.runs(place).map(|run| (run.from, run.value)).collect());
         let find = |frame| gauge[gauge.partition_point(|run| run.0 <= frame) - 1].1;
         let earlier = match frame.checked_sub(1) {
             Some(frame) => find(frame),
@@ -514,9 +502,7 @@ impl SlotBlock {
             if matches!(mine, ColumnSlots::Empty) {
                 *mine = match other {
                     ColumnSlots::Empty => ColumnSlots::Empty,
-                    ColumnSlots::Counter(_) => {
-                        ColumnSlots::Counter(vec![CounterSlot::default(); count])
-                    }
+                    ColumnSlots::Counter(_) => ColumnSlots::Counter(vec![CounterSlot::default(); count]),
                     ColumnSlots::Gauge(_) => ColumnSlots::Gauge(vec![GaugeSlot::default(); count]),
                 };
             }
@@ -564,9 +550,7 @@ impl SlotBlock {
     pub fn widen(&self, slot_ms: i64) -> Self {
         assert!(slot_ms % self.slot_ms == 0, "a wider slot is made of whole slots");
         let first_ms = self.first_ms.div_euclid(slot_ms) * slot_ms;
-        let place = |slot: usize| {
-            ((self.first_ms - first_ms + slot as i64 * self.slot_ms) / slot_ms) as usize
-        };
+        let place = |slot: usize| ((self.first_ms - first_ms + slot as i64 * self.slot_ms) / slot_ms) as usize;
         let count = self.frames.len().checked_sub(1).map_or(0, |last| place(last) + 1);
         fn fold<T: Clone + Default>(
             slots: &[T],
@@ -582,12 +566,8 @@ impl SlotBlock {
         }
         let columns = self.columns.iter().map(|column| match column {
             ColumnSlots::Empty => ColumnSlots::Empty,
-            ColumnSlots::Counter(slots) => {
-                ColumnSlots::Counter(fold(slots, count, place, CounterSlot::add))
-            }
-            ColumnSlots::Gauge(slots) => {
-                ColumnSlots::Gauge(fold(slots, count, place, GaugeSlot::add))
-            }
+            ColumnSlots::Counter(slots) => ColumnSlots::Counter(fold(slots, count, place, CounterSlot::add)),
+            ColumnSlots::Gauge(slots) => ColumnSlots::Gauge(fold(slots, count, place, GaugeSlot::add)),
         });
         Self {
             slot_ms,

@@ -77,14 +77,11 @@ impl SlotBlock {
         for count in [self.frames.len(), self.first_column, self.columns.len()] {
             put_varint(&mut out, count as u64);
         }
-        let mut writer =
-            Writer { frames: &self.frames, bodies: Vec::new(), packer: Packer::default() };
+        let mut writer = Writer { frames: &self.frames, bodies: Vec::new(), packer: Packer::default() };
         let (mut head, mut directory) = (Vec::new(), Vec::new());
-        for field in [
-            |slot: &FrameSlot| slot.count,
-            |slot: &FrameSlot| slot.covered_ms,
-            |slot: &FrameSlot| slot.reboots,
-        ] {
+        for field in
+            [|slot: &FrameSlot| slot.count, |slot: &FrameSlot| slot.covered_ms, |slot: &FrameSlot| slot.reboots]
+        {
             let list: Vec<_> = self.frames.iter().map(|slot| i64::from(field(slot))).collect();
             writer.packer.put(&list, &mut head);
         }
@@ -121,8 +118,7 @@ impl Writer<'_> {
         tag |= self.differences(COVERED, slots, |slot| slot.covered_ms, |frame| frame.covered_ms);
         let resets = |slot: &CounterSlot| slot.resets;
         let different = slots.iter().zip(self.frames);
-        if different.clone().any(|(slot, frame)| slot.resets != frame.reboots || slot.dropped != 0)
-        {
+        if different.clone().any(|(slot, frame)| slot.resets != frame.reboots || slot.dropped != 0) {
             tag |= COUNTS;
             self.list(slots, resets, |frame| frame.reboots);
             self.list(slots, |slot| slot.dropped, |_| 0);
@@ -184,15 +180,9 @@ impl Writer<'_> {
     }
 
     /// What lies between the frames and this column: the slots in which there is something, or all.
-    fn list<T>(
-        &mut self,
-        slots: &[T],
-        mine: impl Fn(&T) -> u32,
-        frame: impl Fn(&FrameSlot) -> u32,
-    ) {
+    fn list<T>(&mut self, slots: &[T], mine: impl Fn(&T) -> u32, frame: impl Fn(&FrameSlot) -> u32) {
         let apart = slots.iter().zip(self.frames);
-        let apart: Vec<_> =
-            apart.map(|(slot, other)| i64::from(frame(other)) - i64::from(mine(slot))).collect();
+        let apart: Vec<_> = apart.map(|(slot, other)| i64::from(frame(other)) - i64::from(mine(slot))).collect();
         let exceptions = apart.iter().filter(|apart| **apart != 0).count();
         if exceptions * 4 > apart.len() {
             put_varint(&mut self.bodies, apart.len() as u64 + 1);
@@ -239,8 +229,7 @@ impl<'a> SlotBlockView<'a> {
         }
         let mut at = 1;
         let schema = get_varint(body, &mut at)? as i64;
-        let slot_ms =
-            i64::try_from(get_varint(body, &mut at)?).map_err(|_| SlotError::Malformed)?;
+        let slot_ms = i64::try_from(get_varint(body, &mut at)?).map_err(|_| SlotError::Malformed)?;
         let first = unzigzag(get_varint(body, &mut at)?);
         let slots = bounded(get_varint(body, &mut at)?, SLOTS)?;
         let first_column = bounded(get_varint(body, &mut at)?, limits::COLUMNS)?;
@@ -327,8 +316,7 @@ impl<'a> SlotBlockView<'a> {
         let place = column.checked_sub(self.first_column);
         let entry = place.and_then(|place| self.directory.get(place));
         let &(tag, from, to) = entry.ok_or(SlotError::NoColumn(column))?;
-        let mut reader =
-            Reader { body: &self.bodies[from as usize..to as usize], at: 0, frames: &self.frames };
+        let mut reader = Reader { body: &self.bodies[from as usize..to as usize], at: 0, frames: &self.frames };
         let slots = match tag & KIND {
             EMPTY => ColumnSlots::Empty,
             COUNTER => ColumnSlots::Counter(reader.counter(tag)?),
@@ -382,11 +370,8 @@ impl Reader<'_> {
     }
 
     fn gauge(&mut self, tag: u8) -> Result<Vec<GaugeSlot>, SlotError> {
-        let full = |frame: &FrameSlot| GaugeSlot {
-            covered_ms: frame.covered_ms,
-            count: frame.count,
-            ..Default::default()
-        };
+        let full =
+            |frame: &FrameSlot| GaugeSlot { covered_ms: frame.covered_ms, count: frame.count, ..Default::default() };
         let mut slots: Vec<_> = self.frames.iter().map(full).collect();
         if tag & COVERED != 0 {
             self.list(|slot, apart| subtract(&mut slots[slot].covered_ms, apart))?;
@@ -416,10 +401,7 @@ impl Reader<'_> {
         Ok(list)
     }
 
-    fn list(
-        &mut self,
-        mut each: impl FnMut(usize, i64) -> Result<(), SlotError>,
-    ) -> Result<(), SlotError> {
+    fn list(&mut self, mut each: impl FnMut(usize, i64) -> Result<(), SlotError>) -> Result<(), SlotError> {
         let count = bounded(get_varint(self.body, &mut self.at)?, self.frames.len() + 1)?;
         if count == self.frames.len() + 1 {
             let apart = self.packed()?;

@@ -139,11 +139,7 @@ impl State {
     /// # Panics
     /// If the two have different numbers of columns.
     pub fn encode(&self, base: &State, out: &mut Vec<u8>) {
-        assert_eq!(
-            self.columns(),
-            base.columns(),
-            "a frame and its base share a schema"
-        );
+        assert_eq!(self.columns(), base.columns(), "a frame and its base share a schema");
         let mut unchanged = 0u64;
         for column in 0..self.columns() {
             let token = match (base.is_absent(column), self.is_absent(column)) {

@@ -84,10 +84,7 @@ impl Reason {
     /// From its text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.as_str() == text)
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
     }
 
     /// The gRPC status that carries it.
@@ -100,9 +97,7 @@ impl Reason {
     #[must_use]
     pub fn status_with(self, sentence: impl Into<String>) -> Status {
         let mut status = Status::new(self.code(), sentence);
-        status
-            .metadata_mut()
-            .insert(METADATA_KEY, MetadataValue::from_static(self.as_str()));
+        status.metadata_mut().insert(METADATA_KEY, MetadataValue::from_static(self.as_str()));
         status
     }
 

@@ -13,10 +13,7 @@ impl SchemaId {
     /// The identity of these columns.
     #[must_use]
     pub fn of(columns: &[v1::Column]) -> Self {
-        let canonical = v1::Schema {
-            id: Default::default(),
-            columns: columns.to_vec(),
-        };
+        let canonical = v1::Schema { id: Default::default(), columns: columns.to_vec() };
         let digest = ring::digest::digest(&ring::digest::SHA256, &canonical.encode_to_vec());
         let mut id = [0; 16];
         id.copy_from_slice(&digest.as_ref()[..16]);
@@ -62,11 +59,7 @@ pub fn check(schema: &v1::Schema) -> Result<SchemaId, SchemaError> {
     for (index, column) in schema.columns.iter().enumerate() {
         if let Some(fault) = column_fault(column, &schema.columns) {
             let metric = column.metric.chars().take(80).collect();
-            return Err(SchemaError::Column {
-                index,
-                metric,
-                fault,
-            });
+            return Err(SchemaError::Column { index, metric, fault });
         }
     }
     let id = SchemaId::of(&schema.columns);
@@ -87,11 +80,7 @@ fn column_fault(column: &v1::Column, all: &[v1::Column]) -> Option<&'static str>
     if column.labels.len() > limits::LABELS {
         return Some("too many labels");
     }
-    if column
-        .labels
-        .iter()
-        .any(|label| !is_label_name(&label.name) || long(&label.value))
-    {
+    if column.labels.iter().any(|label| !is_label_name(&label.name) || long(&label.value)) {
         return Some("not a Prometheus label");
     }
     if column.kind() == v1::Kind::Unspecified {
@@ -103,10 +92,7 @@ fn column_fault(column: &v1::Column, all: &[v1::Column]) -> Option<&'static str>
     if !matches!(column.width_bits, 0 | 32 | 64) {
         return Some("a counter is 32 or 64 bits wide");
     }
-    match (column.speed_column as usize)
-        .checked_sub(1)
-        .map(|index| all.get(index))
-    {
+    match (column.speed_column as usize).checked_sub(1).map(|index| all.get(index)) {
         None => None,
         Some(Some(speed)) if speed.kind() == v1::Kind::Gauge => None,
         Some(_) => Some("its speed column is not a gauge of this schema"),
@@ -130,7 +116,5 @@ fn is_name(name: &str, extra: impl Fn(u8) -> bool) -> bool {
     !bytes.is_empty()
         && bytes.len() <= 255
         && !bytes[0].is_ascii_digit()
-        && bytes
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_' || extra(byte))
+        && bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_' || extra(byte))
 }

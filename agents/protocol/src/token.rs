@@ -24,9 +24,7 @@ pub struct Token {
 
 /// A text that is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "this is not an enrolment token: it begins with {PREFIX} and is made by `tongtu agent token`"
-)]
+#[error("this is not an enrolment token: it begins with {PREFIX} and is made by `tongtu agent token`")]
 pub struct TokenError;
 
 impl fmt::Display for Token {
@@ -42,9 +40,7 @@ impl fmt::Display for Token {
 /// Never shows the secret.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Token").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -64,10 +60,6 @@ impl FromStr for Token {
         if host.is_empty() || port.parse::<u16>().is_err() {
             return Err(TokenError);
         }
-        Ok(Self {
-            address: address.to_owned(),
-            ca_fingerprint: *ca_fingerprint,
-            secret: *secret,
-        })
+        Ok(Self { address: address.to_owned(), ca_fingerprint: *ca_fingerprint, secret: *secret })
     }
 }

@@ -55,12 +55,7 @@ struct Field {
 }
 
 const fn field(tag: u32, max: usize, name: &'static str, inside: &'static [Field]) -> Field {
-    Field {
-        tag,
-        max,
-        name,
-        inside,
-    }
+    Field { tag, max, name, inside }
 }
 
 /// Every repeated field that an agent can send; `tests/messages.rs` holds this against the `.proto`.
@@ -70,23 +65,13 @@ const TO_CONTROL: &[Field] = &[
         1,
         "define",
         &[
-            field(
-                1,
-                limits::BOOTS,
-                "boots",
-                &[field(3, limits::ANCHORS, "anchors", &[])],
-            ),
+            field(1, limits::BOOTS, "boots", &[field(3, limits::ANCHORS, "anchors", &[])]),
             field(2, limits::SOURCES, "sources", &[]),
             field(
                 3,
                 limits::SCHEMAS,
                 "schemas",
-                &[field(
-                    2,
-                    limits::COLUMNS,
-                    "columns",
-                    &[field(7, limits::LABELS, "labels", &[])],
-                )],
+                &[field(2, limits::COLUMNS, "columns", &[field(7, limits::LABELS, "labels", &[])])],
             ),
         ],
     ),
@@ -141,9 +126,7 @@ fn count(mut bytes: &[u8], fields: &[Field], elements: &mut usize) -> Result<(),
         }
         let (value, rest) = bytes.split_at(length);
         bytes = rest;
-        let place = fields
-            .iter()
-            .position(|field| u64::from(field.tag) == key >> 3);
+        let place = fields.iter().position(|field| u64::from(field.tag) == key >> 3);
         let Some(place) = place.filter(|_| key & 7 == 2) else {
             continue;
         };
@@ -223,9 +206,7 @@ impl<U: Bounded> Decoder for Codec<(), U> {
             Excess::Malformed => Reason::Undecodable.status(),
             excess => Reason::Limit.status_with(excess.to_string()),
         })?;
-        U::decode(encoded)
-            .map(Some)
-            .map_err(|_| Reason::Undecodable.status())
+        U::decode(encoded).map(Some).map_err(|_| Reason::Undecodable.status())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -238,12 +219,7 @@ mod tests {
     use super::*;
 
     fn judge(message: v1::to_control::Message) -> Result<(), Excess> {
-        v1::ToControl::judge(
-            &v1::ToControl {
-                message: Some(message),
-            }
-            .encode_to_vec(),
-        )
+        v1::ToControl::judge(&v1::ToControl { message: Some(message) }.encode_to_vec())
     }
 
     fn records(count: usize) -> v1::to_control::Message {
@@ -257,43 +233,20 @@ mod tests {
     fn elements_are_counted_before_they_are_decoded() {
         use v1::to_control::Message::{Define, Lost};
         assert_eq!(judge(records(limits::RECORDS)), Ok(()));
-        assert_eq!(
-            judge(records(limits::RECORDS + 1)),
-            Err(Excess::Count("records"))
-        );
-        let lost = v1::LostRanges {
-            ranges: vec![v1::LostRange::default(); limits::RANGES + 1],
-            ..Default::default()
-        };
+        assert_eq!(judge(records(limits::RECORDS + 1)), Err(Excess::Count("records")));
+        let lost = v1::LostRanges { ranges: vec![v1::LostRange::default(); limits::RANGES + 1], ..Default::default() };
         assert_eq!(judge(Lost(lost)), Err(Excess::Count("ranges")));
-        let schema = v1::Schema {
-            columns: vec![v1::Column::default(); limits::COLUMNS],
-            ..Default::default()
-        };
-        let define = |schemas| v1::Define {
-            schemas: vec![schema.clone(); schemas],
-            ..Default::default()
-        };
+        let schema = v1::Schema { columns: vec![v1::Column::default(); limits::COLUMNS], ..Default::default() };
+        let define = |schemas| v1::Define { schemas: vec![schema.clone(); schemas], ..Default::default() };
         assert_eq!(judge(Define(define(7))), Ok(()));
         assert_eq!(judge(Define(define(8))), Err(Excess::Elements));
         let facts = v1::Facts {
-            facts: (0..=limits::FACTS)
-                .map(|n| (n.to_string(), String::new()))
-                .collect(),
+            facts: (0..=limits::FACTS).map(|n| (n.to_string(), String::new())).collect(),
             ..Default::default()
         };
-        let record = v1::Record {
-            body: Some(v1::record::Body::Facts(facts)),
-            ..Default::default()
-        };
-        let message = v1::Records {
-            records: vec![record],
-            ..Default::default()
-        };
-        assert_eq!(
-            judge(v1::to_control::Message::Records(message)),
-            Err(Excess::Count("facts"))
-        );
+        let record = v1::Record { body: Some(v1::record::Body::Facts(facts)), ..Default::default() };
+        let message = v1::Records { records: vec![record], ..Default::default() };
+        assert_eq!(judge(v1::to_control::Message::Records(message)), Err(Excess::Count("facts")));
     }
 
     proptest::proptest! {

@@ -158,13 +158,7 @@ impl Sheet {
         put.map(|(key, cell)| (key.to_string(), decimal(cell.value, key.metric.exponent))).collect()
     }
 
-    fn put(
-        &mut self,
-        metric: &'static Metric,
-        labels: &[&str],
-        value: i64,
-        speed: Option<(&'static Metric, &[&str])>,
-    ) {
+    fn put(&mut self, metric: &'static Metric, labels: &[&str], value: i64, speed: Option<(&'static Metric, &[&str])>) {
         debug_assert_eq!(metric.labels.len(), labels.len(), "labels of {}", metric.name);
         let cell = Cell { value, run: self.run };
         let found = match self.keys.get(self.cursor) {
@@ -263,10 +257,7 @@ mod tests {
         // Missing, or in another order: the same columns.
         assert_eq!(run(&mut sheet, &[("c", 5)]), (false, vec![None, Some(5)]));
         assert_eq!(run(&mut sheet, &[("c", 6), ("a", 7)]), (false, vec![Some(7), Some(6)]));
-        assert_eq!(
-            run(&mut sheet, &[("a", 8), ("b", 9), ("c", 10)]),
-            (true, vec![Some(8), Some(9), Some(10)])
-        );
+        assert_eq!(run(&mut sheet, &[("a", 8), ("b", 9), ("c", 10)]), (true, vec![Some(8), Some(9), Some(10)]));
         // Twice in one frame: the first counts.
         assert_eq!(run(&mut sheet, &[("a", 1), ("a", 2)]).1, vec![Some(1), None, None]);
     }

@@ -237,12 +237,7 @@ impl Table {
             ..Pool::default()
         };
         Self {
-            shared: Arc::new(Shared {
-                pool: Mutex::new(pool),
-                work: Condvar::new(),
-                done: Condvar::new(),
-                context,
-            }),
+            shared: Arc::new(Shared { pool: Mutex::new(pool), work: Condvar::new(), done: Condvar::new(), context }),
             entries: specs.iter().enumerate().map(entry).collect(),
             own: Sheet::default(),
             schema: Arc::new(FrameSchema { id: SchemaId::of(&[]), keys: Vec::new() }),
@@ -267,11 +262,7 @@ impl Table {
 
     /// Takes one frame at the instant `boottime_ms`; `own` puts what the agent says of itself.
     /// Returns when every collector that was due has finished or run out of time.
-    pub fn frame(
-        &mut self,
-        boottime_ms: u64,
-        own: impl FnOnce(&mut Values<'_>),
-    ) -> (&Arc<FrameSchema>, &State) {
+    pub fn frame(&mut self, boottime_ms: u64, own: impl FnOnce(&mut Values<'_>)) -> (&Arc<FrameSchema>, &State) {
         self.run_due(boottime_ms);
         self.put_own(own);
         if self.take_changed() {
@@ -299,7 +290,11 @@ impl Table {
         if pool.queue.is_empty() {
             return;
         }
-        if pool.idle > 0 { shared.work.notify_one() } else { self.spawn() }
+        if pool.idle > 0 {
+            shared.work.notify_one()
+        } else {
+            self.spawn()
+        }
         let mut spawned = clock::now();
         let longest = self.entries.iter().map(|entry| entry.spec.timeout).max();
         let end = spawned + longest.unwrap_or_default() + PATIENCE * self.entries.len() as u32;
@@ -513,10 +508,7 @@ mod tests {
         }
     }
 
-    const fn spec(
-        name: &'static str,
-        make: fn(&Context) -> Result<Box<dyn Collector>, Unavailable>,
-    ) -> CollectorSpec {
+    const fn spec(name: &'static str, make: fn(&Context) -> Result<Box<dyn Collector>, Unavailable>) -> CollectorSpec {
         let timeout = Duration::from_secs(5);
         CollectorSpec { name, interval: Duration::ZERO, timeout, make }
     }
@@ -569,10 +561,7 @@ mod tests {
             assert_eq!(success("fails"), Some(0));
             assert_eq!(success("panics"), Some(0));
             assert_eq!(success("none"), Some(0));
-            assert_eq!(
-                get(&frame, "tongtu_agent_collector_available{collector=\"none\"}"),
-                Some(0)
-            );
+            assert_eq!(get(&frame, "tongtu_agent_collector_available{collector=\"none\"}"), Some(0));
         }
         let outcomes: Vec<_> = table.check().into_iter().map(|report| report.outcome).collect();
         assert_eq!(outcomes[1], Outcome::Failed("cannot read it".into()));
@@ -619,14 +608,10 @@ mod tests {
 
     #[test]
     fn a_slow_one_keeps_its_values_until_its_next_run() {
-        static TABLE: &[CollectorSpec] = &[CollectorSpec {
-            interval: Duration::from_secs(60),
-            ..spec("slow", |_| counting("slow"))
-        }];
+        static TABLE: &[CollectorSpec] =
+            &[CollectorSpec { interval: Duration::from_secs(60), ..spec("slow", |_| counting("slow")) }];
         let mut table = Table::new(TABLE, Context::default());
-        let runs: Vec<_> = (0..9)
-            .map(|n| get(&frame(&mut table, 1_000 + n * 15_000), "value{of=\"slow\"}"))
-            .collect();
+        let runs: Vec<_> = (0..9).map(|n| get(&frame(&mut table, 1_000 + n * 15_000), "value{of=\"slow\"}")).collect();
         assert_eq!(runs, [1, 1, 1, 1, 2, 2, 2, 2, 3].map(Some));
         table.configure("slow", false, Duration::ZERO);
         assert_eq!(get(&frame(&mut table, 500_000), "value{of=\"slow\"}"), None);
