@@ -39,6 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some())
         .bytes(".")
         .codec_path("crate::wire::Codec")
+        // Maps in one order, so that a checksum over an encoded message can be made again.
+        .btree_map(".")
         .compile_fds(files)?;
     Ok(())
 }
