@@ -585,3 +585,6 @@ fn spread<T: Clone + Default>(slots: &mut Vec<T>, shift: usize, count: usize) {
     }
     slots.resize(count, T::default());
 }
+
+#[cfg(test)]
+mod tests;
