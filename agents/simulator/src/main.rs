@@ -1,2 +1,2 @@
-//! Placeholder.
+//! The simulator's command line.
 fn main() {}
