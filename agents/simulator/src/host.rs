@@ -206,7 +206,8 @@ mod tests {
     fn a_reboot_begins_at_zero_and_the_sequence_is_carried() {
         let mut host = host(1);
         let column = |name: &str| host.plan().schema.columns.iter().position(|column| column.metric == name);
-        let (forks, sequence) = (column("node_forks_total").expect("a column"), column(SEQUENCE_METRIC).expect("a column"));
+        let (forks, sequence) =
+            (column("node_forks_total").expect("a column"), column(SEQUENCE_METRIC).expect("a column"));
         host.advance(15.0, NOON, 7);
         assert!(host.state().get(forks) > Some(10_000));
         assert_eq!(host.state().get(sequence), Some(7));

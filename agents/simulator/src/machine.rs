@@ -161,7 +161,14 @@ impl Build {
         self.active.extend(behaviour.map(|behaviour| (index, behaviour)));
     }
 
-    fn counter(&mut self, metric: &str, unit: &str, exponent: i32, labels: &[(&str, &str)], behaviour: Option<Behaviour>) {
+    fn counter(
+        &mut self,
+        metric: &str,
+        unit: &str,
+        exponent: i32,
+        labels: &[(&str, &str)],
+        behaviour: Option<Behaviour>,
+    ) {
         self.column(metric, Counter, unit, exponent, labels, behaviour, 0);
     }
 
@@ -221,9 +228,20 @@ impl Build {
             ] {
                 self.counter(&format!("node_disk_{name}"), unit, exponent, labels, behaviour);
             }
-            self.gauge("node_disk_io_now", "1", labels, (busy > 0.0).then_some(Behaviour::Level {
-                driver: Disk, base: 0.0, slope: 1.2, noise: 0.9, quantum: 1, chance: 90,
-            }), 0);
+            self.gauge(
+                "node_disk_io_now",
+                "1",
+                labels,
+                (busy > 0.0).then_some(Behaviour::Level {
+                    driver: Disk,
+                    base: 0.0,
+                    slope: 1.2,
+                    noise: 0.9,
+                    quantum: 1,
+                    chance: 90,
+                }),
+                0,
+            );
             let info: &[(&str, &str)] = &[("device", &device), ("major", "254"), ("minor", "0")];
             self.gauge("node_disk_info", "1", info, None, 1);
         }
@@ -239,13 +257,24 @@ impl Build {
             let free = |part: f32| {
                 let base = size as f32 * part;
                 (mount < 3).then_some(Behaviour::Level {
-                    driver: Disk, base, slope: -0.01 * base, noise: 2e-4, quantum: 4_096, chance: 140,
+                    driver: Disk,
+                    base,
+                    slope: -0.01 * base,
+                    noise: 2e-4,
+                    quantum: 4_096,
+                    chance: 140,
                 })
             };
             self.gauge("node_filesystem_avail_bytes", "By", labels, free(0.55), size / 2);
             self.gauge("node_filesystem_device_error", "1", labels, None, 0);
             self.gauge("node_filesystem_files", "1", labels, None, size / 16_384);
-            self.gauge("node_filesystem_files_free", "1", labels, level(Disk, 2.3e6, -2e3, 1, 60).filter(|_| mount < 2), size / 17_000);
+            self.gauge(
+                "node_filesystem_files_free",
+                "1",
+                labels,
+                level(Disk, 2.3e6, -2e3, 1, 60).filter(|_| mount < 2),
+                size / 17_000,
+            );
             self.gauge("node_filesystem_free_bytes", "By", labels, free(0.6), size / 2);
             self.gauge("node_filesystem_readonly", "1", labels, None, 0);
             self.gauge("node_filesystem_size_bytes", "By", labels, None, size);
@@ -256,26 +285,63 @@ impl Build {
         let total = cores as f32 * 4.0 * GIB as f32;
         // Name, share of the memory without load, share more at full load, how often it moves.
         for (name, base, slope, chance) in [
-            ("Active_anon", 0.16, 0.18, 170), ("Active", 0.30, 0.20, 200), ("Active_file", 0.14, 0.02, 120),
-            ("AnonHugePages", 0.05, 0.0, 0), ("AnonPages", 0.20, 0.22, 200), ("Bounce", 0.0, 0.0, 0),
-            ("Buffers", 0.011, 0.001, 70), ("Cached", 0.42, 0.03, 200), ("CommitLimit", 0.5, 0.0, 0),
-            ("Committed_AS", 0.35, 0.25, 220), ("DirectMap1G", 0.8, 0.0, 0), ("DirectMap2M", 0.2, 0.0, 0),
-            ("DirectMap4k", 0.01, 0.0, 0), ("Dirty", 2e-5, 9e-4, 230), ("FileHugePages", 0.0, 0.0, 0),
-            ("FilePmdMapped", 0.0, 0.0, 0), ("HardwareCorrupted", 0.0, 0.0, 0), ("Hugepagesize", 1e-4, 0.0, 0),
-            ("Hugetlb", 0.0, 0.0, 0), ("Inactive_anon", 0.02, 0.01, 90), ("Inactive", 0.26, 0.01, 150),
-            ("Inactive_file", 0.24, 0.01, 130), ("KReclaimable", 0.02, 0.002, 90), ("KernelStack", 4e-4, 1e-4, 80),
-            ("Mapped", 0.03, 0.01, 90), ("MemAvailable", 0.74, -0.25, 255), ("MemFree", 0.28, -0.22, 255),
-            ("MemTotal", 1.0, 0.0, 0), ("Mlocked", 1e-3, 0.0, 0), ("NFS_Unstable", 0.0, 0.0, 0),
-            ("PageTables", 1e-3, 6e-4, 120), ("Percpu", 2e-4, 0.0, 0), ("SReclaimable", 0.02, 0.002, 90),
-            ("SUnreclaim", 0.006, 0.001, 90), ("SecPageTables", 0.0, 0.0, 0), ("ShmemHugePages", 0.0, 0.0, 0),
-            ("ShmemPmdMapped", 0.0, 0.0, 0), ("Shmem", 0.004, 0.001, 40), ("Slab", 0.026, 0.003, 110),
-            ("SwapCached", 0.0, 0.0, 0), ("SwapFree", 0.1, 0.0, 0), ("SwapTotal", 0.1, 0.0, 0),
-            ("Unevictable", 1e-3, 0.0, 0), ("VmallocChunk", 0.0, 0.0, 0), ("VmallocTotal", 9.0, 0.0, 0),
-            ("VmallocUsed", 1e-3, 1e-4, 20), ("WritebackTmp", 0.0, 0.0, 0), ("Writeback", 0.0, 0.0, 0),
+            ("Active_anon", 0.16, 0.18, 170),
+            ("Active", 0.30, 0.20, 200),
+            ("Active_file", 0.14, 0.02, 120),
+            ("AnonHugePages", 0.05, 0.0, 0),
+            ("AnonPages", 0.20, 0.22, 200),
+            ("Bounce", 0.0, 0.0, 0),
+            ("Buffers", 0.011, 0.001, 70),
+            ("Cached", 0.42, 0.03, 200),
+            ("CommitLimit", 0.5, 0.0, 0),
+            ("Committed_AS", 0.35, 0.25, 220),
+            ("DirectMap1G", 0.8, 0.0, 0),
+            ("DirectMap2M", 0.2, 0.0, 0),
+            ("DirectMap4k", 0.01, 0.0, 0),
+            ("Dirty", 2e-5, 9e-4, 230),
+            ("FileHugePages", 0.0, 0.0, 0),
+            ("FilePmdMapped", 0.0, 0.0, 0),
+            ("HardwareCorrupted", 0.0, 0.0, 0),
+            ("Hugepagesize", 1e-4, 0.0, 0),
+            ("Hugetlb", 0.0, 0.0, 0),
+            ("Inactive_anon", 0.02, 0.01, 90),
+            ("Inactive", 0.26, 0.01, 150),
+            ("Inactive_file", 0.24, 0.01, 130),
+            ("KReclaimable", 0.02, 0.002, 90),
+            ("KernelStack", 4e-4, 1e-4, 80),
+            ("Mapped", 0.03, 0.01, 90),
+            ("MemAvailable", 0.74, -0.25, 255),
+            ("MemFree", 0.28, -0.22, 255),
+            ("MemTotal", 1.0, 0.0, 0),
+            ("Mlocked", 1e-3, 0.0, 0),
+            ("NFS_Unstable", 0.0, 0.0, 0),
+            ("PageTables", 1e-3, 6e-4, 120),
+            ("Percpu", 2e-4, 0.0, 0),
+            ("SReclaimable", 0.02, 0.002, 90),
+            ("SUnreclaim", 0.006, 0.001, 90),
+            ("SecPageTables", 0.0, 0.0, 0),
+            ("ShmemHugePages", 0.0, 0.0, 0),
+            ("ShmemPmdMapped", 0.0, 0.0, 0),
+            ("Shmem", 0.004, 0.001, 40),
+            ("Slab", 0.026, 0.003, 110),
+            ("SwapCached", 0.0, 0.0, 0),
+            ("SwapFree", 0.1, 0.0, 0),
+            ("SwapTotal", 0.1, 0.0, 0),
+            ("Unevictable", 1e-3, 0.0, 0),
+            ("VmallocChunk", 0.0, 0.0, 0),
+            ("VmallocTotal", 9.0, 0.0, 0),
+            ("VmallocUsed", 1e-3, 1e-4, 20),
+            ("WritebackTmp", 0.0, 0.0, 0),
+            ("Writeback", 0.0, 0.0, 0),
         ] {
             let (base, slope): (f32, f32) = (base * total, slope * total);
             let behaviour = (chance > 0).then_some(Behaviour::Level {
-                driver: Memory, base, slope, noise: 0.004, quantum: 4_096, chance: chance / 4 * 3,
+                driver: Memory,
+                base,
+                slope,
+                noise: 0.004,
+                quantum: 4_096,
+                chance: chance / 4 * 3,
             });
             self.gauge(&format!("node_memory_{name}_bytes"), "By", &[], behaviour, base as i64 & !4_095);
         }
@@ -295,10 +361,21 @@ impl Build {
                 if busy > 0.0 { count(Network, base * busy, slope * busy) } else { None }
             };
             for (name, value) in [
-                ("address_assign_type", 0), ("carrier", 1), ("device_id", 0), ("dormant", 0), ("flags", 4_099),
-                ("iface_id", index as i64 + 2), ("iface_link", index as i64 + 2), ("iface_link_mode", 0),
-                ("mtu_bytes", 1_500), ("name_assign_type", 3), ("net_dev_group", 0), ("protocol_type", 1),
-                ("speed_bytes", 125_000_000), ("transmit_queue_length", 1_000), ("up", i64::from(up)),
+                ("address_assign_type", 0),
+                ("carrier", 1),
+                ("device_id", 0),
+                ("dormant", 0),
+                ("flags", 4_099),
+                ("iface_id", index as i64 + 2),
+                ("iface_link", index as i64 + 2),
+                ("iface_link_mode", 0),
+                ("mtu_bytes", 1_500),
+                ("name_assign_type", 3),
+                ("net_dev_group", 0),
+                ("protocol_type", 1),
+                ("speed_bytes", 125_000_000),
+                ("transmit_queue_length", 1_000),
+                ("up", i64::from(up)),
             ] {
                 self.gauge(&format!("node_network_{name}"), "1", labels, None, value);
             }
@@ -308,14 +385,23 @@ impl Build {
             let info: &[(&str, &str)] = &[("device", &device), ("operstate", if up { "up" } else { "unknown" })];
             self.gauge("node_network_info", "1", info, None, 1);
             for (name, behaviour) in [
-                ("receive_bytes_total", on(900.0, 9.0e6)), ("receive_compressed_total", None),
-                ("receive_drop_total", on(0.003, 0.02).filter(|_| up)), ("receive_errs_total", None),
-                ("receive_fifo_total", None), ("receive_frame_total", None),
-                ("receive_multicast_total", on(0.08, 0.1).filter(|_| up)), ("receive_nohandler_total", None),
-                ("receive_packets_total", on(6.0, 9_000.0)), ("transmit_bytes_total", on(700.0, 5.0e6)),
-                ("transmit_carrier_total", None), ("transmit_colls_total", None),
-                ("transmit_compressed_total", None), ("transmit_drop_total", None), ("transmit_errs_total", None),
-                ("transmit_fifo_total", None), ("transmit_packets_total", on(5.0, 7_000.0)),
+                ("receive_bytes_total", on(900.0, 9.0e6)),
+                ("receive_compressed_total", None),
+                ("receive_drop_total", on(0.003, 0.02).filter(|_| up)),
+                ("receive_errs_total", None),
+                ("receive_fifo_total", None),
+                ("receive_frame_total", None),
+                ("receive_multicast_total", on(0.08, 0.1).filter(|_| up)),
+                ("receive_nohandler_total", None),
+                ("receive_packets_total", on(6.0, 9_000.0)),
+                ("transmit_bytes_total", on(700.0, 5.0e6)),
+                ("transmit_carrier_total", None),
+                ("transmit_colls_total", None),
+                ("transmit_compressed_total", None),
+                ("transmit_drop_total", None),
+                ("transmit_errs_total", None),
+                ("transmit_fifo_total", None),
+                ("transmit_packets_total", on(5.0, 7_000.0)),
             ] {
                 let unit = if name.contains("bytes") { "By" } else { "1" };
                 self.counter(&format!("node_network_{name}"), unit, 0, labels, behaviour);
@@ -325,32 +411,70 @@ impl Build {
 
     fn sockets(&mut self) {
         for (name, behaviour) in [
-            ("Icmp6_InErrors", None), ("Icmp6_InMsgs", None), ("Icmp6_OutMsgs", None), ("Icmp_InErrors", None),
-            ("Icmp_InMsgs", count(Network, 0.02, 0.02)), ("Icmp_OutMsgs", count(Network, 0.02, 0.02)),
-            ("Ip6_InOctets", None), ("Ip6_OutOctets", None), ("IpExt_InOctets", count(Network, 900.0, 9e6)),
-            ("IpExt_OutOctets", count(Network, 700.0, 5e6)), ("Ip_Forwarding", None),
-            ("TcpExt_ListenDrops", None), ("TcpExt_ListenOverflows", None), ("TcpExt_SyncookiesFailed", None),
-            ("TcpExt_SyncookiesRecv", None), ("TcpExt_SyncookiesSent", None),
-            ("TcpExt_TCPSynRetrans", count(Network, 0.001, 0.05)), ("TcpExt_TCPTimeouts", count(Network, 0.002, 0.08)),
-            ("Tcp_ActiveOpens", count(Network, 0.05, 4.0)), ("Tcp_CurrEstab", level(Network, 20.0, 300.0, 1, 200)),
-            ("Tcp_InErrs", None), ("Tcp_InSegs", count(Network, 5.0, 8_000.0)), ("Tcp_OutRsts", count(Network, 0.01, 0.6)),
-            ("Tcp_OutSegs", count(Network, 5.0, 9_000.0)), ("Tcp_PassiveOpens", count(Network, 0.03, 20.0)),
-            ("Tcp_RetransSegs", count(Network, 0.005, 2.0)), ("Udp6_InDatagrams", None), ("Udp6_InErrors", None),
-            ("Udp6_NoPorts", None), ("Udp6_OutDatagrams", None), ("Udp6_RcvbufErrors", None),
-            ("Udp6_SndbufErrors", None), ("UdpLite6_InErrors", None), ("UdpLite_InErrors", None),
-            ("Udp_InDatagrams", count(Network, 0.1, 8.0)), ("Udp_InErrors", None), ("Udp_NoPorts", None),
-            ("Udp_OutDatagrams", count(Network, 0.1, 8.0)), ("Udp_RcvbufErrors", None), ("Udp_SndbufErrors", None),
+            ("Icmp6_InErrors", None),
+            ("Icmp6_InMsgs", None),
+            ("Icmp6_OutMsgs", None),
+            ("Icmp_InErrors", None),
+            ("Icmp_InMsgs", count(Network, 0.02, 0.02)),
+            ("Icmp_OutMsgs", count(Network, 0.02, 0.02)),
+            ("Ip6_InOctets", None),
+            ("Ip6_OutOctets", None),
+            ("IpExt_InOctets", count(Network, 900.0, 9e6)),
+            ("IpExt_OutOctets", count(Network, 700.0, 5e6)),
+            ("Ip_Forwarding", None),
+            ("TcpExt_ListenDrops", None),
+            ("TcpExt_ListenOverflows", None),
+            ("TcpExt_SyncookiesFailed", None),
+            ("TcpExt_SyncookiesRecv", None),
+            ("TcpExt_SyncookiesSent", None),
+            ("TcpExt_TCPSynRetrans", count(Network, 0.001, 0.05)),
+            ("TcpExt_TCPTimeouts", count(Network, 0.002, 0.08)),
+            ("Tcp_ActiveOpens", count(Network, 0.05, 4.0)),
+            ("Tcp_CurrEstab", level(Network, 20.0, 300.0, 1, 200)),
+            ("Tcp_InErrs", None),
+            ("Tcp_InSegs", count(Network, 5.0, 8_000.0)),
+            ("Tcp_OutRsts", count(Network, 0.01, 0.6)),
+            ("Tcp_OutSegs", count(Network, 5.0, 9_000.0)),
+            ("Tcp_PassiveOpens", count(Network, 0.03, 20.0)),
+            ("Tcp_RetransSegs", count(Network, 0.005, 2.0)),
+            ("Udp6_InDatagrams", None),
+            ("Udp6_InErrors", None),
+            ("Udp6_NoPorts", None),
+            ("Udp6_OutDatagrams", None),
+            ("Udp6_RcvbufErrors", None),
+            ("Udp6_SndbufErrors", None),
+            ("UdpLite6_InErrors", None),
+            ("UdpLite_InErrors", None),
+            ("Udp_InDatagrams", count(Network, 0.1, 8.0)),
+            ("Udp_InErrors", None),
+            ("Udp_NoPorts", None),
+            ("Udp_OutDatagrams", count(Network, 0.1, 8.0)),
+            ("Udp_RcvbufErrors", None),
+            ("Udp_SndbufErrors", None),
         ] {
             self.column(&format!("node_netstat_{name}"), Untyped, "1", 0, &[], behaviour, 0);
         }
         for (name, behaviour) in [
-            ("FRAG6_inuse", None), ("FRAG6_memory", None), ("FRAG_inuse", None), ("FRAG_memory", None),
-            ("RAW6_inuse", None), ("RAW_inuse", None), ("TCP6_inuse", None),
-            ("TCP_alloc", level(Network, 30.0, 300.0, 1, 130)), ("TCP_inuse", level(Network, 24.0, 280.0, 1, 130)),
-            ("TCP_mem", level(Network, 4.0, 90.0, 1, 90)), ("TCP_mem_bytes", level(Network, 16_384.0, 4e5, 4_096, 90)),
-            ("TCP_orphan", None), ("TCP_tw", level(Network, 1.0, 60.0, 1, 150)), ("UDP6_inuse", None),
-            ("UDPLITE6_inuse", None), ("UDPLITE_inuse", None), ("UDP_inuse", None), ("UDP_mem", None),
-            ("UDP_mem_bytes", None), ("sockets_used", level(Network, 180.0, 320.0, 1, 150)),
+            ("FRAG6_inuse", None),
+            ("FRAG6_memory", None),
+            ("FRAG_inuse", None),
+            ("FRAG_memory", None),
+            ("RAW6_inuse", None),
+            ("RAW_inuse", None),
+            ("TCP6_inuse", None),
+            ("TCP_alloc", level(Network, 30.0, 300.0, 1, 130)),
+            ("TCP_inuse", level(Network, 24.0, 280.0, 1, 130)),
+            ("TCP_mem", level(Network, 4.0, 90.0, 1, 90)),
+            ("TCP_mem_bytes", level(Network, 16_384.0, 4e5, 4_096, 90)),
+            ("TCP_orphan", None),
+            ("TCP_tw", level(Network, 1.0, 60.0, 1, 150)),
+            ("UDP6_inuse", None),
+            ("UDPLITE6_inuse", None),
+            ("UDPLITE_inuse", None),
+            ("UDP_inuse", None),
+            ("UDP_mem", None),
+            ("UDP_mem_bytes", None),
+            ("sockets_used", level(Network, 180.0, 320.0, 1, 150)),
         ] {
             self.gauge(&format!("node_sockstat_{name}"), "1", &[], behaviour, 6);
         }
@@ -367,17 +491,31 @@ impl Build {
             // Interrupts of the interface go to the first four cores.
             let processed = count(Network, 0.5, 2_000.0).filter(|_| core < 4);
             self.counter("node_softnet_processed_total", "1", 0, labels, processed);
-            self.counter("node_softnet_times_squeezed_total", "1", 0, labels, count(Network, 0.0, 0.01).filter(|_| core < 2));
+            self.counter(
+                "node_softnet_times_squeezed_total",
+                "1",
+                0,
+                labels,
+                count(Network, 0.0, 0.01).filter(|_| core < 2),
+            );
         }
         for (name, behaviour) in [
-            ("oom_kill", None), ("pgfault", count(Cpu, 250.0, 30_000.0)), ("pgmajfault", count(Disk, 0.001, 0.1)),
-            ("pgpgin", count(Disk, 0.0, 40.0)), ("pgpgout", count(Disk, 3.0, 1_200.0)), ("pswpin", None), ("pswpout", None),
+            ("oom_kill", None),
+            ("pgfault", count(Cpu, 250.0, 30_000.0)),
+            ("pgmajfault", count(Disk, 0.001, 0.1)),
+            ("pgpgin", count(Disk, 0.0, 40.0)),
+            ("pgpgout", count(Disk, 3.0, 1_200.0)),
+            ("pswpin", None),
+            ("pswpout", None),
         ] {
             self.column(&format!("node_vmstat_{name}"), Untyped, "1", 0, &[], behaviour, 0);
         }
         for (name, behaviour) in [
-            ("cpu_waiting", count(Cpu, 100.0, 40_000.0)), ("io_stalled", count(Disk, 0.0, 9_000.0)),
-            ("io_waiting", count(Disk, 0.0, 11_000.0)), ("memory_stalled", None), ("memory_waiting", None),
+            ("cpu_waiting", count(Cpu, 100.0, 40_000.0)),
+            ("io_stalled", count(Disk, 0.0, 9_000.0)),
+            ("io_waiting", count(Disk, 0.0, 11_000.0)),
+            ("memory_stalled", None),
+            ("memory_waiting", None),
         ] {
             self.counter(&format!("node_pressure_{name}_seconds_total"), "s", -6, &[], behaviour);
         }
@@ -406,12 +544,21 @@ impl Build {
         for (ip, queue) in [("v4", "rx"), ("v4", "tx"), ("v6", "rx"), ("v6", "tx")] {
             self.gauge("node_udp_queues", "By", &[("ip", ip), ("queue", queue)], None, 0);
         }
-        self.gauge("node_uname_info", "1", &[("sysname", "Linux"), ("machine", "x86_64"), ("release", "6.1.0-31-amd64")], None, 1);
+        self.gauge(
+            "node_uname_info",
+            "1",
+            &[("sysname", "Linux"), ("machine", "x86_64"), ("release", "6.1.0-31-amd64")],
+            None,
+            1,
+        );
         self.gauge("node_os_info", "1", &[("id", "debian"), ("version_id", "12")], None, 1);
         self.gauge("node_dmi_info", "1", &[("product_name", "KVM"), ("system_vendor", "QEMU")], None, 1);
         self.gauge("node_time_zone_offset_seconds", "s", &[("time_zone", "CST")], None, 28_800);
         for (name, value) in [
-            ("sync_status", 1), ("status", 8_193), ("tai_offset_seconds", 37), ("loop_time_constant", 7),
+            ("sync_status", 1),
+            ("status", 8_193),
+            ("tai_offset_seconds", 37),
+            ("loop_time_constant", 7),
             ("frequency_adjustment_ratio", 1),
         ] {
             self.gauge(&format!("node_timex_{name}"), "1", &[], None, value);
@@ -434,13 +581,28 @@ impl Build {
 
     fn collectors(&mut self) {
         const NAMES: [&str; 16] = [
-            "arp", "conntrack", "cpu", "diskstats", "entropy", "filefd", "filesystem", "loadavg", "meminfo",
-            "netdev", "netstat", "pressure", "sockstat", "softnet", "stat", "vmstat",
+            "arp",
+            "conntrack",
+            "cpu",
+            "diskstats",
+            "entropy",
+            "filefd",
+            "filesystem",
+            "loadavg",
+            "meminfo",
+            "netdev",
+            "netstat",
+            "pressure",
+            "sockstat",
+            "softnet",
+            "stat",
+            "vmstat",
         ];
         for name in NAMES {
             let labels: &[(&str, &str)] = &[("collector", name)];
             // Whole microseconds, most of them alike from frame to frame.
-            let behaviour = Some(Behaviour::Level { driver: Cpu, base: 30.0, slope: 25.0, noise: 0.05, quantum: 1, chance: 120 });
+            let behaviour =
+                Some(Behaviour::Level { driver: Cpu, base: 30.0, slope: 25.0, noise: 0.05, quantum: 1, chance: 120 });
             self.column("node_scrape_collector_duration_seconds", Gauge, "s", -6, labels, behaviour, 30);
             self.gauge("node_scrape_collector_success", "1", labels, None, 1);
         }

@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn an_office_works_by_day_and_not_on_sunday() {
         let week = Week::of(Pattern::Office);
-        let (ten, night, sunday) = (week.load(MONDAY + 10 * HOUR), week.load(MONDAY + 3 * HOUR), week.load(MONDAY + 154 * HOUR));
+        let (ten, night, sunday) =
+            (week.load(MONDAY + 10 * HOUR), week.load(MONDAY + 3 * HOUR), week.load(MONDAY + 154 * HOUR));
         assert!(ten > 0.6 && night < 0.1 && sunday < 0.2, "{ten} {night} {sunday}");
         assert!((week.load(MONDAY + 10 * HOUR + 7 * 24 * HOUR) - ten).abs() < 1e-6, "the next week is alike");
     }

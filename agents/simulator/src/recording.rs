@@ -165,7 +165,11 @@ mod tests {
     use tongtu_protocol::schema::SchemaId;
 
     fn recording() -> Recording {
-        let column = |metric: &str, kind: v1::Kind| v1::Column { metric: metric.into(), kind: kind.into(), ..v1::Column::default() };
+        let column = |metric: &str, kind: v1::Kind| v1::Column {
+            metric: metric.into(),
+            kind: kind.into(),
+            ..v1::Column::default()
+        };
         let columns = vec![column("a_total", v1::Kind::Counter), column("b", v1::Kind::Gauge)];
         let mut base = State::zero(2);
         let bodies = [[10, 5], [13, 5], [17, 6]].map(|values: [i64; 2]| {
