@@ -11,8 +11,10 @@
 
 pub mod chunk;
 pub mod columns;
+pub mod exposition;
 pub mod instant;
 mod pack;
+pub mod query;
 pub mod ranges;
 pub mod slot;
 pub mod slot_block;
@@ -130,6 +132,8 @@ pub struct Series {
     pub step_ms: i64,
     /// The points.
     pub points: Points,
+    /// Covered ÷ expected time over the whole period, 0 to 1.
+    pub coverage: f64,
     /// Counter resets inside the period: intervals left uncovered because of them.
     pub resets: u64,
     /// Rates above the interface's speed that were dropped.

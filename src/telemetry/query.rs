@@ -1,0 +1,553 @@
+//! A question for series, and how its answer is put together from frames and slots. Pure.
+//!
+//! Who reads the database asks an [`Assembly`] what it wants, hands it every frame and slot found,
+//! and gets the [`Series`]. What must hold: a figure stands only where something was measured; a
+//! gap has no value and coverage 0; nothing outside the periods of the permit is shown, and of a
+//! slot that lies across the edge of such a period nothing at all.
+
+use super::columns::FrameMeta;
+use super::slot::{self, ColumnSlots, HOUR_MS, Identity, SLOT_MS};
+use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
+use crate::platform::clock::UnixMs;
+use std::collections::HashMap;
+use tongtu_protocol::v1;
+
+/// Points of one series.
+pub const POINTS: i64 = 20_000;
+/// Points of all series of an answer.
+pub const ALL_POINTS: usize = 1_000_000;
+
+/// A question that is not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The period is empty or reversed.
+    #[error("the period is empty: `from` must lie before `to`")]
+    Period,
+    /// A step that slots cannot be summed to.
+    #[error("step_seconds must be a positive multiple of 300 (five minutes); leave it out for frames as they came")]
+    Step,
+    /// More points a series than anyone can draw.
+    #[error(
+        "a series would have {points} points, more than {POINTS}: shorten the period or use step_seconds of at least {step_seconds}"
+    )]
+    TooManyPoints {
+        /// How many.
+        points: i64,
+        /// A step that would do.
+        step_seconds: i64,
+    },
+    /// Many series of many points.
+    #[error(
+        "the answer would have {points} points in {series} series, more than {ALL_POINTS}: name one `resource`, shorten the period or use a wider step_seconds"
+    )]
+    TooManyInAll {
+        /// How many.
+        points: usize,
+        /// In how many series.
+        series: usize,
+    },
+    /// Nothing of this name was ever measured.
+    #[error("the source has no such metric or resource in this period")]
+    Nothing,
+    /// The database failed, or holds what cannot be read.
+    #[error("the measurements cannot be read: {0}")]
+    Store(String),
+}
+
+/// An answer in the making.
+#[derive(Debug)]
+pub struct Assembly {
+    metric: String,
+    resource: Option<String>,
+    resolution: Resolution,
+    from_ms: UnixMs,
+    to_ms: UnixMs,
+    /// Width of a point; 0 for frames.
+    step_ms: i64,
+    interval_ms: u32,
+    now_ms: UnixMs,
+    periods: Vec<(UnixMs, UnixMs)>,
+    series: Vec<Growing>,
+    /// Of each schema seen: column → series.
+    known: HashMap<i64, Vec<(usize, usize)>>,
+}
+
+#[derive(Debug)]
+struct Growing {
+    column: v1::Column,
+    frames: Vec<(UnixMs, Option<f64>)>,
+    points: Vec<Point>,
+    resets: u64,
+    dropped: u64,
+}
+
+/// Slots, summed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Point {
+    sum: i128,
+    min: i64,
+    max: i64,
+    count: u64,
+    covered_ms: i64,
+}
+
+impl Assembly {
+    /// Checks the question. `periods` are those in which the permit's organisations owned the
+    /// source, in order. Its first owner owns what was measured before control knew it as well.
+    ///
+    /// # Errors
+    /// A question that is not answered, and how to mend it.
+    pub fn new(
+        query: &SeriesQuery,
+        source: &SourceInfo,
+        mut periods: Vec<(UnixMs, UnixMs)>,
+        now_ms: UnixMs,
+    ) -> Result<Self, QueryError> {
+        if let Some(first) = periods.first_mut().filter(|first| first.0 <= source.created_ms) {
+            first.0 = UnixMs::MIN;
+        }
+        let (resolution, step_ms) = match query.step_ms {
+            None => (Resolution::Raw, 0),
+            Some(step) if step <= 0 || step % SLOT_MS != 0 => return Err(QueryError::Step),
+            Some(step) if step % HOUR_MS == 0 => (Resolution::Hour, step),
+            Some(step) => (Resolution::Slot, step),
+        };
+        // What has not come yet is not expected.
+        let to_ms = query.to_ms.min(now_ms.saturating_add(1));
+        if query.from_ms >= query.to_ms {
+            return Err(QueryError::Period);
+        }
+        let (from_ms, to_ms) = match step_ms {
+            0 => (query.from_ms, to_ms),
+            step => (
+                query.from_ms.div_euclid(step).saturating_mul(step),
+                to_ms.saturating_add(step - 1).div_euclid(step).saturating_mul(step),
+            ),
+        };
+        let to_ms = to_ms.max(from_ms);
+        let width = if step_ms > 0 { step_ms } else { i64::from(source.interval_ms.max(1)) };
+        let points = to_ms.saturating_sub(from_ms) / width;
+        if points > POINTS {
+            let at_least = (to_ms.saturating_sub(from_ms) / POINTS).saturating_add(SLOT_MS) / SLOT_MS * SLOT_MS;
+            return Err(QueryError::TooManyPoints { points, step_seconds: at_least / 1_000 });
+        }
+        Ok(Self {
+            metric: query.metric.clone(),
+            resource: query.resource.clone(),
+            resolution,
+            from_ms,
+            to_ms,
+            step_ms,
+            interval_ms: source.interval_ms,
+            now_ms,
+            periods,
+            series: Vec::new(),
+            known: HashMap::new(),
+        })
+    }
+
+    /// What the answer is made of.
+    #[must_use]
+    pub fn resolution(&self) -> Resolution {
+        self.resolution
+    }
+
+    /// Width of the widest slots that may be handed in; `None`: frames.
+    #[must_use]
+    pub fn slot_ms(&self) -> Option<i64> {
+        match self.resolution {
+            Resolution::Raw => None,
+            Resolution::Slot => Some(SLOT_MS),
+            Resolution::Hour => Some(HOUR_MS),
+        }
+    }
+
+    /// The instants asked for: from (inclusive) and to (exclusive).
+    #[must_use]
+    pub fn span(&self) -> (UnixMs, UnixMs) {
+        (self.from_ms, self.to_ms)
+    }
+
+    /// The columns of a schema that are asked for.
+    #[must_use]
+    pub fn columns(&self, schema: &StoredSchema) -> Vec<usize> {
+        let asked = |column: &v1::Column| {
+            column.metric == self.metric && self.resource.as_ref().is_none_or(|asked| *asked == column.resource)
+        };
+        schema.columns.iter().enumerate().filter(|(_, column)| asked(column)).map(|(index, _)| index).collect()
+    }
+
+    /// Takes frames: one of [`columns`](Self::columns) of theirs, in any order of calls. Frames
+    /// outside the span are left out here.
+    pub fn frames(&mut self, schema: &StoredSchema, column: usize, frames: &[FrameMeta], values: &[Option<i64>]) {
+        let Some(place) = self.place(schema, column) else { return };
+        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
+        let meaning = &schema.columns[column];
+        let Self { series, periods, .. } = self;
+        for (frame, value) in frames.iter().zip(values) {
+            let at = frame.instant_ms;
+            if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
+                series[place].frames.push((at, value.map(|value| real(meaning, value))));
+            }
+        }
+    }
+
+    /// Takes slots: one of [`columns`](Self::columns), of which the first slot begins at
+    /// `first_ms` and each is `slot_ms` wide. What is handed in of one slot adds up.
+    pub fn slots(&mut self, schema: &StoredSchema, column: usize, first_ms: UnixMs, slot_ms: i64, slots: &ColumnSlots) {
+        let Some(place) = self.place(schema, column) else { return };
+        let each = |slot: usize| {
+            let begin = first_ms + slot as i64 * slot_ms;
+            let owned = self.periods.iter().any(|(from, to)| *from <= begin && begin + slot_ms <= *to);
+            let asked = self.from_ms <= begin && begin + slot_ms <= self.to_ms;
+            (owned && asked).then(|| ((begin - self.from_ms) / self.step_ms.max(1)) as usize)
+        };
+        let growing = &mut self.series[place];
+        match slots {
+            ColumnSlots::Empty => {}
+            ColumnSlots::Counter(slots) => {
+                for (slot, counter) in slots.iter().enumerate() {
+                    let Some(point) = each(slot) else { continue };
+                    growing.resets += u64::from(counter.resets);
+                    growing.dropped += u64::from(counter.dropped);
+                    growing.points[point].sum += i128::from(counter.delta);
+                    growing.points[point].covered_ms += i64::from(counter.covered_ms);
+                }
+            }
+            ColumnSlots::Gauge(slots) => {
+                for (slot, gauge) in slots.iter().enumerate() {
+                    let Some(point) = each(slot) else { continue };
+                    growing.points[point].gauge(gauge);
+                }
+            }
+        }
+    }
+
+    /// The series, in the order of metric, resource and labels.
+    ///
+    /// # Errors
+    /// Nothing was found, or more than an answer holds.
+    pub fn finish(mut self) -> Result<Vec<Series>, QueryError> {
+        if self.series.is_empty() {
+            return Err(QueryError::Nothing);
+        }
+        let points: usize = self.series.iter().map(|series| series.frames.len() + series.points.len()).sum();
+        if points > ALL_POINTS {
+            return Err(QueryError::TooManyInAll { points, series: self.series.len() });
+        }
+        let labels = |column: &v1::Column| -> Vec<(String, String)> {
+            column.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect()
+        };
+        self.series.sort_by_cached_key(|series| (series.column.resource.clone(), labels(&series.column)));
+        let series = std::mem::take(&mut self.series);
+        Ok(series.into_iter().map(|series| self.series(series)).collect())
+    }
+
+    fn place(&mut self, schema: &StoredSchema, column: usize) -> Option<usize> {
+        if !self.known.contains_key(&schema.number) {
+            let columns = self.columns(schema);
+            let places = columns.into_iter().map(|column| (column, self.grow(&schema.columns[column]))).collect();
+            self.known.insert(schema.number, places);
+        }
+        self.known[&schema.number].iter().find(|(known, _)| *known == column).map(|(_, place)| *place)
+    }
+
+    fn grow(&mut self, column: &v1::Column) -> usize {
+        let identity: Identity<'_> = slot::identity(column);
+        if let Some(place) = self.series.iter().position(|series| slot::identity(&series.column) == identity) {
+            return place;
+        }
+        let points = match self.step_ms {
+            0 => 0,
+            step => ((self.to_ms - self.from_ms) / step) as usize,
+        };
+        let points = vec![Point::default(); points];
+        self.series.push(Growing { column: column.clone(), frames: Vec::new(), points, resets: 0, dropped: 0 });
+        self.series.len() - 1
+    }
+
+    fn series(&self, growing: Growing) -> Series {
+        let step_ms = if self.step_ms > 0 { self.step_ms } else { i64::from(self.interval_ms) };
+        let (points, coverage) =
+            if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(growing.frames) };
+        Series {
+            column: growing.column,
+            resolution: self.resolution,
+            step_ms,
+            points,
+            coverage,
+            resets: growing.resets,
+            dropped: growing.dropped,
+        }
+    }
+
+    fn slot_points(&self, growing: &Growing) -> (Points, f64) {
+        let mut points = Points::default();
+        let counter = growing.column.kind() == v1::Kind::Counter;
+        let (mut covered_ms, mut expected_ms) = (0, 0);
+        for (index, point) in growing.points.iter().enumerate() {
+            let begin = self.from_ms + index as i64 * self.step_ms;
+            let expected = (begin + self.step_ms).min(self.now_ms).saturating_sub(begin).max(1);
+            let known = if counter { point.covered_ms > 0 } else { point.count > 0 };
+            // A gauge may lack a sample where its interval reaches back; then nothing is known.
+            let covered = if known { point.covered_ms } else { 0 };
+            covered_ms += covered;
+            expected_ms += expected;
+            let real = |value| known.then(|| scale(value, growing.column.exponent));
+            points.instants_ms.push(begin);
+            points.coverage.push((covered as f64 / expected as f64).min(1.0) as f32);
+            if counter {
+                points.value.push(real(point.sum as f64 * 1_000.0 / point.covered_ms.max(1) as f64));
+            } else {
+                points.value.push(real(point.sum as f64 / point.count.max(1) as f64));
+                points.min.push(real(point.min as f64));
+                points.max.push(real(point.max as f64));
+            }
+        }
+        (points, ratio(covered_ms, expected_ms))
+    }
+
+    fn frame_points(&self, mut frames: Vec<(UnixMs, Option<f64>)>) -> (Points, f64) {
+        frames.sort_by_key(|frame| frame.0);
+        let mut points = Points::default();
+        let mut push = |at, value: Option<f64>| {
+            points.instants_ms.push(at);
+            points.coverage.push(if value.is_some() { 1.0 } else { 0.0 });
+            points.value.push(value);
+        };
+        let (interval_ms, longest_ms) = (i64::from(self.interval_ms), slot::longest_ms(self.interval_ms));
+        let (mut covered_ms, mut last): (i64, Option<UnixMs>) = (0, None);
+        for (at, value) in frames {
+            match last {
+                Some(last) if at - last > longest_ms => push(last + interval_ms, None),
+                Some(last) if value.is_some() => covered_ms += at - last,
+                None if value.is_some() => covered_ms += (at - self.from_ms).min(interval_ms),
+                _ => {}
+            }
+            push(at, value);
+            last = Some(at);
+        }
+        (points, ratio(covered_ms, self.to_ms.min(self.now_ms) - self.from_ms))
+    }
+}
+
+impl Point {
+    fn gauge(&mut self, slot: &slot::GaugeSlot) {
+        if slot.count > 0 {
+            let first = self.count == 0;
+            self.min = if first { slot.min } else { self.min.min(slot.min) };
+            self.max = if first { slot.max } else { self.max.max(slot.max) };
+        }
+        self.sum += slot.sum;
+        self.count += u64::from(slot.count);
+        self.covered_ms += i64::from(slot.covered_ms);
+    }
+}
+
+fn ratio(covered_ms: i64, expected_ms: i64) -> f64 {
+    (covered_ms as f64 / expected_ms.max(1) as f64).clamp(0.0, 1.0)
+}
+
+/// A column's integer as the number that it stands for.
+#[must_use]
+pub fn real(column: &v1::Column, value: i64) -> f64 {
+    if column.float { f64::from_bits(value as u64) } else { scale(value as f64, column.exponent) }
+}
+
+fn scale(value: f64, exponent: i32) -> f64 {
+    // Dividing by a power of ten rounds once, multiplying by its inverse would round twice.
+    if exponent < 0 { value / 10f64.powi(-exponent) } else { value * 10f64.powi(exponent) }
+}
+
+/// How good evidence is that covers this part (0 to 1) of its period: five stars to one.
+#[must_use]
+pub fn evidence_stars(coverage: f64) -> u8 {
+    match coverage {
+        coverage if coverage >= 0.99 => 5,
+        coverage if coverage >= 0.95 => 4,
+        coverage if coverage >= 0.8 => 3,
+        coverage if coverage >= 0.5 => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::ids::{AgentId, SourceId};
+    use crate::telemetry::slot::{CounterSlot, GaugeSlot};
+    use tongtu_protocol::schema::SchemaId;
+
+    const START: UnixMs = 1_790_000_100_000 / HOUR_MS * HOUR_MS;
+    const ALL: (UnixMs, UnixMs) = (UnixMs::MIN, UnixMs::MAX);
+
+    fn column(metric: &str, resource: &str, kind: v1::Kind, exponent: i32) -> v1::Column {
+        v1::Column {
+            metric: metric.into(),
+            resource: resource.into(),
+            kind: kind.into(),
+            exponent,
+            ..Default::default()
+        }
+    }
+
+    fn schema(number: i64, mut columns: Vec<v1::Column>) -> StoredSchema {
+        columns.push(column("bytes_total", "eth0", v1::Kind::Counter, 0));
+        columns.push(column("bytes_total", "eth1", v1::Kind::Counter, 0));
+        columns.push(column("level", "", v1::Kind::Gauge, -2));
+        StoredSchema { number, id: SchemaId([0; 16]), columns }
+    }
+
+    fn ask(metric: &str, resource: Option<&str>, minutes: i64, step_ms: Option<i64>) -> SeriesQuery {
+        SeriesQuery {
+            source: SourceId(1),
+            metric: metric.into(),
+            resource: resource.map(Into::into),
+            from_ms: START,
+            to_ms: START + minutes * 60_000,
+            step_ms,
+        }
+    }
+
+    fn assemble(query: &SeriesQuery, periods: &[(UnixMs, UnixMs)]) -> Result<Assembly, QueryError> {
+        let source = SourceInfo {
+            id: SourceId(1),
+            agent: AgentId(1),
+            kind: "host".into(),
+            key: "m".into(),
+            interval_ms: 15_000,
+            created_ms: START,
+            last_instant_ms: None,
+        };
+        Assembly::new(query, &source, periods.to_vec(), START + 40 * 86_400_000)
+    }
+
+    fn counters(slots: &[(u64, u32)]) -> ColumnSlots {
+        let slot = |(delta, covered_ms): &(u64, u32)| CounterSlot {
+            delta: *delta,
+            covered_ms: *covered_ms,
+            resets: 1,
+            dropped: 0,
+        };
+        ColumnSlots::Counter(slots.iter().map(slot).collect())
+    }
+
+    #[test]
+    fn a_rate_is_over_covered_seconds_and_a_gap_is_a_gap() {
+        let schema = schema(1, vec![]);
+        let mut assembly = assemble(&ask("bytes_total", Some("eth0"), 20, Some(SLOT_MS)), &[ALL]).expect("a question");
+        assert_eq!(assembly.columns(&schema), [0]);
+        assembly.slots(
+            &schema,
+            0,
+            START - SLOT_MS,
+            SLOT_MS,
+            &counters(&[(999, 300_000), (3_000, 300_000), (100, 50_000)]),
+        );
+        // A second piece of a slot adds up; a column of another name is no part of the answer.
+        assembly.slots(&schema, 0, START + SLOT_MS, SLOT_MS, &counters(&[(20, 100_000), (0, 0)]));
+        assembly.slots(&schema, 1, START, SLOT_MS, &counters(&[(7, 7)]));
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        assert_eq!(series.points.instants_ms, [0, 1, 2, 3].map(|slot| START + slot * SLOT_MS));
+        assert_eq!(series.points.value, [Some(10.0), Some(0.8), None, None]);
+        assert_eq!(series.points.coverage, [1.0, 0.5, 0.0, 0.0]);
+        assert_eq!((series.coverage, series.resets), (0.375, 4));
+        assert!(series.points.min.is_empty());
+    }
+
+    #[test]
+    fn a_wider_step_is_the_sum_of_its_slots() {
+        let schema = schema(1, vec![]);
+        let mut assembly = assemble(&ask("level", None, 120, Some(HOUR_MS)), &[ALL]).expect("a question");
+        let gauge = |sum, min, max, count| GaugeSlot { sum, min, max, count, covered_ms: 300_000 };
+        let slots = ColumnSlots::Gauge(vec![gauge(300, 90, 110, 3), gauge(-500, -500, -500, 1), gauge(0, 0, 0, 0)]);
+        assembly.slots(&schema, 2, START, SLOT_MS, &slots);
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        assert_eq!(series.resolution, Resolution::Hour);
+        assert_eq!(series.points.value, [Some(-0.5), None]);
+        assert_eq!(series.points.min, [Some(-5.0), None]);
+        assert_eq!(series.points.max, [Some(1.1), None]);
+        assert_eq!(series.points.coverage, [0.25, 0.0]);
+    }
+
+    #[test]
+    fn a_series_goes_on_under_a_new_schema() {
+        let (old, new) = (schema(1, vec![]), schema(2, vec![column("new", "", v1::Kind::Gauge, 0)]));
+        let mut assembly = assemble(&ask("bytes_total", None, 10, Some(SLOT_MS)), &[ALL]).expect("a question");
+        assembly.slots(&old, 1, START, SLOT_MS, &counters(&[(300, 300_000)]));
+        assembly.slots(&new, 2, START + SLOT_MS, SLOT_MS, &counters(&[(600, 300_000)]));
+        let series = assembly.finish().expect("an answer");
+        assert_eq!(series.len(), 2);
+        assert_eq!(series[1].column.resource, "eth1");
+        assert_eq!(series[1].points.value, [Some(1.0), Some(2.0)]);
+        assert_eq!(series[0].points.value, [None, None]);
+    }
+
+    #[test]
+    fn only_the_time_of_ownership_is_shown() {
+        let schema = schema(1, vec![]);
+        // Its own until 7 minutes after the start, and again from 15: the second slot is in between.
+        let periods = [(START, START + 420_000), (START + 900_000, UnixMs::MAX)];
+        let mut assembly =
+            assemble(&ask("bytes_total", Some("eth0"), 25, Some(SLOT_MS)), &periods).expect("a question");
+        assembly.slots(&schema, 0, START, SLOT_MS, &counters(&[(300, 300_000); 5]));
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        assert_eq!(series.points.value, [Some(1.0), None, None, Some(1.0), Some(1.0)]);
+
+        let mut assembly = assemble(&ask("level", None, 25, None), &periods).expect("a question");
+        let frames: Vec<_> = [0, 419_999, 420_000, 899_999, 900_000]
+            .map(|at| FrameMeta { instant_ms: START + at, sequence: 1, epoch: 1, boot: 1, uncertain: false })
+            .into();
+        assembly.frames(&schema, 2, &frames, &[Some(1); 5]);
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        let shown: Vec<_> = series
+            .points
+            .instants_ms
+            .iter()
+            .zip(&series.points.value)
+            .filter(|point| point.1.is_some())
+            .map(|point| point.0 - START)
+            .collect();
+        assert_eq!(shown, [0, 419_999, 900_000]);
+    }
+
+    #[test]
+    fn frames_come_in_order_and_a_gap_is_marked() {
+        let schema = schema(1, vec![]);
+        let mut assembly = assemble(&ask("level", None, 5, None), &[ALL]).expect("a question");
+        let at = |at| FrameMeta { instant_ms: START + at, sequence: 1, epoch: 1, boot: 1, uncertain: false };
+        assembly.frames(&schema, 2, &[at(120_000), at(135_000)], &[Some(-5), None]);
+        assembly.frames(&schema, 2, &[at(-1), at(0), at(15_000)], &[Some(9), Some(100), Some(250)]);
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        let instants: Vec<_> = series.points.instants_ms.iter().map(|at| at - START).collect();
+        assert_eq!(instants, [0, 15_000, 30_000, 120_000, 135_000]);
+        assert_eq!(series.points.value, [Some(1.0), Some(2.5), None, Some(-0.05), None]);
+        assert_eq!(series.points.coverage, [1.0, 1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(series.coverage, 0.05);
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_answered_says_how_to_mend_it() {
+        let fault = |query: &SeriesQuery| assemble(query, &[ALL]).expect_err("no answer");
+        assert_eq!(fault(&ask("level", None, 0, None)), QueryError::Period);
+        assert_eq!(fault(&ask("level", None, 5, Some(60_000))), QueryError::Step);
+        let fine = QueryError::TooManyPoints { points: 57_600, step_seconds: 300 };
+        assert_eq!(fault(&ask("level", None, 14_400, None)), fine);
+        assert!(assemble(&ask("level", None, 14_400, Some(SLOT_MS)), &[ALL]).is_ok());
+        let mut years = ask("level", None, 0, Some(SLOT_MS));
+        years.from_ms -= 400 * 86_400_000;
+        let QueryError::TooManyPoints { step_seconds, .. } = fault(&years) else { panic!("too many") };
+        years.step_ms = Some(step_seconds * 1_000);
+        let answer = assemble(&years, &[ALL]).expect("what the error proposed").finish();
+        assert_eq!(answer.expect_err("empty"), QueryError::Nothing);
+        years.from_ms = UnixMs::MIN;
+        years.to_ms = UnixMs::MAX;
+        assert!(matches!(fault(&years), QueryError::TooManyPoints { .. }));
+    }
+
+    #[test]
+    fn stars() {
+        let stars = [1.0, 0.99, 0.989, 0.95, 0.9, 0.8, 0.5, 0.49, 0.0].map(evidence_stars);
+        assert_eq!(stars, [5, 5, 4, 4, 3, 3, 2, 1, 1]);
+    }
+}
