@@ -22,5 +22,4 @@ metrics! {
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
     HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known bearer token.";
-    DATABASE_TRANSACTION_DURATION = Histogram "tongtu_database_writer_wait_seconds" [] "Time that transactions waited for the one writing connection.";
 }

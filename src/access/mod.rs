@@ -19,6 +19,7 @@ use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
 
+pub mod api;
 pub mod capability;
 pub mod http;
 mod permit;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 /// The defaults, as a person reads them.
@@ -35,6 +37,7 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// A loopback address.
+    #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
 }
 
@@ -43,6 +46,7 @@ pub struct Http {
 #[serde(deny_unknown_fields)]
 pub struct Agents {
     /// Where agents connect.
+    #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
     /// What enrolment tokens carry, `HOST:PORT`.
     #[serde(default)]
@@ -50,12 +54,19 @@ pub struct Agents {
 }
 
 /// Where state is kept.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// PostgreSQL; absent: SQLite in the data directory.
     #[serde(default)]
     pub url: Option<String>,
+}
+
+/// The URL may hold a password, which no log shall see.
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.url.is_some() { "PostgreSQL" } else { "SQLite" })
+    }
 }
 
 /// What is logged and how.
@@ -175,6 +186,54 @@ impl Config {
                 self.http.listen
             ));
         }
+        if let Some(advertise) = &self.agents.advertise {
+            let port =
+                advertise.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return Err(format!(
+                    "agents.advertise = \"{advertise}\" is not HOST:PORT, such as \"control.example.gov.cn:6481\""
+                ));
+            }
+        }
+        self.telemetry.validate()
+    }
+}
+
+impl Telemetry {
+    fn validate(&self) -> Result<(), String> {
+        let within = |key: &str, value: Duration, least: Duration, most: Duration| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("telemetry.{key} = {value:?} is not between {least:?} and {most:?}"))
+            }
+        };
+        let second = Duration::from_secs(1);
+        let day = Duration::from_secs(86_400);
+        within("interval", self.interval, second, Duration::from_secs(300))?;
+        within("commit_interval", self.commit_interval, Duration::from_millis(1), 10 * second)?;
+        within("window_span", self.window_span, second, day)?;
+        if self.commit_frames == 0 {
+            return Err("telemetry.commit_frames = 0 would never commit; write at least 1".to_owned());
+        }
+        for (key, value, least) in
+            [("queue_size", self.queue_size, 1 << 20), ("window_size", self.window_size, 64 << 10)]
+        {
+            if value < least {
+                return Err(format!("telemetry.{key} = {value} bytes is less than {least}"));
+            }
+        }
+        let ordered = [
+            ("window_span", self.window_span),
+            ("raw_retention", self.raw_retention),
+            ("slot_retention", self.slot_retention),
+            ("hour_retention", self.hour_retention),
+        ];
+        for [(shorter, less), (longer, more)] in ordered.array_windows() {
+            if less > more {
+                return Err(format!("telemetry.{longer} = {more:?} is shorter than {shorter} = {less:?}"));
+            }
+        }
         Ok(())
     }
 }
@@ -190,11 +249,19 @@ fn merge(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-/// A parser's report spans lines; a start error is one sentence.
+/// A parser's report spans lines; a start error is one sentence with line or key.
 fn one_sentence(error: &toml::de::Error, text: &str) -> String {
-    let place = error.span().map(|span| {
-        let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-        format!("line {line}: ")
-    });
-    format!("{}{}", place.unwrap_or_default(), error.to_string().trim().replace('\n', " "))
+    if let Some(span) = error.span() {
+        let before = text.get(..span.start).unwrap_or(text);
+        let number = before.matches('\n').count() + 1;
+        // The key only: a value may be a secret.
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        let key = line.split_once('=').map_or(String::new(), |(key, _)| format!(" ({})", key.trim()));
+        return format!("line {number}{key}: {}", error.message());
+    }
+    let report = error.to_string();
+    match report.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')) {
+        Some(key) => format!("{key}: {}", error.message()),
+        None => error.message().to_owned(),
+    }
 }

@@ -1,8 +1,9 @@
 //! Values with units as people write them: `"15s"`, `"8d"`, `"64MiB"`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::de::{Deserializer, Error, Visitor};
 
 /// Longer than this is surely a slip: 100 years.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -40,10 +41,41 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// Reads `"127.0.0.1:6480"`.
+///
+/// # Errors
+/// A name, or no port.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no address; write IP:PORT, such as \"127.0.0.1:6480\""))
+}
+
 pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+    text(from, "a duration with its unit, such as \"15s\" or \"8d\"", parse_duration)
 }
 
 pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    parse_size(&String::deserialize(from)?).map_err(D::Error::custom)
+    text(from, "a size with its unit, such as \"64MiB\"", parse_size)
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    text(from, "an address as IP:PORT, such as \"127.0.0.1:6480\"", parse_address)
+}
+
+/// A text, and what to say to a number.
+fn text<'de, D: Deserializer<'de>, T>(
+    from: D,
+    expected: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct Text<T>(&'static str, fn(&str) -> Result<T, String>);
+    impl<T> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            self.1(text).map_err(E::custom)
+        }
+    }
+    from.deserialize_str(Text(expected, parse))
 }

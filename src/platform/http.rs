@@ -220,3 +220,55 @@ async fn observe(State(observed): State<Observed>, request: Request, next: Next)
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    //! Limits and panics, on a router of their own.
+
+    use axum::routing::{get, post};
+    use axum::{Json, body::to_bytes};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn said(request: Request) -> (u16, serde_json::Value) {
+        #[derive(serde::Deserialize)]
+        struct Asked {
+            #[expect(dead_code, reason = "only its shape matters")]
+            number: u32,
+        }
+        async fn panic() {
+            panic!("on purpose");
+        }
+        let router = Router::new()
+            .route("/panic", get(panic))
+            .route("/json", post(async |_: Json<Asked>| StatusCode::NO_CONTENT));
+        let response = layered(router, &Registry::new()).oneshot(request).await.expect("an answer");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(problem["status"], status);
+        (status, problem)
+    }
+
+    fn json(body: impl Into<Body>) -> Request {
+        let request = Request::post("/json").header(header::CONTENT_TYPE, "application/json");
+        request.body(body.into()).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn refusals_of_axum_and_panics_are_problems() {
+        let (status, problem) = said(Request::get("/panic").body(Body::empty()).expect("a request")).await;
+        assert_eq!(status, 500);
+        assert!(!problem.to_string().contains("on purpose"), "{problem}");
+        assert_eq!(said(Request::post("/json").body("{}".into()).expect("a request")).await.0, 415);
+        assert_eq!(said(json("{")).await.0, 400);
+        let (status, problem) = said(json("{\"number\":\"x\"}")).await;
+        assert_eq!(status, 422);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("number")), "{problem}");
+        assert_eq!(said(json(vec![b' '; BODY_LIMIT + 1])).await.0, 413);
+        assert_eq!(said(Request::get("/json").body(Body::empty()).expect("a request")).await.0, 405);
+        assert_eq!(said(Request::get("/none").body(Body::empty()).expect("a request")).await.0, 404);
+    }
+}

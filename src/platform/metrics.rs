@@ -3,6 +3,9 @@
 //! Every spec stands in [`crate::metrics`]; a test holds what is registered against that list.
 //! The metrics of sources do not pass here: they keep their own names and types.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     TextEncoder,
@@ -34,14 +37,18 @@ pub struct Spec {
 
 /// The registry of one running control. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Registry(prometheus::Registry);
+pub struct Registry {
+    registry: prometheus::Registry,
+    names: Arc<Mutex<BTreeSet<&'static str>>>,
+}
 
 /// Panics only if two parts register one name, which the test of the list would meet.
 macro_rules! register {
     ($registry:expr, $kind:expr, $spec:expr, $metric:expr) => {{
         debug_assert_eq!($spec.kind, $kind, "{} is listed as another kind", $spec.name);
         let metric = $metric.expect("names and labels of the list are valid");
-        $registry.0.register(Box::new(metric.clone())).expect("each metric is registered once");
+        $registry.named($spec.name);
+        $registry.registry.register(Box::new(metric.clone())).expect("each metric is registered once");
         metric
     }};
 }
@@ -91,16 +98,29 @@ impl Registry {
         register!(self, Kind::Histogram, spec, HistogramVec::new(opts, spec.labels))
     }
 
-    /// A collector that reads its values when asked (state that is kept elsewhere).
-    pub fn collector(&self, collector: Box<dyn prometheus::core::Collector>) {
-        self.0.register(collector).expect("each metric is registered once");
+    /// A collector of listed metrics that reads its values when asked (state that is kept elsewhere).
+    pub fn collector(&self, specs: &[&Spec], collector: Box<dyn prometheus::core::Collector>) {
+        for spec in specs {
+            self.named(spec.name);
+        }
+        self.registry.register(collector).expect("each metric is registered once");
+    }
+
+    /// Every name that was registered, also those without a value yet.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&'static str> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn named(&self, name: &'static str) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
     }
 
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut out = Vec::new();
-        TextEncoder::new().encode(&self.0.gather(), &mut out).expect("a Vec takes every byte");
+        TextEncoder::new().encode(&self.registry.gather(), &mut out).expect("a Vec takes every byte");
         String::from_utf8(out).expect("the encoder writes text")
     }
 }

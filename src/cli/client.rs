@@ -1,0 +1,113 @@
+//! The API's client for the command line: finds address and token, and turns problems into sentences.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::Server;
+
+/// Why the service could not be asked or refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("no service runs on {}: {} is missing; start `tongtu serve --data {}`, or give --server and --token-file", data.display(), file.display(), data.display())]
+    NoService { data: PathBuf, file: PathBuf },
+    #[error("{} cannot be read: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error(
+        "--server {0} must begin with https://; plain http:// is for this machine alone, because the token is in it"
+    )]
+    Url(String),
+    #[error("{url} does not answer: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("{url} gave no answer that this version understands: {reason}")]
+    Answer { url: String, reason: String },
+}
+
+/// A service and a token.
+pub(super) struct Client {
+    base: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    pub(super) fn open(server: &Server) -> Result<Self, ClientError> {
+        let (base, token) = match (&server.server, &server.token_file) {
+            (Some(url), Some(file)) => (remote(url)?, read(file)?),
+            _ => {
+                let file = server.data.join(crate::control::ADDRESS_FILE);
+                if !file.exists() {
+                    return Err(ClientError::NoService { data: server.data.clone(), file });
+                }
+                (read(&file)?, read(&server.data.join("api-token"))?)
+            }
+        };
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .connect_timeout(Duration::from_secs(10))
+            // A token goes where it was sent, nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| ClientError::Unreachable { url: base.clone(), reason: reason(&error) })?;
+        Ok(Self { base, token, http })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.http.request(method, &url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { url: self.base.clone(), reason: reason(&error) };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.bytes().await.map_err(unreachable)?;
+        let value: Option<Value> = serde_json::from_slice(&text).ok();
+        match value {
+            Some(value) if status.is_success() => Ok(value),
+            None if status == StatusCode::NO_CONTENT => Ok(Value::Null),
+            Some(problem) if problem.get("detail").is_some_and(Value::is_string) => {
+                Err(ClientError::Refused(problem["detail"].as_str().unwrap_or_default().to_owned()))
+            }
+            _ => Err(ClientError::Answer { url, reason: format!("status {status}") }),
+        }
+    }
+}
+
+fn remote(url: &str) -> Result<String, ClientError> {
+    let url = url.trim_end_matches('/');
+    // Over plain HTTP a token may only stay on this machine.
+    let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|local| {
+        url.strip_prefix(local).is_some_and(|rest| rest.is_empty() || rest.starts_with(':') || rest.starts_with('/'))
+    });
+    if url.starts_with("https://") || is_local { Ok(url.to_owned()) } else { Err(ClientError::Url(url.to_owned())) }
+}
+
+fn read(path: &Path) -> Result<String, ClientError> {
+    std::fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .map_err(|source| ClientError::File { path: path.to_owned(), source })
+}
+
+/// The innermost cause says it best ("connection refused").
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,230 @@
+//! The command line of control. Exit codes: 0 done, 1 failed (one sentence on stderr), 2 not understood.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod agent;
+mod client;
+mod serve;
+
+/// One control service, light agents: can this private network move, when, over which links?
+#[derive(Debug, Parser)]
+#[command(name = "tongtu", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Begin here:
+  tongtu serve                       start the service (data in ./data, API on 127.0.0.1:6480)
+  tongtu agent token                 a token that enrols one machine within 10 minutes
+  tongtu-agent enroll --token TOKEN --data DIR    on that machine, then `tongtu-agent run --data DIR`
+  tongtu agent list                  what reports, since when, how completely";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the control service.
+    #[command(after_long_help = SERVE_HELP)]
+    Serve(Serve),
+    /// Bring the database's schema up to date and exit (`serve` does it as well).
+    Migrate(Migrate),
+    /// Print the API's OpenAPI document.
+    Openapi,
+    /// Enrolment tokens and agents, through the running service.
+    #[command(subcommand)]
+    Agent(Agent),
+}
+
+const SERVE_HELP: &str = concat!(
+    "In the data directory: tongtu.db (SQLite, unless database.url names a PostgreSQL), ca/ (the authority \
+that signs agents' certificates), api-token (the operator's bearer token, mode 0600), http-address (where \
+the API answers, for `tongtu agent`), lock (one process at a time).\n\n\
+Check it:\n  curl -H \"Authorization: Bearer $(cat data/api-token)\" http://127.0.0.1:6480/api/v1/hosts\n  \
+curl http://127.0.0.1:6480/readyz\n\n\
+SIGINT or SIGTERM stops it: requests under way end, accepted records are flushed; a second one stops at once.\n\n\
+A configuration file holds only what differs from these defaults:\n\n",
+    include_str!("../config/default.toml")
+);
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Configuration (TOML); `--help` shows every key with its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Database, certificate authority, tokens; made if missing
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Where the API listens: loopback only, because it is plain HTTP [default: 127.0.0.1:6480]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Where agents connect [default: 0.0.0.0:6481]
+    #[arg(long, value_name = "ADDR")]
+    agents: Option<SocketAddr>,
+    /// What enrolment tokens carry as this service's address [default: this machine's name and the agents' port]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Replace the token in DIR/api-token, whose file was lost; the old one is revoked
+    #[arg(long)]
+    renew_api_token: bool,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    /// Configuration (TOML), for database.url
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Agent {
+    /// Make a token with which machines enrol.
+    ///
+    /// It carries control's address and the fingerprint of its certificate authority, so the agent
+    /// knows control before it sends anything. What enrols with it belongs to the organisation.
+    Token {
+        /// How long it can be used, such as 10m, 2h, 1d
+        #[arg(long, value_name = "TIME", default_value = "10m", value_parser = crate::config::units::parse_duration)]
+        ttl: std::time::Duration,
+        /// How many machines it enrols
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// Whose the machines are, such as org_1 [default: the organisation of your token]
+        #[arg(long, value_name = "ID")]
+        organization: Option<crate::platform::ids::OrganizationId>,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Agents: state, last report, completeness.
+    List {
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Revoke an agent's certificate for ever; what it reported stays.
+    Revoke {
+        /// The agent, such as agent_7
+        id: crate::platform::ids::AgentId,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// Which service, and with what token.
+#[derive(Debug, Args)]
+struct Server {
+    /// The data directory of a service on this machine: its address and token are there
+    #[arg(long, value_name = "DIR", default_value = "data", conflicts_with_all = ["server", "token_file"])]
+    data: PathBuf,
+    /// A service elsewhere, such as https://control.example.gov.cn
+    #[arg(long, value_name = "URL", requires = "token_file")]
+    server: Option<String>,
+    /// The file that holds the bearer token for --server
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command failed, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+    #[error(transparent)]
+    Start(#[from] crate::StartError),
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Runs the command of the arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only if a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tongtu: threads cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(command) => serve::serve(command).await,
+            Command::Migrate(command) => serve::migrate(command).await,
+            Command::Openapi => {
+                print(crate::openapi());
+                Ok(())
+            }
+            Command::Agent(command) => agent::run(command).await,
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tongtu: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To stdout; a reader that went away (`| head`) is no failure.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    if !text.ends_with('\n') {
+        let _ = out.write_all(b"\n");
+    }
+    let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_read_as_the_readme_writes_them() {
+        for line in [
+            "tongtu serve",
+            "tongtu serve --config f --data d --http 127.0.0.1:0 --agents 0.0.0.0:0 --advertise c:1",
+            "tongtu migrate --data d --json",
+            "tongtu openapi",
+            "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
+            "tongtu agent list --server https://c --token-file f --json",
+            "tongtu agent revoke agent_7",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in [
+            "tongtu",
+            "tongtu agent token --ttl 10",
+            "tongtu agent token --uses 0",
+            "tongtu agent list --server https://c",
+            "tongtu agent revoke 7",
+            "tongtu serve --http localhost",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `tongtu serve` and `tongtu migrate`.
+
+use std::path::Path;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{CliError, Migrate, Serve, print};
+use crate::config::{Config, ConfigError, Log, LogFormat};
+use crate::platform::clock::Clock;
+use crate::platform::db::Db;
+use crate::platform::shutdown::Shutdown;
+use crate::{Options, StartError};
+
+pub(super) async fn serve(command: Serve) -> Result<(), CliError> {
+    let config = configuration(&command)?;
+    log_to_stderr(&config.log, command.config.as_deref())?;
+    let shutdown =
+        Shutdown::on_signals().map_err(|error| CliError::Stopped(format!("signals cannot be caught: {error}")))?;
+    let options =
+        Options { config, data: command.data, clock: Clock::System, renew_api_token: command.renew_api_token };
+    let running = tokio::select! {
+        running = crate::run(options, shutdown.clone()) => running?,
+        // Told to stop while starting: nothing was accepted yet, so there is nothing to flush.
+        () = shutdown.triggered() => return Ok(()),
+    };
+    running.finished().await.map_err(|error| CliError::Stopped(format!("stopped by a fault: {error}")))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The file with the command line over it.
+fn configuration(command: &Serve) -> Result<Config, ConfigError> {
+    let mut config = Config::load(command.config.as_deref())?;
+    if let Some(http) = command.http {
+        config.http.listen = http;
+    }
+    if let Some(agents) = command.agents {
+        config.agents.listen = agents;
+    }
+    if let Some(advertise) = &command.advertise {
+        config.agents.advertise = Some(advertise.clone());
+    }
+    config.validate().map_err(|reason| ConfigError::Invalid { file: "command line".to_owned(), reason })?;
+    Ok(config)
+}
+
+fn log_to_stderr(log: &Log, file: Option<&Path>) -> Result<(), ConfigError> {
+    let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| ConfigError::Invalid {
+        file: file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()),
+        reason: format!("log.filter: \"{}\" is no filter ({error}); write a level, or levels by module", log.filter),
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only if a subscriber is installed already.
+    let _ = match log.format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+pub(super) async fn migrate(command: Migrate) -> Result<(), CliError> {
+    let config = Config::load(command.config.as_deref())?;
+    let db = Db::open(&config.database, &command.data).await.map_err(StartError::from)?;
+    let applied = db.migrate().await.map_err(StartError::Migrate)?;
+    db.close().await;
+    if command.json {
+        print(&serde_json::json!({ "applied": applied }).to_string());
+    } else if applied.is_empty() {
+        print("the schema is up to date");
+    } else {
+        print(&format!("applied {}", applied.join(", ")));
+    }
+    Ok(())
+}

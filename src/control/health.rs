@@ -1,0 +1,171 @@
+//! Whether control is alive, ready, and how it is: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! The HTTP port answers from the first moment: until everything is restored, `/readyz` says what is
+//! being waited for, and the API that it is starting.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::IntGauge;
+use serde::Serialize;
+use tower::ServiceExt;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::access::{Principal, capability::ControlHealthRead};
+use crate::metrics;
+use crate::platform::db::Db;
+use crate::platform::http::Problem;
+use crate::platform::metrics::Registry;
+use crate::platform::shutdown::Shutdown;
+
+/// A busy writer is no fault until it is busy this long.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How far the start is, and the API once it is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    db: Db,
+    shutdown: Shutdown,
+    /// What the start waits for.
+    phase: std::sync::Mutex<&'static str>,
+    api: OnceLock<Router>,
+    ready: IntGauge,
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct Readiness {
+    /// Whether every check is well.
+    ready: bool,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+/// One thing that must be well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct Check {
+    /// What.
+    #[schema(example = "database")]
+    name: &'static str,
+    /// Whether it is well.
+    ok: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, reason: Option<String>) -> Self {
+        Self { name, ok: reason.is_none(), reason }
+    }
+}
+
+impl Health {
+    pub(crate) fn new(db: Db, shutdown: Shutdown, registry: &Registry) -> Self {
+        registry.gauge_vec(&metrics::BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let ready = registry.gauge(&metrics::READY);
+        let phase = std::sync::Mutex::new("starting");
+        Self { shared: Arc::new(Shared { db, shutdown, phase, api: OnceLock::new(), ready }) }
+    }
+
+    /// Names what the start does now.
+    pub(crate) fn phase(&self, phase: &'static str) {
+        tracing::debug!(phase, "starting");
+        *self.shared.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = phase;
+    }
+
+    /// Everything is restored: the API answers from now on.
+    pub(crate) fn started(&self, api: Router) {
+        let _ = self.shared.api.set(api);
+        self.shared.ready.set(1);
+    }
+
+    async fn check(&self) -> Readiness {
+        let start = self
+            .shared
+            .api
+            .get()
+            .is_none()
+            .then(|| (*self.shared.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).to_owned());
+        let stop = self.shared.shutdown.is_triggered().then(|| "control is stopping".to_owned());
+        let database = match tokio::time::timeout(DATABASE_PATIENCE, self.shared.db.check_writable()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) if Db::is_disk_full(&error) => Some("the disk is full".to_owned()),
+            Ok(Err(error)) => Some(format!("it cannot be written: {error}")),
+            Err(_) => Some(format!("no write for {DATABASE_PATIENCE:?}")),
+        };
+        let checks = vec![Check::new("start", start), Check::new("stop", stop), Check::new("database", database)];
+        let ready = checks.iter().all(|check| check.ok);
+        self.shared.ready.set(i64::from(ready));
+        Readiness { ready, checks }
+    }
+
+    /// Everything that the HTTP port answers.
+    pub(crate) fn router(&self) -> Router {
+        let api = |State(health): State<Health>, request: Request| async move {
+            match health.shared.api.get() {
+                Some(api) => api.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+                None => {
+                    let mut response =
+                        Problem::unavailable("control is starting; /readyz says what it waits for").into_response();
+                    response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+                    response
+                }
+            }
+        };
+        Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).fallback(api).with_state(self.clone())
+    }
+}
+
+/// The health checks, for the document: [`Health::router`] serves them.
+pub(crate) fn document() -> OpenApiRouter {
+    #[derive(utoipa::OpenApi)]
+    #[openapi(paths(alive, ready), components(schemas(Readiness, Check)))]
+    struct Checks;
+    OpenApiRouter::with_openapi(<Checks as utoipa::OpenApi>::openapi())
+}
+
+/// Control's own metrics.
+pub(crate) fn metrics_router(registry: Registry) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(own_metrics)).with_state(registry)
+}
+
+/// Alive: the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, description = "It answers.", body = String, content_type = "text/plain")))]
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: records and questions are taken. The reasons stand in the answer when not.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses(
+        (status = 200, description = "Ready.", body = Readiness),
+        (status = 503, description = "Not ready, and why.", body = Readiness),
+    ))]
+async fn ready(State(health): State<Health>) -> Response {
+    let readiness = health.check().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+/// Control's own metrics, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses(
+        (status = 200, description = "Metrics of control itself.", body = String, content_type = "text/plain"),
+        (status = 403, description = "The token may not.", body = Problem),
+    ))]
+async fn own_metrics(State(registry): State<Registry>, principal: Principal) -> Result<Response, Problem> {
+    principal.permit::<ControlHealthRead>()?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode()).into_response())
+}

@@ -1,0 +1,269 @@
+//! The composition root: opens every part in order, joins them, serves them, and closes them in turn.
+//!
+//! What must hold: a port that is taken, a directory in use or a bad file ends the start with one
+//! sentence; the health checks answer from the moment the port is bound; nothing is served before it
+//! is restored; what was accepted is flushed before the database closes.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use axum::middleware;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::access::{self, Access, ApiTokenFile};
+use crate::config::Config;
+use crate::metrics;
+use crate::platform::clock::Clock;
+use crate::platform::db::{Db, DbError};
+use crate::platform::http;
+use crate::platform::metrics::Registry;
+use crate::platform::shutdown::Shutdown;
+
+use self::health::Health;
+
+mod health;
+#[cfg(test)]
+mod tests;
+
+/// The file in which the command line finds the running service's address.
+pub(crate) const ADDRESS_FILE: &str = "http-address";
+
+/// What a start is given.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Validated configuration.
+    pub config: Config,
+    /// Database, keys and tokens.
+    pub data: PathBuf,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Replace `api-token`, whose file was lost.
+    pub renew_api_token: bool,
+}
+
+/// Why control does not start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The schema.
+    #[error("the database's schema cannot be brought up to date: {0}")]
+    Migrate(#[source] sea_orm::DbErr),
+    /// Organisations and tokens.
+    #[error(transparent)]
+    Access(#[from] access::AccessError),
+    /// The token file.
+    #[error(transparent)]
+    TokenFile(#[from] access::TokenFileError),
+    /// A port.
+    #[error("{what} cannot listen on {address}: {}", port_reason(source))]
+    Listen {
+        /// Whose port.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file in the data directory.
+    #[error("{} cannot be written: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+fn port_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the port is taken by another process".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not use the port".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A started control.
+#[derive(Debug)]
+pub struct Running {
+    http: SocketAddr,
+    agents: SocketAddr,
+    shutdown: Shutdown,
+    serving: Vec<JoinHandle<io::Result<()>>>,
+    db: Db,
+    address_file: PathBuf,
+    #[cfg(test)]
+    parts: Parts,
+}
+
+impl Running {
+    /// Where the API answers.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where agents connect.
+    #[must_use]
+    pub fn agents(&self) -> SocketAddr {
+        self.agents
+    }
+
+    /// Waits until the shutdown is triggered and everything is closed.
+    ///
+    /// # Errors
+    /// A listener broke, which stops control as well.
+    pub async fn finished(mut self) -> io::Result<()> {
+        let (first, _, rest) = futures_util::future::select_all(std::mem::take(&mut self.serving)).await;
+        self.shutdown.trigger();
+        let mut result = flatten(first);
+        for task in rest {
+            result = result.and(flatten(task.await));
+        }
+        let _ = fs::remove_file(&self.address_file);
+        self.db.close().await;
+        result
+    }
+}
+
+fn flatten(joined: Result<io::Result<()>, tokio::task::JoinError>) -> io::Result<()> {
+    joined.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
+/// Starts control and returns when it is ready.
+///
+/// # Errors
+/// One sentence: see [`StartError`].
+pub async fn run(options: Options, shutdown: Shutdown) -> Result<Running, StartError> {
+    let running = start(options, shutdown.clone()).await;
+    if running.is_err() {
+        // What serves already must not outlive a start that failed.
+        shutdown.trigger();
+    }
+    running
+}
+
+async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartError> {
+    let Options { config, data, clock, renew_api_token } = options;
+    let registry = Registry::new();
+    let db = Db::open(&config.database, &data).await?;
+    let http_listener = listen("the API", config.http.listen).await?;
+    let agents_listener = listen("the agents' port", config.agents.listen).await?;
+    let http = local_address("the API", config.http.listen, &http_listener)?;
+    let agents = local_address("the agents' port", config.agents.listen, &agents_listener)?;
+
+    let health = Health::new(db.clone(), shutdown.clone(), &registry);
+    let outside = http::layered(health.router(), &registry);
+    let serving = vec![tokio::spawn(http::serve(http_listener, outside, shutdown.clone()))];
+
+    health.phase("migrating the database");
+    for step in db.migrate().await.map_err(StartError::Migrate)? {
+        tracing::info!(step, "schema brought up to date");
+    }
+    health.phase("reading organisations and tokens");
+    let access = Access::open(db.clone(), clock.clone()).await?;
+    if renew_api_token {
+        access.renew_api_token(&data).await?;
+    }
+    report_token_file(access.ensure_api_token(&data).await?, &data);
+
+    // TODO
+    drop(agents_listener);
+
+    let parts = Parts { access: access.clone(), registry: registry.clone() };
+    let api = parts.router().split_for_parts().0;
+    let authentication =
+        access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
+    health.started(api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate)));
+    let address_file = data.join(ADDRESS_FILE);
+    write_address(&address_file, http)?;
+    tracing::info!(%http, %agents, data = %data.display(), "ready");
+    Ok(Running {
+        http,
+        agents,
+        shutdown,
+        serving,
+        db,
+        address_file,
+        #[cfg(test)]
+        parts,
+    })
+}
+
+/// The parts that have an API.
+#[derive(Debug)]
+struct Parts {
+    access: Access,
+    registry: Registry,
+}
+
+impl Parts {
+    /// Every route and its document.
+    fn router(&self) -> OpenApiRouter {
+        OpenApiRouter::with_openapi(document())
+            .merge(health::document())
+            .merge(health::metrics_router(self.registry.clone()))
+            .merge(access::api::router(self.access.clone()))
+    }
+}
+
+/// The document's frame; the parts bring the paths.
+fn document() -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    #[openapi(info(
+        title = "Tongtu",
+        description = "E-government cloud and network operations: agents, hosts, measurements.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ))]
+    struct Frame;
+    let mut document = Frame::openapi();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    document.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+    document
+}
+
+/// The API's document. A test holds it against what is served.
+#[must_use]
+pub fn openapi() -> &'static str {
+    include_str!("../openapi.json")
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { what, address, source })
+}
+
+fn local_address(what: &'static str, address: SocketAddr, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { what, address, source })
+}
+
+fn report_token_file(found: ApiTokenFile, data: &Path) {
+    let file = data.join("api-token");
+    let file = file.display();
+    match found {
+        ApiTokenFile::Live => {}
+        ApiTokenFile::Created => tracing::info!("a token with an operator's rights is in {file}"),
+        ApiTokenFile::Missing => tracing::warn!(
+            "{file} is missing, but its token is still live; put it back, or start once with --renew-api-token to replace it"
+        ),
+        ApiTokenFile::Stale => tracing::warn!(
+            "{file} holds a token that is unknown or revoked, though another is live; start once with --renew-api-token to replace it"
+        ),
+    }
+}
+
+/// Whole or not at all, because the command line may read it at any moment.
+fn write_address(path: &Path, http: SocketAddr) -> Result<(), StartError> {
+    let new = path.with_extension("new");
+    fs::write(&new, format!("http://{http}\n"))
+        .and_then(|()| fs::rename(&new, path))
+        .map_err(|source| StartError::File { path: path.to_owned(), source })
+}

@@ -1,0 +1,185 @@
+//! Tests of control as it is started: authentication, one shape of refusals, readiness, the document.
+
+use std::path::Path;
+
+use reqwest::{Client, Method, Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+
+struct Started {
+    running: Running,
+    data: TempDir,
+    shutdown: Shutdown,
+    client: Client,
+}
+
+fn options(data: &Path) -> Options {
+    let mut config = Config::default();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.agents.listen = ([127, 0, 0, 1], 0).into();
+    Options { config, data: data.to_owned(), clock: Clock::System, renew_api_token: false }
+}
+
+async fn started() -> Started {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let data = tempfile::tempdir().expect("a directory");
+    let shutdown = Shutdown::new();
+    let running = run(options(data.path()), shutdown.clone()).await.expect("control starts");
+    let client = Client::builder().no_proxy().build().expect("a client");
+    Started { running, data, shutdown, client }
+}
+
+impl Started {
+    fn token(&self) -> String {
+        fs::read_to_string(self.data.path().join("api-token")).expect("the token").trim().to_owned()
+    }
+
+    async fn send(&self, method: Method, path: &str, token: Option<&str>) -> Response {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.running.http()));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.expect("an answer")
+    }
+}
+
+async fn problem(response: Response, status: StatusCode) -> Value {
+    assert_eq!(response.status(), status);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let problem: Value = response.json().await.expect("JSON");
+    assert_eq!(problem["status"], status.as_u16());
+    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:tongtu:problem:")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{problem}");
+    problem
+}
+
+#[tokio::test]
+async fn a_token_opens_the_api_until_it_is_revoked() {
+    let started = started().await;
+    let token = started.token();
+    let refused = started.send(Method::GET, "/api/v1/tokens", None).await;
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+    problem(refused, StatusCode::UNAUTHORIZED).await;
+    let wrong = format!("{token}x");
+    problem(started.send(Method::GET, "/api/v1/tokens", Some(&wrong)).await, StatusCode::UNAUTHORIZED).await;
+
+    let listed = started.send(Method::GET, "/api/v1/tokens", Some(&token)).await;
+    assert_eq!(listed.status(), StatusCode::OK);
+    let listed: Value = listed.json().await.expect("JSON");
+    assert_eq!(listed["tokens"][0]["id"], "token_1");
+    assert!(!listed.to_string().contains(&token));
+
+    let revoked = started.send(Method::POST, "/api/v1/tokens/token_1/revoke", Some(&token)).await;
+    assert_eq!(revoked.status(), StatusCode::OK);
+    problem(started.send(Method::GET, "/api/v1/tokens", Some(&token)).await, StatusCode::UNAUTHORIZED).await;
+}
+
+#[tokio::test]
+async fn every_refusal_has_one_shape() {
+    let started = started().await;
+    let token = started.token();
+    let send = async |method: Method, path: &str| started.send(method, path, Some(&token)).await;
+    problem(send(Method::GET, "/api/v1/nothing").await, StatusCode::NOT_FOUND).await;
+    let wrong_method = send(Method::DELETE, "/api/v1/tokens").await;
+    assert!(wrong_method.headers().contains_key("allow"));
+    problem(wrong_method, StatusCode::METHOD_NOT_ALLOWED).await;
+    problem(send(Method::POST, "/healthz").await, StatusCode::METHOD_NOT_ALLOWED).await;
+    problem(send(Method::POST, "/api/v1/tokens/7/revoke").await, StatusCode::BAD_REQUEST).await;
+    problem(send(Method::POST, "/api/v1/tokens/token_7/revoke").await, StatusCode::NOT_FOUND).await;
+}
+
+/// Every operation of the document is refused without a token; the health checks are the exceptions.
+#[tokio::test]
+async fn every_operation_asks_for_a_token() {
+    let started = started().await;
+    let document: Value = serde_json::from_str(openapi()).expect("JSON");
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for method in operations.as_object().expect("operations").keys() {
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let url = path.replace("{id}", "x_1");
+            assert!(!url.contains('{'), "{path}: this test does not know the parameter");
+            let answer = started.send(method.clone(), &url, None).await;
+            if ["/healthz", "/readyz"].contains(&path.as_str()) {
+                assert_eq!(answer.status(), StatusCode::OK, "{method} {path}");
+            } else {
+                problem(answer, StatusCode::UNAUTHORIZED).await;
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 3);
+}
+
+#[tokio::test]
+async fn health_needs_no_token_and_gives_its_reasons() {
+    let started = started().await;
+    assert_eq!(started.send(Method::GET, "/healthz", None).await.status(), StatusCode::OK);
+    let ready: Value = started.send(Method::GET, "/readyz", None).await.json().await.expect("JSON");
+    assert_eq!(ready["ready"], true, "{ready}");
+    assert!(ready["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["name"] == "database")));
+}
+
+#[tokio::test]
+async fn own_metrics_are_those_of_the_list() {
+    let started = started().await;
+    let listed = metrics::ALL.iter().map(|spec| spec.name).collect();
+    assert_eq!(started.running.parts.registry.names(), listed, "registered, and listed in src/metrics.rs");
+    for spec in metrics::ALL {
+        assert!(spec.name.starts_with("tongtu_"), "{}", spec.name);
+        let is_counter = spec.kind == crate::platform::metrics::Kind::Counter;
+        assert_eq!(spec.name.ends_with("_total"), is_counter, "{}", spec.name);
+        assert!(spec.help.ends_with('.'), "{}", spec.name);
+    }
+    let text = started.send(Method::GET, "/metrics", Some(&started.token())).await.text().await.expect("text");
+    assert!(text.contains("tongtu_build_info{version=\""), "{text}");
+    assert!(text.contains("tongtu_ready 1"), "{text}");
+}
+
+/// `UPDATE_SNAPSHOTS=1 cargo test openapi` writes the file anew.
+#[tokio::test]
+async fn the_openapi_document_is_what_is_served() {
+    let started = started().await;
+    let (_, document) = started.running.parts.router().split_for_parts();
+    let mut now = document.to_pretty_json().expect("JSON");
+    now.push('\n');
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/openapi.json"), &now).expect("written");
+    } else {
+        assert!(now == openapi(), "src/openapi.json is not what is served; write it anew with UPDATE_SNAPSHOTS=1");
+    }
+}
+
+#[tokio::test]
+async fn a_second_start_says_what_is_in_its_way() {
+    let started = started().await;
+    let said = run(options(started.data.path()), Shutdown::new()).await.expect_err("in use").to_string();
+    assert!(said.contains("in use by another tongtu") && said.contains(&std::process::id().to_string()), "{said}");
+
+    let other = tempfile::tempdir().expect("a directory");
+    let mut taken = options(other.path());
+    taken.config.http.listen = started.running.http();
+    let said = run(taken, Shutdown::new()).await.expect_err("taken").to_string();
+    assert!(said.contains(&started.running.http().to_string()) && said.contains("taken"), "{said}");
+
+    let file = other.path().join("file");
+    fs::write(&file, "").expect("written");
+    let said = run(options(&file), Shutdown::new()).await.expect_err("no directory").to_string();
+    assert!(said.contains("cannot be written"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stop_frees_everything_for_the_next_start() {
+    let started = started().await;
+    assert!(started.data.path().join(ADDRESS_FILE).exists());
+    let token = started.token();
+    started.shutdown.trigger();
+    started.running.finished().await.expect("a clean stop");
+    assert!(!started.data.path().join(ADDRESS_FILE).exists());
+    let again = run(options(started.data.path()), Shutdown::new()).await.expect("starts again");
+    let url = format!("http://{}/api/v1/tokens", again.http());
+    let answer = started.client.get(url).bearer_auth(token).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+}
