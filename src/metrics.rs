@@ -22,4 +22,9 @@ metrics! {
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
     HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known bearer token.";
+    AGENT_CONNECTIONS = Gauge "tongtu_agent_connections" [] "Connections on the agents' port.";
+    AGENT_SESSIONS = Gauge "tongtu_agent_sessions" [] "Agents' streams that said hello.";
+    AGENTS_ENROLLED = Counter "tongtu_agents_enrolled_total" [] "Agents enrolled.";
+    AGENT_CERTIFICATES_RENEWED = Counter "tongtu_agent_certificates_renewed_total" [] "Agents' certificates renewed.";
+    AGENTS_REFUSED = Counter "tongtu_agents_refused_total" ["reason"] "Connections, calls and streams of agents that were refused or ended, by reason.";
 }

@@ -8,6 +8,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m0001_access;
+mod m0002_fleet;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -16,6 +17,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_access::Migration)]
+        vec![Box::new(m0001_access::Migration), Box::new(m0002_fleet::Migration)]
     }
 }

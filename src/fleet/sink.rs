@@ -1,4 +1,9 @@
 //! Where the records of agents go. `fleet` defines it, `telemetry` implements it, `lib.rs` joins them.
+//!
+//! Who checks what: the gateway ends a stream whose messages exceed a limit of messages (their size,
+//! the number of their elements, texts of definitions). The sink judges each record (frames, facts and
+//! events that are too large, unknown numbers, checksums) and answers it, because every refused
+//! sequence must be settled; and it bounds how many numbers a stream defines.
 
 use crate::platform::{
     clock::UnixMs,

@@ -1,0 +1,228 @@
+//! The agents' API. Each handler: extract, permit, call the domain, render.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{AgentReport, EnrolmentToken, Fleet, TokenError};
+use crate::access::Principal;
+use crate::platform::clock::UnixMs;
+use crate::platform::http::Problem;
+use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
+
+/// All operations.
+pub fn router(fleet: Fleet) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(agent_list))
+        .routes(routes!(agent_fetch))
+        .routes(routes!(agent_revoke))
+        .routes(routes!(token_create, token_list))
+        .routes(routes!(token_revoke))
+        .with_state(fleet)
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Only agents behind this one: the `next` of the page before.
+    #[param(value_type = Option<String>, example = "agent_7")]
+    after: Option<AgentId>,
+    /// Agents of one page, 1 to 10000.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+}
+
+/// Agents in order of their ids.
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentPage {
+    agents: Vec<AgentReport>,
+    /// Where the next page begins; null: this is the last.
+    #[schema(value_type = Option<String>)]
+    next: Option<AgentId>,
+}
+
+/// Agents: who they are, how they are, what came of them.
+#[utoipa::path(get, path = "/api/v1/agents", tag = "agents", params(ListQuery),
+    responses((status = 200, body = AgentPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn agent_list(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<AgentPage>, Problem> {
+    let permit = principal.permit()?;
+    let limit = query.limit.unwrap_or(1_000).clamp(1, 10_000);
+    let (agents, more) = fleet.agent_page(&permit, query.after, limit);
+    let next = if more { agents.last().map(|agent| agent.id) } else { None };
+    Ok(Json(AgentPage { agents, next }))
+}
+
+fn no_agent(id: AgentId) -> Problem {
+    Problem::not_found(format!("there is no agent {id}"))
+}
+
+/// One agent.
+#[utoipa::path(get, path = "/api/v1/agents/{id}", tag = "agents",
+    params(("id" = String, Path, example = "agent_7")),
+    responses((status = 200, body = AgentReport), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+async fn agent_fetch(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    Path(id): Path<AgentId>,
+) -> Result<Json<AgentReport>, Problem> {
+    let permit = principal.permit()?;
+    fleet.agent_fetch(&permit, id).map(Json).ok_or_else(|| no_agent(id))
+}
+
+/// Takes an agent's identity away for ever and ends its stream. Its data stays.
+#[utoipa::path(post, path = "/api/v1/agents/{id}/revoke", tag = "agents",
+    params(("id" = String, Path, example = "agent_7")),
+    responses((status = 200, body = AgentReport), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+async fn agent_revoke(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    Path(id): Path<AgentId>,
+) -> Result<Json<AgentReport>, Problem> {
+    let permit = principal.permit()?;
+    let revoked = finish(async move { fleet.agent_revoke(&permit, id).await }).await?;
+    revoked.map_err(|error| Problem::internal(&error))?.map(Json).ok_or_else(|| no_agent(id))
+}
+
+/// What a new enrolment token may do.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TokenRequest {
+    /// How long it lives, up to 30 days.
+    #[serde(default = "ten_minutes")]
+    #[schema(default = 600, minimum = 1, maximum = 2_592_000)]
+    ttl_seconds: u64,
+    /// How many agents it enrols.
+    #[serde(default = "once")]
+    #[schema(default = 1, minimum = 1, maximum = 100_000)]
+    uses: u32,
+    /// Owner of what it enrols; the caller's organisation if absent.
+    #[schema(value_type = Option<String>, example = "org_1")]
+    organization: Option<OrganizationId>,
+}
+
+fn ten_minutes() -> u64 {
+    600
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// An enrolment token.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenReport {
+    /// Its id.
+    #[schema(value_type = String, example = "enrolment_3")]
+    id: EnrolmentTokenId,
+    /// Owner of what it enrols.
+    #[schema(value_type = String, example = "org_1")]
+    organization: OrganizationId,
+    /// When it was made (Unix time in milliseconds).
+    created_ms: UnixMs,
+    /// When it ends.
+    expires_ms: UnixMs,
+    /// Agents it may enrol in all.
+    uses: u32,
+    /// Agents it may still enrol.
+    uses_left: u32,
+    /// When it was revoked.
+    revoked_ms: Option<UnixMs>,
+}
+
+impl From<EnrolmentToken> for TokenReport {
+    fn from(token: EnrolmentToken) -> Self {
+        Self {
+            id: token.id,
+            organization: token.organization,
+            created_ms: token.created_ms,
+            expires_ms: token.expires_ms,
+            uses: token.uses,
+            uses_left: token.uses_left,
+            revoked_ms: token.revoked_ms,
+        }
+    }
+}
+
+/// A token that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenCreated {
+    #[serde(flatten)]
+    report: TokenReport,
+    /// What `tongtu-agent enroll --token` takes. It is shown this once.
+    token: String,
+}
+
+/// Makes an enrolment token.
+#[utoipa::path(post, path = "/api/v1/agents/tokens", tag = "agents", request_body = TokenRequest,
+    responses((status = 201, body = TokenCreated), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem), (status = 422, body = Problem)))]
+async fn token_create(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    Json(request): Json<TokenRequest>,
+) -> Result<(StatusCode, Json<TokenCreated>), Problem> {
+    let permit = principal.permit()?;
+    let ttl = Duration::from_secs(request.ttl_seconds);
+    let (token, text) = fleet.token_create(&permit, ttl, request.uses, request.organization).await?;
+    Ok((StatusCode::CREATED, Json(TokenCreated { report: token.into(), token: text })))
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Ttl | TokenError::Uses => Self::invalid(error.to_string()),
+            TokenError::Organization(_) => Self::not_found(error.to_string()),
+            TokenError::Database(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// Enrolment tokens, oldest first, without their texts.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenPage {
+    tokens: Vec<TokenReport>,
+}
+
+/// Enrolment tokens, used and expired ones as well.
+#[utoipa::path(get, path = "/api/v1/agents/tokens", tag = "agents",
+    responses((status = 200, body = TokenPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn token_list(State(fleet): State<Fleet>, principal: Principal) -> Result<Json<TokenPage>, Problem> {
+    let permit = principal.permit()?;
+    let tokens = fleet.token_list(&permit).await.map_err(|error| Problem::internal(&error))?;
+    Ok(Json(TokenPage { tokens: tokens.into_iter().map(TokenReport::from).collect() }))
+}
+
+/// Takes an enrolment token back. Agents that it enrolled stay.
+#[utoipa::path(delete, path = "/api/v1/agents/tokens/{id}", tag = "agents",
+    params(("id" = String, Path, example = "enrolment_3")),
+    responses((status = 204), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem)))]
+async fn token_revoke(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    Path(id): Path<EnrolmentTokenId>,
+) -> Result<StatusCode, Problem> {
+    let permit = principal.permit()?;
+    let revoked = fleet.token_revoke(&permit, id).await.map_err(|error| Problem::internal(&error))?;
+    if revoked {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found(format!("there is no enrolment token {id}")))
+    }
+}
+
+/// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
+async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|error| Problem::internal(&error))
+}

@@ -1,0 +1,308 @@
+//! Enrolment tokens, and how they and expired certificates become certificates.
+//!
+//! What must hold: a use of a token is taken in the transaction that makes the agent, its owner and
+//! its certificate. A machine whose answer was lost asks again with the same key and is given the
+//! same agent, without another use. A certificate is good only while its serial is on record, so a
+//! database that is older than an agent refuses it, rather than taking it for another one.
+
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use sea_orm::DbErr;
+use tongtu_protocol::token::{SECRET_BYTES, Token};
+use tongtu_protocol::{reason::Reason, v1};
+
+use super::admission::{self, Fault};
+use super::authority::{Request, sha256};
+use super::directory::{Agent, Certificate, Details};
+use super::peer::PeerCertificate;
+use super::{Fleet, store};
+use crate::access::capability::{AgentsRead, AgentsWrite};
+use crate::access::{Permit, Resource};
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
+
+/// A token lives at most this long.
+pub const TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// A token enrols at most so many agents.
+pub const USES_MAX: u32 = 100_000;
+
+/// An enrolment token as control remembers it: without its secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnrolmentToken {
+    /// Its number.
+    pub id: EnrolmentTokenId,
+    /// Owner of what it enrols.
+    pub organization: OrganizationId,
+    /// When it was made.
+    pub created_ms: UnixMs,
+    /// When it ends.
+    pub expires_ms: UnixMs,
+    /// Agents it may enrol in all.
+    pub uses: u32,
+    /// Agents it may still enrol.
+    pub uses_left: u32,
+    /// When an operator took it back.
+    pub revoked_ms: Option<UnixMs>,
+}
+
+impl EnrolmentToken {
+    /// Why it does not enrol, if it does not.
+    fn fault(&self, now_ms: UnixMs) -> Option<Reason> {
+        if self.revoked_ms.is_some() {
+            Some(Reason::TokenRevoked)
+        } else if self.uses_left == 0 {
+            Some(Reason::TokenUsed)
+        } else if self.expires_ms <= now_ms {
+            Some(Reason::TokenExpired)
+        } else {
+            None
+        }
+    }
+}
+
+/// Why no token is made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Out of range.
+    #[error("a token lives from one second to {} days", TTL_MAX.as_secs() / 86_400)]
+    Ttl,
+    /// Out of range.
+    #[error("a token enrols from 1 to {USES_MAX} agents")]
+    Uses,
+    /// There is no such organisation for this permit.
+    #[error("there is no organisation {0}")]
+    Organization(OrganizationId),
+    /// The database failed.
+    #[error("the token cannot be stored: {0}")]
+    Database(#[from] DbErr),
+}
+
+/// An agent about to be.
+pub(super) struct NewAgent {
+    pub(super) kind: String,
+    pub(super) machine_id: String,
+    pub(super) hostname: String,
+    pub(super) version: String,
+    pub(super) enrolled_with: (EnrolmentTokenId, [u8; 32]),
+}
+
+impl Fleet {
+    /// Makes a token. Its text is returned here and kept nowhere.
+    ///
+    /// # Errors
+    /// A value out of range, an organisation that the permit does not cover, the database.
+    pub async fn token_create(
+        &self,
+        permit: &Permit<AgentsWrite>,
+        ttl: Duration,
+        uses: u32,
+        organization: Option<OrganizationId>,
+    ) -> Result<(EnrolmentToken, String), TokenError> {
+        let organization = organization.unwrap_or_else(|| permit.organization());
+        if !self.access.is_visible_organization(permit, organization) {
+            return Err(TokenError::Organization(organization));
+        }
+        if ttl < Duration::from_secs(1) || ttl > TTL_MAX {
+            return Err(TokenError::Ttl);
+        }
+        if uses == 0 || uses > USES_MAX {
+            return Err(TokenError::Uses);
+        }
+        let mut secret = [0; SECRET_BYTES];
+        SystemRandom::new().fill(&mut secret).expect("the system gives random bytes");
+        let text = Token { address: self.advertise.clone(), ca_fingerprint: self.authority.fingerprint(), secret };
+        let created_ms = self.clock.now_ms();
+        let mut token = EnrolmentToken {
+            id: EnrolmentTokenId(0),
+            organization,
+            created_ms,
+            expires_ms: created_ms + ttl.as_millis() as i64,
+            uses,
+            uses_left: uses,
+            revoked_ms: None,
+        };
+        store::token_insert(&self.db, &sha256(&secret), &mut token).await?;
+        tracing::info!(token = %token.id, %organization, uses, ttl_seconds = ttl.as_secs(), "enrolment token made");
+        Ok((token, text.to_string()))
+    }
+
+    /// The tokens of the permit's organisations, oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn token_list(&self, permit: &Permit<AgentsRead>) -> Result<Vec<EnrolmentToken>, DbErr> {
+        let mut tokens = store::token_list(&self.db).await?;
+        tokens.retain(|token| self.access.is_visible_organization(permit, token.organization));
+        Ok(tokens)
+    }
+
+    /// Takes a token back; agents that it enrolled stay. `false`: there is none for this permit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn token_revoke(&self, permit: &Permit<AgentsWrite>, id: EnrolmentTokenId) -> Result<bool, DbErr> {
+        let tokens = store::token_list(&self.db).await?;
+        let visible = tokens
+            .iter()
+            .any(|token| token.id == id && self.access.is_visible_organization(permit, token.organization));
+        if visible {
+            store::token_revoke(&self.db, id, self.clock.now_ms()).await?;
+            tracing::info!(token = %id, "enrolment token revoked");
+        }
+        Ok(visible)
+    }
+
+    /// Turns a token and a request into an agent and its certificate.
+    pub(super) async fn enroll(&self, asked: v1::EnrollRequest) -> Result<v1::EnrollResponse, Fault> {
+        let now_ms = self.clock.now_ms();
+        admission::identity(&[&asked.kind, &asked.machine_id], &[&asked.hostname, &asked.agent_version])?;
+        if asked.token_secret.len() != SECRET_BYTES {
+            return Err(Reason::TokenUnknown.into());
+        }
+        // The token before the request: who has none costs no signature check.
+        let token = store::token_by_hash(self.db.read(), &sha256(&asked.token_secret))
+            .await
+            .map_err(|error| unavailable(&error))?
+            .ok_or(Reason::TokenUnknown)?;
+        let request = Request::read(&asked.csr_der)?;
+        let enrolled_with = (token.id, request.key_hash());
+        if let Some(agent) = self.directory.enrolled_before(enrolled_with, &asked.machine_id) {
+            return self.answer_again(&agent, &request, now_ms).await;
+        }
+        if let Some(reason) = token.fault(now_ms) {
+            return Err(reason.into());
+        }
+        let agent = NewAgent {
+            kind: asked.kind,
+            machine_id: asked.machine_id,
+            hostname: asked.hostname,
+            version: asked.agent_version,
+            enrolled_with,
+        };
+        self.agent_make(agent, token, &request, now_ms).await
+    }
+
+    async fn answer_again(
+        &self,
+        agent: &Agent,
+        request: &Request,
+        now_ms: UnixMs,
+    ) -> Result<v1::EnrollResponse, Fault> {
+        let current = agent.details().certificates.last().copied();
+        let Some(current) = current else { return Err(Reason::Unavailable.into()) };
+        let certificate_pem = self.certify(agent, current, request, now_ms).await?;
+        tracing::info!(agent = %agent.id, "enrolment answered again");
+        Ok(v1::EnrollResponse {
+            agent_id: agent.id.to_string(),
+            certificate_pem,
+            ca_bundle_pem: self.authority.pem().to_owned(),
+        })
+    }
+
+    async fn agent_make(
+        &self,
+        agent: NewAgent,
+        token: EnrolmentToken,
+        request: &Request,
+        now_ms: UnixMs,
+    ) -> Result<v1::EnrollResponse, Fault> {
+        let failed = |error: DbErr| unavailable(&error);
+        let transaction = self.db.begin("enroll").await.map_err(failed)?;
+        if !store::token_take(&transaction, token.id, now_ms).await.map_err(failed)? {
+            // Another took the last use, or it ended, since it was read.
+            drop(transaction);
+            let again = store::token_list(&self.db).await.map_err(failed)?;
+            let again = again.into_iter().find(|each| each.id == token.id);
+            return Err(again.and_then(|token| token.fault(now_ms)).unwrap_or(Reason::TokenUsed).into());
+        }
+        let id = AgentId(store::next_id(&transaction, "agent").await.map_err(failed)?);
+        let issued = self.authority.issue_agent(request, id, now_ms).map_err(|error| unavailable(&error))?;
+        store::agent_insert(&transaction, id, &agent, now_ms).await.map_err(failed)?;
+        store::certificate_insert(&transaction, id, &issued, now_ms).await.map_err(failed)?;
+        let owner = [(Resource::Agent(id), token.organization, now_ms)];
+        self.access.own(&transaction, &owner).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+
+        self.access.owned(&owner);
+        tracing::info!(agent = %id, token = %token.id, kind = agent.kind, hostname = agent.hostname, "agent enrolled");
+        self.metrics.enrolled.inc();
+        self.directory.insert(Agent::new(store::AgentRow {
+            id,
+            enrolled_ms: now_ms,
+            details: Details {
+                kind: agent.kind,
+                machine_id: agent.machine_id,
+                hostname: agent.hostname,
+                version: agent.version,
+                protocol: 0,
+                interval_ms: 0,
+                revoked_ms: None,
+                enrolled_with: agent.enrolled_with,
+                certificates: vec![Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms }],
+                live: None,
+                changed: false,
+            },
+            last_report_ms: None,
+            clock_offset_ms: None,
+        }));
+        Ok(v1::EnrollResponse {
+            agent_id: id.to_string(),
+            certificate_pem: issued.pem,
+            ca_bundle_pem: self.authority.pem().to_owned(),
+        })
+    }
+
+    /// A new certificate in place of `presented`, which may have expired.
+    pub(super) async fn renew(
+        &self,
+        presented: PeerCertificate,
+        asked: v1::RenewRequest,
+    ) -> Result<v1::RenewResponse, Fault> {
+        let now_ms = self.clock.now_ms();
+        let (agent, current) = self.on_record(presented)?;
+        let request = Request::read(&asked.csr_der)?;
+        let certificate_pem = self.certify(&agent, current, &request, now_ms).await?;
+        self.metrics.renewed.inc();
+        tracing::info!(agent = %agent.id, "certificate renewed");
+        Ok(v1::RenewResponse { certificate_pem, ca_bundle_pem: self.authority.pem().to_owned() })
+    }
+
+    /// Issues a certificate beside `current`: whichever of the two the agent holds after a crash is good.
+    async fn certify(
+        &self,
+        agent: &Agent,
+        current: Certificate,
+        request: &Request,
+        now_ms: UnixMs,
+    ) -> Result<String, Fault> {
+        let failed = |error: DbErr| unavailable(&error);
+        let issued = self.authority.issue_agent(request, agent.id, now_ms).map_err(|error| unavailable(&error))?;
+        let transaction = self.db.begin("renew").await.map_err(failed)?;
+        store::certificate_insert(&transaction, agent.id, &issued, now_ms).await.map_err(failed)?;
+        store::certificates_keep(&transaction, agent.id, [current.serial, issued.serial]).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        let mut details = agent.details();
+        details.certificates.retain(|each| each.serial == current.serial);
+        details.certificates.push(Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms });
+        Ok(issued.pem)
+    }
+
+    /// The agent of a certificate that is on record and not revoked; it may have expired.
+    pub(super) fn on_record(&self, presented: PeerCertificate) -> Result<(std::sync::Arc<Agent>, Certificate), Reason> {
+        let agent = self.directory.get(presented.agent).ok_or(Reason::CertificateUnknown)?;
+        let certificate = {
+            let details = agent.details();
+            if details.revoked_ms.is_some() {
+                return Err(Reason::Revoked);
+            }
+            details.certificates.iter().find(|each| each.serial == presented.serial).copied()
+        };
+        Ok((agent, certificate.ok_or(Reason::CertificateUnknown)?))
+    }
+}
+
+fn unavailable(cause: &dyn std::fmt::Display) -> Fault {
+    tracing::error!(%cause, "a certificate could not be given");
+    Reason::Unavailable.into()
+}

@@ -1,0 +1,299 @@
+//! The agents' port: TLS 1.3, HTTP/2, and the two gRPC services.
+//!
+//! What must hold: a peer without a certificate of our authority can do nothing but enrol, and not
+//! for long; handshakes under way are bounded in number and time, what is more waits in the kernel;
+//! a connection that is idle holds little memory (ten thousand live in one process), and one whose
+//! peer has died goes within a minute.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tongtu_protocol::{limits, reason::Reason, v1};
+use tonic::codegen::BoxFuture;
+use tonic::{Request, Response, Status, Streaming};
+use tower::Service;
+use v1::enrolment_server::{Enrolment, EnrolmentServer};
+use v1::telemetry_server::{Telemetry, TelemetryServer};
+
+use super::admission::Fault;
+use super::authority::ServerCertificate;
+use super::peer::{Peer, PeerCertificate, Verifier};
+use super::refusals::Subject;
+use super::session::Session;
+use super::sink::Sink;
+use super::{Fleet, FleetError};
+use crate::platform::shutdown::Shutdown;
+
+/// TLS handshakes under way at once.
+const HANDSHAKES: usize = 256;
+/// Bytes that a peer may send before control has read them: of one stream, and of a connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Bytes that wait to be sent on a connection before a stream is asked for more.
+const SEND_BUFFER: usize = 32 << 10;
+/// Streams of a connection: a session, a renewal, and one of each that is just ending.
+const STREAMS: u32 = 4;
+/// Open streams have this long to take leave when control stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Fleet {
+    /// Serves agents until told to stop. `sink` takes their records.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub async fn serve_gateway(
+        &self,
+        listener: TcpListener,
+        sink: Arc<dyn Sink>,
+        shutdown: Shutdown,
+    ) -> Result<(), FleetError> {
+        let _ = self.sink.set(sink.clone());
+        let gateway = Gateway {
+            acceptor: TlsAcceptor::from(Arc::new(self.tls()?)),
+            enrolment: EnrolmentServer::new(Services { fleet: self.clone(), sink: sink.clone() })
+                .max_decoding_message_size(limits::ENROLMENT_BYTES),
+            telemetry: TelemetryServer::new(Services { fleet: self.clone(), sink })
+                .max_decoding_message_size(limits::MESSAGE_BYTES),
+            fleet: self.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let reports = tokio::spawn(self.clone().keep_reports(shutdown.clone()));
+        // Each connection holds a sender: when all are gone, nothing comes any more.
+        let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
+        let told = shutdown.triggered();
+        tokio::pin!(told);
+        loop {
+            let next = async {
+                let permit = handshakes.clone().acquire_owned().await.expect("it is never closed");
+                listener.accept().await.map(|accepted| (permit, accepted))
+            };
+            let accepted = tokio::select! {
+                accepted = next => accepted,
+                () = &mut told => break,
+            };
+            match accepted {
+                Ok((permit, (stream, address))) => {
+                    let (gateway, open) = (gateway.clone(), open.clone());
+                    tokio::spawn(async move {
+                        gateway.connection(stream, address, permit).await;
+                        drop(open);
+                    });
+                }
+                // Out of file descriptors, or the peer has gone already: neither ends the service.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        for agent in self.directory.all() {
+            agent.end(Reason::Stopping);
+        }
+        drop(open);
+        let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
+        let _ = reports.await;
+        Ok(())
+    }
+
+    fn tls(&self) -> Result<ServerConfig, FleetError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificate = ServerCertificate::new(self.authority.clone(), self.clock.clone())?;
+        let verifier = Verifier::new(&self.authority, provider.clone())?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(certificate));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // Streams last for days: resumption is worth nothing, and a ticket would outlive a revocation.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
+    /// Counts and logs a refusal.
+    pub(super) fn refuse(&self, fault: &Fault, subject: Subject) {
+        self.refusals.count(fault.reason.as_str(), subject, &fault.detail, self.clock.now_ms());
+    }
+}
+
+#[derive(Clone)]
+struct Gateway {
+    acceptor: TlsAcceptor,
+    enrolment: EnrolmentServer<Services>,
+    telemetry: TelemetryServer<Services>,
+    fleet: Fleet,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    async fn connection(self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+        let _ = stream.set_nodelay(true);
+        let shaken = tokio::time::timeout(self.fleet.timing.handshake, self.acceptor.accept(stream)).await;
+        drop(permit);
+        let refuse = |reason: &'static str, detail: &dyn std::fmt::Display| {
+            let now_ms = self.fleet.clock.now_ms();
+            self.fleet.refusals.count(reason, Subject::Address(address.ip()), detail, now_ms);
+        };
+        let stream = match shaken {
+            Err(_) => return refuse("handshake_timeout", &"no TLS handshake in time"),
+            Ok(Err(error)) => return refuse(handshake_reason(&error), &error),
+            Ok(Ok(stream)) => stream,
+        };
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return refuse("handshake_failed", &"the peer does not speak HTTP/2");
+        }
+        let certificate = match stream.get_ref().1.peer_certificates() {
+            None => None,
+            Some(chain) => match chain.first().and_then(PeerCertificate::read) {
+                Some(certificate) => Some(certificate),
+                None => return refuse("foreign_certificate", &"the certificate is no agent's"),
+            },
+        };
+        let peer = Peer { certificate, address, connected_ms: self.fleet.clock.now_ms() };
+        self.fleet.metrics.connections.inc();
+        let fleet = self.fleet.clone();
+        self.serve(stream, peer).await;
+        fleet.metrics.connections.dec();
+    }
+
+    async fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) {
+        let timing = self.fleet.timing;
+        let shutdown = self.shutdown.clone();
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| self.call(request, peer));
+        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(8 << 10)
+            .auto_date_header(false)
+            .keep_alive_interval(timing.keepalive)
+            .keep_alive_timeout(timing.keepalive_answer);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let anonymous = peer.certificate.is_none();
+        let outlived = async {
+            if anonymous {
+                tokio::time::sleep(timing.anonymous).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        // What ends a connection is the peer's affair, or its session has said why.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = outlived => return,
+            () = shutdown.triggered() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(DRAIN, connection).await;
+    }
+
+    /// Answers one call. The services are found by path, without a router for each connection.
+    fn call(
+        &self,
+        mut request: hyper::Request<Incoming>,
+        peer: Peer,
+    ) -> BoxFuture<hyper::Response<tonic::body::Body>, Infallible> {
+        request.extensions_mut().insert(peer);
+        if request.uri().path().starts_with("/tongtu.agent.v1.Enrolment/") {
+            self.enrolment.clone().call(request)
+        } else {
+            // It answers what it does not know with UNIMPLEMENTED.
+            self.telemetry.clone().call(request)
+        }
+    }
+}
+
+/// Sorts a failed handshake.
+fn handshake_reason(error: &std::io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => "foreign_certificate",
+        _ => "handshake_failed",
+    }
+}
+
+#[derive(Clone)]
+struct Services {
+    fleet: Fleet,
+    sink: Arc<dyn Sink>,
+}
+
+impl Services {
+    /// Who calls, and what a refusal of it is logged under.
+    fn peer<T>(&self, request: &Request<T>) -> Peer {
+        *request.extensions().get::<Peer>().expect("the gateway puts it into every request")
+    }
+
+    fn refused(&self, fault: Fault, subject: Subject) -> Status {
+        self.fleet.refuse(&fault, subject);
+        fault.reason.status_with(fault.detail)
+    }
+
+    /// The certificate that a call needs.
+    fn certificate(&self, peer: Peer) -> Result<PeerCertificate, Status> {
+        peer.certificate.ok_or_else(|| self.refused(Reason::NoCertificate.into(), Subject::Address(peer.address.ip())))
+    }
+
+    /// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+        subject: Subject,
+    ) -> Result<Response<T>, Status> {
+        match tokio::spawn(work).await {
+            Ok(Ok(answer)) => Ok(Response::new(answer)),
+            Ok(Err(fault)) => Err(self.refused(fault, subject)),
+            Err(_) => Err(self.refused(Reason::Unavailable.into(), subject)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Enrolment for Services {
+    async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
+        let subject = Subject::Address(self.peer(&request).address.ip());
+        let fleet = self.fleet.clone();
+        self.finish(async move { fleet.enroll(request.into_inner()).await }, subject).await
+    }
+}
+
+#[tonic::async_trait]
+impl Telemetry for Services {
+    type SessionStream = Session;
+
+    async fn session(&self, request: Request<Streaming<v1::ToControl>>) -> Result<Response<Session>, Status> {
+        let peer = self.peer(&request);
+        let certificate = self.certificate(peer)?;
+        let subject = Subject::Agent(certificate.agent);
+        let (agent, _) = self.fleet.on_record(certificate).map_err(|reason| self.refused(reason.into(), subject))?;
+        if certificate.not_after_ms <= self.fleet.clock.now_ms() {
+            return Err(self.refused(Reason::CertificateExpired.into(), subject));
+        }
+        Ok(Response::new(Session::new(
+            self.fleet.clone(),
+            self.sink.clone(),
+            (peer, certificate),
+            agent,
+            request.into_inner(),
+        )))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let certificate = self.certificate(self.peer(&request))?;
+        let fleet = self.fleet.clone();
+        let work = async move { fleet.renew(certificate, request.into_inner()).await };
+        self.finish(work, Subject::Agent(certificate.agent)).await
+    }
+}
