@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_access;
 mod m0002_fleet;
+mod m0004_compute;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -17,6 +18,6 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_access::Migration), Box::new(m0002_fleet::Migration)]
+        vec![Box::new(m0001_access::Migration), Box::new(m0002_fleet::Migration), Box::new(m0004_compute::Migration)]
     }
 }

@@ -1,1 +1,5 @@
 //! Placeholder: compute.
+
+mod figures;
+mod joining;
+mod store;

@@ -3,7 +3,7 @@
 //! Two, because the present rate of a counter needs the one before. A frame older than the last
 //! one (the backlog after an outage) does not enter.
 
-use super::{LiveFrame, SourceInfo, StoredSchema};
+use super::{Glance, GlanceBefore, LiveFrame, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +91,27 @@ impl LiveSource {
     pub(super) fn last_two(&self) -> Option<(LiveFrame, LiveFrame)> {
         let frames = self.lock();
         Some((self.frame(frames.previous.as_ref()?), self.frame(frames.current.as_ref()?)))
+    }
+
+    /// Looks at the last frames without copying them. Others wait meanwhile: `look` is short.
+    pub(super) fn glance<R>(&self, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
+        let frames = self.lock();
+        let current = frames.current.as_ref()?;
+        Some(look(Glance {
+            schema: &current.schema,
+            state: &current.state,
+            instant_ms: current.moment.instant_ms,
+            arrival_ms: current.moment.arrival_ms,
+            clock_uncertain: current.moment.uncertain,
+            interval_ms: self.interval_ms(),
+            boot: current.moment.boot,
+            before: frames.previous.as_ref().map(|previous| GlanceBefore {
+                schema: &previous.schema,
+                state: &previous.state,
+                instant_ms: previous.moment.instant_ms,
+                boot: previous.moment.boot,
+            }),
+        }))
     }
 
     pub(super) fn info(&self) -> SourceInfo {

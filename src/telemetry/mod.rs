@@ -23,7 +23,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tongtu_protocol::{schema::SchemaId, v1};
+use tongtu_protocol::{codec::State, schema::SchemaId, v1};
 
 /// A schema as control keeps it.
 #[derive(Debug)]
@@ -79,9 +79,55 @@ impl LiveFrame {
     /// half intervals and five seconds, by instant or by arrival.
     #[must_use]
     pub fn is_stale(&self, now_ms: UnixMs) -> bool {
-        let limit = i64::from(self.interval_ms) * 5 / 2 + 5_000;
-        now_ms - self.instant_ms > limit || now_ms - self.arrival_ms > limit
+        is_stale(self.interval_ms, self.instant_ms, self.arrival_ms, now_ms)
     }
+}
+
+/// The last frame of a source and the one before it, looked at in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Glance<'a> {
+    /// What the values mean.
+    pub schema: &'a Arc<StoredSchema>,
+    /// The values.
+    pub state: &'a State,
+    /// When they were measured.
+    pub instant_ms: UnixMs,
+    /// When they arrived.
+    pub arrival_ms: UnixMs,
+    /// The instant rests on the agent's own clock alone.
+    pub clock_uncertain: bool,
+    /// Between two frames of the source.
+    pub interval_ms: u32,
+    /// Differs between two boots of the machine.
+    pub boot: u32,
+    /// The frame before.
+    pub before: Option<GlanceBefore<'a>>,
+}
+
+/// The frame before the last one.
+#[derive(Debug, Clone, Copy)]
+pub struct GlanceBefore<'a> {
+    /// What the values mean.
+    pub schema: &'a Arc<StoredSchema>,
+    /// The values.
+    pub state: &'a State,
+    /// When they were measured.
+    pub instant_ms: UnixMs,
+    /// Differs between two boots of the machine.
+    pub boot: u32,
+}
+
+impl Glance<'_> {
+    /// As [`LiveFrame::is_stale`].
+    #[must_use]
+    pub fn is_stale(&self, now_ms: UnixMs) -> bool {
+        is_stale(self.interval_ms, self.instant_ms, self.arrival_ms, now_ms)
+    }
+}
+
+fn is_stale(interval_ms: u32, instant_ms: UnixMs, arrival_ms: UnixMs, now_ms: UnixMs) -> bool {
+    let limit = i64::from(interval_ms) * 5 / 2 + 5_000;
+    now_ms - instant_ms > limit || now_ms - arrival_ms > limit
 }
 
 /// The inventory of a source.

@@ -1,0 +1,72 @@
+//! The tables of compute: the only SQL here.
+
+use sea_orm::sea_query::{OnConflict, Query};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+
+use super::joining::{HostRow, Join};
+use crate::platform::db::Db;
+use crate::platform::ids::{HostId, OrganizationId, SourceId};
+
+/// Rows a statement: well below the number of parameters that either database takes.
+const ROWS: usize = 1_000;
+
+pub(super) async fn host_list(db: &Db) -> Result<Vec<HostRow>, DbErr> {
+    let hosts = Query::select().columns(["id", "organization_id", "machine_id", "created_ms"]).from("host").to_owned();
+    let rows = db.read().query_all(&hosts).await?;
+    let host = |row: &sea_orm::QueryResult| -> Result<HostRow, DbErr> {
+        Ok(HostRow {
+            id: HostId(row.try_get("", "id")?),
+            organization: OrganizationId(row.try_get("", "organization_id")?),
+            machine_id: row.try_get("", "machine_id")?,
+            created_ms: row.try_get("", "created_ms")?,
+        })
+    };
+    rows.iter().map(host).collect()
+}
+
+pub(super) async fn host_source_list(db: &Db) -> Result<Vec<Join>, DbErr> {
+    let sources = Query::select().columns(["source_id", "host_id", "from_ms"]).from("host_source").to_owned();
+    let rows = db.read().query_all(&sources).await?;
+    let join = |row: &sea_orm::QueryResult| -> Result<Join, DbErr> {
+        Ok(Join {
+            source: SourceId(row.try_get("", "source_id")?),
+            host: HostId(row.try_get("", "host_id")?),
+            from_ms: row.try_get("", "from_ms")?,
+        })
+    };
+    rows.iter().map(join).collect()
+}
+
+pub(super) async fn host_insert(transaction: &DatabaseTransaction, hosts: &[HostRow]) -> Result<(), DbErr> {
+    for some in hosts.chunks(ROWS) {
+        let mut insert = Query::insert()
+            .into_table("host")
+            .columns(["id", "organization_id", "machine_id", "created_ms"])
+            .to_owned();
+        for host in some {
+            insert.values_panic([
+                host.id.0.into(),
+                host.organization.0.into(),
+                host.machine_id.as_str().into(),
+                host.created_ms.into(),
+            ]);
+        }
+        transaction.execute(&insert).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn host_source_insert(transaction: &DatabaseTransaction, joins: &[Join]) -> Result<(), DbErr> {
+    for some in joins.chunks(ROWS) {
+        let mut insert = Query::insert()
+            .into_table("host_source")
+            .columns(["source_id", "host_id", "from_ms"])
+            .on_conflict(OnConflict::column("source_id").do_nothing().to_owned())
+            .to_owned();
+        for join in some {
+            insert.values_panic([join.source.0.into(), join.host.0.into(), join.from_ms.into()]);
+        }
+        transaction.execute(&insert).await?;
+    }
+    Ok(())
+}
