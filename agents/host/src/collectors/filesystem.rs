@@ -1,0 +1,272 @@
+//! Mounted file systems: space and inodes.
+//!
+//! A file system whose server is gone may never answer. So a thread of its own asks; one that does
+//! not answer in time keeps that thread, is reported as failed and not asked again until the
+//! thread comes back, and the others are asked by a new one.
+
+use super::Bound;
+use crate::{metrics as m, text::TextFile};
+use rustix::fs::{StatFs, statfs};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, TryRecvError, channel},
+    },
+    thread,
+    time::Duration,
+};
+use tongtu_agent_runtime::collect::{CollectError, Collector, Context, Unavailable, Values};
+
+/// File systems at most; the rest is counted as left out.
+const FILE_SYSTEMS: usize = 64;
+/// How long one may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Threads that wait for silent file systems, at most.
+const STUCK: usize = 8;
+
+const IGNORED_TYPES: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nsfs",
+    "overlay",
+    "proc",
+    "procfs",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
+];
+const IGNORED_TREES: &[&str] = &["/dev", "/proc", "/run", "/sys", "/mnt", "/media"];
+/// Everything below these, but not they themselves.
+const IGNORED_CONTENTS: &[&str] = &["/var/lib/docker/", "/var/lib/containers/storage/"];
+
+struct FileSystems {
+    file: TextFile,
+    root: PathBuf,
+    /// The mounts, and the text that they were read from.
+    text: String,
+    mounts: Vec<Mount>,
+    left_out: Bound,
+    asker: Option<Asker>,
+    stuck: Vec<(Arc<Path>, Asker)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    device: String,
+    point: String,
+    kind: String,
+    readonly: bool,
+    path: Arc<Path>,
+}
+
+/// Makes it.
+///
+/// # Errors
+/// Where no list of mounts can be read.
+pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable> {
+    let first = TextFile::open(context.proc.join("1/mounts"));
+    let file = first.or_else(|_| TextFile::open(context.proc.join("mounts")))?;
+    Ok(Box::new(FileSystems {
+        file,
+        root: context.root.clone(),
+        text: String::new(),
+        mounts: Vec::new(),
+        left_out: Bound::new("filesystem", FILE_SYSTEMS),
+        asker: None,
+        stuck: Vec::new(),
+    }))
+}
+
+impl Collector for FileSystems {
+    fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
+        let text = self.file.read()?;
+        if text != self.text {
+            self.text = text.to_owned();
+            self.left_out = Bound::new("filesystem", FILE_SYSTEMS);
+            self.mounts = mounts(&self.text, &self.root);
+            self.mounts.retain(|_| self.left_out.admit());
+        }
+        self.stuck.retain(|(_, asker)| asker.is_still_waiting());
+        for index in 0..self.mounts.len() {
+            let answer = self.ask(index);
+            self.mounts[index].put(out, answer.as_ref());
+        }
+        self.left_out.put(out);
+        Ok(())
+    }
+}
+
+impl FileSystems {
+    /// The answer of a mount, or none if it failed or did not come.
+    fn ask(&mut self, index: usize) -> Option<StatFs> {
+        let path = self.mounts[index].path.clone();
+        if self.stuck.len() >= STUCK || self.stuck.iter().any(|(stuck, _)| *stuck == path) {
+            return None;
+        }
+        let asker = match self.asker.take() {
+            Some(asker) => asker,
+            None => Asker::start()?,
+        };
+        asker.questions.send(path.clone()).ok()?;
+        match asker.answers.recv_timeout(PATIENCE) {
+            Ok(answer) => {
+                self.asker = Some(asker);
+                answer
+            }
+            Err(_) => {
+                self.stuck.push((path, asker));
+                None
+            }
+        }
+    }
+}
+
+impl Mount {
+    fn put(&self, out: &mut Values<'_>, answer: Option<&StatFs>) {
+        let labels = &[self.point.as_str(), &self.device, &self.kind][..];
+        out.put(&m::FILESYSTEM_READONLY, labels, self.readonly.into());
+        out.put(&m::FILESYSTEM_DEVICE_ERROR, labels, answer.is_none().into());
+        let Some(stat) = answer else { return };
+        let size = u64::try_from(stat.f_bsize).unwrap_or_default();
+        let values = [
+            (&m::FILESYSTEM_SIZE, stat.f_blocks.checked_mul(size)),
+            (&m::FILESYSTEM_FREE, stat.f_bfree.checked_mul(size)),
+            (&m::FILESYSTEM_AVAIL, stat.f_bavail.checked_mul(size)),
+            (&m::FILESYSTEM_FILES, Some(stat.f_files)),
+            (&m::FILESYSTEM_FILES_FREE, Some(stat.f_ffree)),
+        ];
+        for (metric, value) in values {
+            if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
+                out.put(metric, labels, value);
+            }
+        }
+    }
+}
+
+/// A thread that asks file systems, one after another.
+struct Asker {
+    questions: Sender<Arc<Path>>,
+    answers: Receiver<Option<StatFs>>,
+}
+
+impl Asker {
+    fn start() -> Option<Self> {
+        let (questions, asked) = channel::<Arc<Path>>();
+        let (answer, answers) = channel();
+        let work = move || {
+            for path in asked {
+                if answer.send(statfs(&*path).ok()).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("statfs".into()).stack_size(64 << 10);
+        thread.spawn(work).ok()?;
+        Some(Self { questions, answers })
+    }
+
+    fn is_still_waiting(&self) -> bool {
+        matches!(self.answers.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
+/// The mounts that are shown: no kernel file systems, no containers' layers, each once.
+fn mounts(text: &str, root: &Path) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (Some(device), Some(point), Some(kind), Some(options)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let point = unescape(point);
+        if IGNORED_TYPES.contains(&kind) || is_ignored_point(&point) {
+            continue;
+        }
+        let mount = Mount {
+            device: unescape(device),
+            kind: kind.to_owned(),
+            readonly: options.split(',').any(|option| option == "ro"),
+            path: root.join(point.trim_start_matches('/')).into(),
+            point,
+        };
+        let same =
+            |other: &Mount| (&other.device, &other.point, &other.kind) == (&mount.device, &mount.point, &mount.kind);
+        if !mounts.iter().any(same) {
+            mounts.push(mount);
+        }
+    }
+    mounts
+}
+
+fn is_ignored_point(point: &str) -> bool {
+    let inside = |tree: &&str| point.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = |tree: &&str| point.strip_prefix(*tree).is_some_and(|rest| !rest.is_empty());
+    IGNORED_TREES.iter().any(|tree| inside(tree)) || IGNORED_CONTENTS.iter().any(|tree| below(tree))
+}
+
+/// Spaces and the like are printed as `\040`.
+fn unescape(text: &str) -> String {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut bytes = text.as_bytes();
+    while let [first, rest @ ..] = bytes {
+        let code = match (first, rest) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
+            }
+            _ => None,
+        };
+        plain.push(code.unwrap_or(*first));
+        bytes = if code.is_some() { &rest[3..] } else { rest };
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_file_systems_and_container_layers_are_not_shown() {
+        let text = "proc /proc proc rw 0 0\n\
+            /dev/vda / ext4 rw,relatime 0 0\n\
+            /dev/vda / ext4 rw,relatime 0 0\n\
+            tmpfs /run tmpfs rw 0 0\n\
+            tmpfs /runner tmpfs ro,nosuid 0 0\n\
+            overlay /var/lib/docker/overlay2/x/merged overlay rw 0 0\n\
+            /dev/vdb /var/lib/docker ext4 rw 0 0\n\
+            /dev/vdc /var/lib/docker/volumes xfs rw 0 0\n\
+            nas:/a\\040b /srv/a\\040b nfs4 rw,errors=ro 0 0\n\
+            broken line\n";
+        let mounts = mounts(text, Path::new("/"));
+        let shown: Vec<_> = mounts.iter().map(|mount| (mount.point.as_str(), mount.readonly)).collect();
+        let expected = [("/", false), ("/runner", true), ("/var/lib/docker", false), ("/srv/a b", false)];
+        assert_eq!(shown, expected);
+        assert_eq!(mounts[3].device, "nas:/a b");
+        assert_eq!(&*mounts[3].path, Path::new("/srv/a b"));
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(unescape(r"a\040b\011c\134d"), "a b\tc\\d");
+        assert_eq!(unescape(r"\9\04"), r"\9\04");
+        assert_eq!(unescape(r"\344\270\255"), "中");
+    }
+}

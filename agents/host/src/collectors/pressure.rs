@@ -1,0 +1,61 @@
+//! Pressure stall information: how long tasks waited for processor, memory and disks.
+
+use crate::{metrics as m, text::TextFile};
+use procfs::parse_pressure_record;
+use tongtu_agent_runtime::{
+    collect::{CollectError, Collector, Context, Unavailable, Values},
+    metric::Metric,
+};
+
+/// A file with the metrics of its lines `some` and `full`. Of the processor only `some` is shown:
+/// for a whole machine the kernel leaves its `full` at zero.
+struct Resource {
+    file: TextFile,
+    some: &'static Metric,
+    full: Option<&'static Metric>,
+}
+
+struct Pressure(Vec<Resource>);
+
+/// Makes it.
+///
+/// # Errors
+/// On a kernel without pressure stall information, or where it is switched off.
+pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable> {
+    let open = |name: &str| TextFile::open(context.proc.join("pressure").join(name));
+    let no = |error: Unavailable| {
+        Unavailable::new(format!(
+            "this kernel gives no pressure stall information ({}); it needs 4.20 or later, and psi=1 where it is off",
+            error.reason
+        ))
+    };
+    Ok(Box::new(Pressure(vec![
+        Resource { file: open("cpu").map_err(no)?, some: &m::PRESSURE_CPU_WAITING, full: None },
+        Resource {
+            file: open("memory").map_err(no)?,
+            some: &m::PRESSURE_MEMORY_WAITING,
+            full: Some(&m::PRESSURE_MEMORY_STALLED),
+        },
+        Resource { file: open("io").map_err(no)?, some: &m::PRESSURE_IO_WAITING, full: Some(&m::PRESSURE_IO_STALLED) },
+    ])))
+}
+
+impl Collector for Pressure {
+    fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
+        for resource in &mut self.0 {
+            for line in resource.file.read()?.lines() {
+                let metric = match line.split(' ').next() {
+                    Some("some") => Some(resource.some),
+                    Some("full") => resource.full,
+                    _ => None,
+                };
+                let Some(metric) = metric else { continue };
+                let record = parse_pressure_record(line)?;
+                if let Ok(value) = i64::try_from(record.total) {
+                    out.put(metric, &[], value);
+                }
+            }
+        }
+        Ok(())
+    }
+}
