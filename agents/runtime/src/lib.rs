@@ -1,8 +1,15 @@
 //! What every Tongtu agent shares: the collector table, the disk spool, the session with control,
 //! enrolment. It does not know what is measured; [`metric`] and [`collect`] are what an agent fills in.
 
+pub mod backoff;
 pub mod clock;
 pub mod collect;
+mod conversation;
+pub mod link;
+pub mod memory;
 pub mod metric;
+pub mod queue;
+pub mod ranges;
+pub mod session;
 mod sheet;
 pub mod table;
