@@ -182,7 +182,8 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let api = parts.router().split_for_parts().0;
     let authentication =
         access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
-    health.started(api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate)));
+    let authenticated = api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate));
+    health.started(authenticated.layer(middleware::from_fn(http::named)));
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, http)?;
     tracing::info!(%http, %agents, data = %data.display(), "ready");
