@@ -1,2 +1,116 @@
-//! Placeholder.
-fn main() {}
+//! `tongtu-bench`: what control and the agent cost, beside their peers where there are any.
+//!
+//! Every figure is of the real binaries over the real protocol, on the machine it runs on; ratios are of
+//! one run. `tests/bench/README.md` says what each benchmark measures and holds the last full output.
+
+mod agent;
+mod control;
+mod fleet;
+mod ingest;
+mod measure;
+mod peers;
+mod query;
+mod record;
+mod remote_write;
+mod report;
+mod scale;
+
+use clap::{Parser, Subcommand};
+use report::Report;
+use serde_json::{Map, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tongtu_simulator::duration::Span;
+
+const AFTER: &str = "\
+Without a command: agent, ingest, scale, restart and query, one after another.
+
+Needs the binaries of control, simulator and this program in release, the agent in the profile agent, and
+Debian's victoria-metrics, prometheus and prometheus-node-exporter; `make bench` sees to all of it.
+Short runs take minutes each, full ones (--full) about two hours together.
+
+EXIT CODE: 0 when every bar is reached, 1 when one is missed (they are listed at the end), 101 when a
+benchmark could not be run.";
+
+/// Benchmarks of control and the agent, as ratios where a peer exists.
+#[derive(Debug, Parser)]
+#[command(name = "tongtu-bench", version, after_help = AFTER)]
+struct Arguments {
+    /// Run as long as the figures in the README ask for.
+    #[arg(long, global = true)]
+    full: bool,
+    /// Write all figures as one JSON document as well.
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// tongtu-agent beside node_exporter: CPU, memory, samples, size.
+    Agent,
+    /// Recorded frames into control, victoria-metrics and prometheus: CPU a sample, disk a sample.
+    Ingest,
+    /// Fleets of 1,000, 3,000 and 10,000 simulated agents: paced, saturated, backlog.
+    Scale,
+    /// Ready again after kill -9 with a full window.
+    Restart,
+    /// Latency of series, lists and metrics.
+    Query,
+    /// Records what the agent collects on this machine, as the fixture of `ingest`.
+    Record {
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// How long.
+        #[arg(long, default_value = "2h")]
+        duration: Span,
+        /// Between two frames.
+        #[arg(long, default_value = "15s")]
+        interval: Span,
+    },
+}
+
+/// How long benchmarks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Short,
+    Full,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mode = if arguments.full { Mode::Full } else { Mode::Short };
+    println!("machine: {}", measure::machine());
+    let all: [fn(Mode) -> Report; 5] = [agent::run, ingest::run, scale::run, scale::restart, query::run];
+    let chosen: &[fn(Mode) -> Report] = match arguments.command {
+        None => &all,
+        Some(Command::Agent) => &[agent::run],
+        Some(Command::Ingest) => &[ingest::run],
+        Some(Command::Scale) => &[scale::run],
+        Some(Command::Restart) => &[scale::restart],
+        Some(Command::Query) => &[query::run],
+        Some(Command::Record { out, duration, interval }) => {
+            record::run(&out, interval.0, duration.0);
+            return ExitCode::SUCCESS;
+        }
+    };
+    let (mut figures, mut missed) = (Map::new(), Vec::new());
+    for run in chosen {
+        let (name, of_one, mut missed_by_one) = run(mode).finish();
+        figures.insert(name, of_one);
+        missed.append(&mut missed_by_one);
+    }
+    if let Some(path) = arguments.json {
+        let document = json!({ "machine": measure::machine(), "full": arguments.full, "benchmarks": figures });
+        std::fs::write(&path, format!("{document:#}\n")).expect("the JSON document is written");
+    }
+    if missed.is_empty() {
+        println!("\nevery bar is reached");
+        return ExitCode::SUCCESS;
+    }
+    println!("\nmissed:");
+    missed.iter().for_each(|line| println!("   {line}"));
+    ExitCode::FAILURE
+}

@@ -23,6 +23,8 @@ pub struct Figures {
     pub samples_acknowledged: AtomicU64,
     /// Bytes of frame bodies made.
     pub body_bytes: AtomicU64,
+    /// Agents that have had a frame acknowledged.
+    pub reporting: AtomicU64,
     /// Sessions opened after the first of an agent.
     pub reconnects: AtomicU64,
     /// Spools begun anew at control's word.
@@ -39,6 +41,7 @@ impl Default for Figures {
             frames_acknowledged: AtomicU64::new(0),
             samples_acknowledged: AtomicU64::new(0),
             body_bytes: AtomicU64::new(0),
+            reporting: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             new_epochs: AtomicU64::new(0),
             refused: Mutex::default(),
@@ -59,6 +62,11 @@ impl Figures {
         self.frames_acknowledged.fetch_add(1, Relaxed);
         self.samples_acknowledged.fetch_add(u64::from(samples), Relaxed);
         self.latency.record(after);
+    }
+
+    /// An agent's first frame was acknowledged.
+    pub fn reporting(&self) {
+        self.reporting.fetch_add(1, Relaxed);
     }
 
     /// A frame was refused for good.

@@ -6,9 +6,18 @@
 //! see from a real agent.
 
 pub mod duration;
+mod enrol;
 pub mod figures;
+pub mod fleet;
 pub mod host;
+mod log;
 pub mod machine;
 pub mod pattern;
+mod queue;
 pub mod recording;
 pub mod scenario;
+mod script;
+mod time;
+
+/// Of the simulated agents.
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-simulator");

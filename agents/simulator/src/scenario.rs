@@ -163,6 +163,9 @@ impl Scenario {
                 if !(event.share > 0.0 && event.share <= 1.0) {
                     return Err(format!("group {name}: the share of an event is above 0 and at most 1"));
                 }
+                if self.pacing == Pacing::Saturated && kind != EventKind::Outage {
+                    return Err(format!("group {name}: a saturated agent knows outages only"));
+                }
                 let needs_lasts = matches!(kind, EventKind::Outage | EventKind::Reboot);
                 if needs_lasts != event.lasts.is_some() {
                     let verb = if needs_lasts { "needs" } else { "has no" };

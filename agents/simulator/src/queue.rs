@@ -1,0 +1,646 @@
+//! An agent's queue in memory: makes its frames when they are due and keeps them until control has
+//! settled them.
+//!
+//! What must hold: a frame is made once, counted once when it is settled, and can be sent again as
+//! often as it takes. Deliberately absent: a bound. A simulated outage lasts as long as the run.
+
+use crate::figures::Figures;
+use crate::host::Host;
+use crate::log::AcknowledgementLog;
+use crate::recording::Playback;
+use crate::scenario::Pacing;
+use crate::script::{Happening, Script, What};
+use crate::time::Time;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tongtu_agent_runtime::clock;
+use tongtu_agent_runtime::queue::{Queue, QueueError, Queued, Settled, Source, Span};
+use tongtu_protocol::{codec::State, schema::SchemaId, v1};
+
+/// Where an agent's values come from.
+#[derive(Debug)]
+pub(crate) enum Values {
+    Host(Box<Host>),
+    Playback(Box<Playback>),
+}
+
+impl Values {
+    fn state(&self) -> &State {
+        match self {
+            Self::Host(host) => host.state(),
+            Self::Playback(playback) => playback.state(),
+        }
+    }
+
+    fn advance(&mut self, seconds: f64, wall_ms: i64, sequence: u64) {
+        match self {
+            Self::Host(host) => host.advance(seconds, wall_ms, sequence),
+            Self::Playback(playback) => playback.advance(),
+        }
+    }
+
+    fn schema(&self) -> Option<v1::Schema> {
+        match self {
+            Self::Host(host) => Some(host.plan().schema.clone()),
+            Self::Playback(playback) => playback.recording().schema.clone(),
+        }
+    }
+}
+
+/// A machine's present boot and clock, which the queue changes and the session's hello reads.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    pub(crate) id: Arc<str>,
+    /// True time at which it booted.
+    pub(crate) at_ms: i64,
+}
+
+impl Boot {
+    /// The boot time of an instant.
+    pub(crate) fn boottime_ms(&self, at_ms: i64) -> u64 {
+        u64::try_from(at_ms - self.at_ms).unwrap_or(0)
+    }
+}
+
+/// What all queues of a fleet share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) figures: Figures,
+    pub(crate) log: Option<AcknowledgementLog>,
+    pub(crate) time: Time,
+    pub(crate) pacing: Pacing,
+    pub(crate) interval_ms: i64,
+    /// No frame is made from here on.
+    pub(crate) end_ms: AtomicI64,
+}
+
+/// A record that is not settled, or lies behind one that is not.
+#[derive(Debug)]
+struct Pending {
+    boot: u16,
+    boottime_ms: u64,
+    crc32c: u32,
+    /// A delta to the record before it; of the first record of an epoch a keyframe.
+    body: Bytes,
+    samples: u32,
+    settled: bool,
+    handed: Option<Instant>,
+}
+
+/// Whether frames are held back: after a restored snapshot none is made before control has said, in a
+/// new session, how to number it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    No,
+    UntilReconnected,
+    UntilWelcomed,
+}
+
+/// One agent's queue.
+#[derive(Debug)]
+pub(crate) struct FrameQueue {
+    shared: Arc<Shared>,
+    values: Values,
+    source: Arc<Source>,
+    boots: Vec<Boot>,
+    /// How far the machine's wall clock is from true time.
+    pub(crate) step_ms: Arc<AtomicI64>,
+    happenings: VecDeque<Happening>,
+    epoch: u64,
+    /// Of the oldest in `pending`.
+    first: u64,
+    pending: VecDeque<Pending>,
+    unsettled: usize,
+    /// The state before the oldest of `pending`.
+    base: State,
+    base_is_zero: bool,
+    /// True time of the next frame.
+    due_ms: i64,
+    made_ms: i64,
+    held: Held,
+    reported: bool,
+    agent: Arc<str>,
+    /// Told when everything made is settled and nothing more will be made.
+    done: Arc<Notify>,
+    scratch: Vec<u8>,
+}
+
+/// How a queue begins.
+pub(crate) struct Beginning {
+    pub(crate) values: Values,
+    pub(crate) machine_id: String,
+    pub(crate) agent: String,
+    pub(crate) epoch: u64,
+    pub(crate) boot: Boot,
+    pub(crate) script: Script,
+    /// True time of the first frame.
+    pub(crate) first_ms: i64,
+    pub(crate) done: Arc<Notify>,
+}
+
+impl FrameQueue {
+    pub(crate) fn new(shared: Arc<Shared>, begin: Beginning) -> Self {
+        let schema = begin.values.schema().and_then(|schema| SchemaId::from_bytes(&schema.id));
+        let source = Source {
+            kind: "host".to_owned(),
+            key: begin.machine_id,
+            schema: schema.unwrap_or(SchemaId([0; 16])),
+            interval_ms: shared.interval_ms as u32,
+        };
+        let columns = begin.values.state().columns();
+        Self {
+            source: Arc::new(source),
+            values: begin.values,
+            boots: vec![begin.boot],
+            step_ms: Arc::default(),
+            happenings: begin.script.happenings.into(),
+            epoch: begin.epoch,
+            first: 1,
+            pending: VecDeque::new(),
+            unsettled: 0,
+            base: State::zero(columns),
+            base_is_zero: true,
+            due_ms: begin.first_ms,
+            made_ms: begin.first_ms - shared.interval_ms,
+            held: Held::No,
+            reported: false,
+            agent: begin.agent.into(),
+            done: begin.done,
+            scratch: Vec::new(),
+            shared,
+        }
+    }
+
+    /// The boot that the machine runs in.
+    pub(crate) fn boot(&self) -> &Boot {
+        self.boots.last().unwrap_or(&self.boots[0])
+    }
+
+    /// Makes what is due, in order of time, whether there is a connection or not.
+    pub(crate) fn make_due(&mut self) -> bool {
+        if self.held != Held::No {
+            return false;
+        }
+        let end_ms = self.shared.end_ms.load(Relaxed);
+        let now_ms = self.shared.time.now_ms().min(end_ms - 1);
+        let mut made = false;
+        while self.due_ms <= now_ms {
+            if self.shared.pacing == Pacing::Saturated && self.unsettled > 0 {
+                break;
+            }
+            if self.happens(self.due_ms) {
+                if self.held != Held::No {
+                    return made;
+                }
+                continue;
+            }
+            self.make();
+            made = true;
+        }
+        if self.is_done() {
+            self.done.notify_one();
+        }
+        made
+    }
+
+    /// Before a session is opened: everything up to now has happened.
+    pub(crate) fn connecting(&mut self) {
+        self.make_due();
+        self.happens(self.shared.time.now_ms());
+        if self.held == Held::UntilReconnected {
+            self.held = Held::UntilWelcomed;
+        }
+    }
+
+    /// How long until the next frame is due.
+    fn wait(&self) -> Option<Duration> {
+        if self.held != Held::No {
+            return None;
+        }
+        if self.shared.pacing == Pacing::Saturated && self.unsettled > 0 {
+            return None;
+        }
+        if self.due_ms >= self.shared.end_ms.load(Relaxed) {
+            return None;
+        }
+        let wait_ms = self.due_ms - self.shared.time.now_ms();
+        Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)))
+    }
+
+    /// Everything made is settled and nothing more will be made.
+    pub(crate) fn is_done(&self) -> bool {
+        self.unsettled == 0 && self.due_ms >= self.shared.end_ms.load(Relaxed).min(self.last_ms())
+    }
+
+    /// A saturated agent has caught up when its next frame lies ahead; others go on to the end.
+    fn last_ms(&self) -> i64 {
+        match self.shared.pacing {
+            Pacing::Saturated => self.shared.time.start_ms(),
+            Pacing::Paced | Pacing::Backlog => i64::MAX,
+        }
+    }
+
+    /// Applies what happens up to an instant; true if the frame of that instant changed its time.
+    fn happens(&mut self, at_ms: i64) -> bool {
+        while let Some(happening) = self.happenings.front().copied() {
+            if happening.at_ms > at_ms {
+                return false;
+            }
+            if happening.what == What::Restored && self.unsettled > 0 {
+                // A copy of a queue with unsent records would lose them; wait until there are none.
+                return false;
+            }
+            self.happenings.pop_front();
+            match happening.what {
+                What::Down { until_ms } => {
+                    let boot = Boot { id: boot_id(&self.agent, self.boots.len() as u64), at_ms: until_ms };
+                    self.boots.push(boot);
+                    if let Values::Host(host) = &mut self.values {
+                        host.reboot(until_ms);
+                    }
+                    while self.due_ms < until_ms {
+                        self.due_ms += self.shared.interval_ms;
+                    }
+                    self.made_ms = until_ms;
+                    return true;
+                }
+                What::CounterReset => {
+                    if let Values::Host(host) = &mut self.values {
+                        host.reset_interfaces();
+                    }
+                }
+                What::ClockStep { by_ms } => {
+                    self.step_ms.fetch_add(by_ms, Relaxed);
+                }
+                What::Restored => {
+                    self.begin_at_one();
+                    self.held = Held::UntilReconnected;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn make(&mut self) {
+        let at_ms = self.due_ms;
+        let sequence = self.next_sequence();
+        self.scratch.clear();
+        // The state before this frame is needed once, to encode the delta.
+        let before = if self.pending.is_empty() { None } else { Some(self.values.state().clone()) };
+        let wall_ms = at_ms + self.step_ms.load(Relaxed);
+        let seconds = (at_ms - self.made_ms) as f64 / 1_000.0;
+        self.values.advance(seconds, wall_ms, sequence);
+        let state = self.values.state();
+        state.encode(before.as_ref().unwrap_or(&self.base), &mut self.scratch);
+        let body = Bytes::copy_from_slice(&self.scratch);
+        let samples = state.present() as u32;
+        self.shared.figures.made(body.len());
+        self.pending.push_back(Pending {
+            boot: (self.boots.len() - 1) as u16,
+            boottime_ms: self.boot().boottime_ms(at_ms),
+            crc32c: crc32c::crc32c(&body),
+            body,
+            samples,
+            settled: false,
+            handed: None,
+        });
+        self.unsettled += 1;
+        self.made_ms = at_ms;
+        self.due_ms += self.shared.interval_ms;
+    }
+
+    /// Numbers from 1 on; the first record is then a keyframe.
+    fn begin_at_one(&mut self) {
+        self.first = 1;
+        let zero = State::zero(self.base.columns());
+        let mut state = std::mem::replace(&mut self.base, zero);
+        self.base_is_zero = true;
+        if let Some(oldest) = self.pending.front_mut() {
+            let applied = state.apply(&oldest.body);
+            debug_assert!(applied.is_ok(), "a body that was encoded here");
+            let mut body = Vec::new();
+            state.encode_keyframe(&mut body);
+            (oldest.crc32c, oldest.body) = (crc32c::crc32c(&body), body.into());
+        }
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.first + self.pending.len() as u64
+    }
+
+    /// Forgets the settled records at the front.
+    fn forget(&mut self) {
+        if self.unsettled == 0 && !self.pending.is_empty() {
+            self.first = self.next_sequence();
+            self.pending.clear();
+            self.base.copy_from(self.values.state());
+            self.base_is_zero = false;
+            return;
+        }
+        while self.pending.front().is_some_and(|pending| pending.settled) {
+            if let Some(pending) = self.pending.pop_front() {
+                let applied = self.base.apply(&pending.body);
+                debug_assert!(applied.is_ok(), "a body that was encoded here");
+                self.base_is_zero = false;
+                self.first += 1;
+            }
+        }
+    }
+}
+
+impl Queue for FrameQueue {
+    /// The number that comes next.
+    type Cursor = u64;
+
+    fn span(&self) -> Span {
+        Span { epoch: self.epoch, first: self.first, next: self.next_sequence() }
+    }
+
+    fn oldest(&mut self) -> Result<u64, QueueError> {
+        Ok(self.first)
+    }
+
+    fn newest(&mut self) -> Result<u64, QueueError> {
+        Ok(self.next_sequence().saturating_sub(1).max(self.first))
+    }
+
+    fn next(&mut self, cursor: &mut u64, until: u64) -> Result<Option<Queued>, QueueError> {
+        loop {
+            let sequence = (*cursor).max(self.first);
+            if sequence >= until || sequence >= self.next_sequence() {
+                return Ok(None);
+            }
+            *cursor = sequence + 1;
+            let index = (sequence - self.first) as usize;
+            let is_first = index == 0 && self.base_is_zero;
+            let Some(pending) = self.pending.get_mut(index) else { return Ok(None) };
+            if pending.settled {
+                continue;
+            }
+            pending.handed = Some(clock::now());
+            let frame = v1::Frame {
+                source: 0,
+                base_sequence: if is_first { 0 } else { sequence - 1 },
+                body: pending.body.clone(),
+            };
+            let record = v1::Record {
+                sequence,
+                boot: 0,
+                boottime_ms: pending.boottime_ms,
+                crc32c: pending.crc32c,
+                body: Some(v1::record::Body::Frame(frame)),
+            };
+            let boot_id = Arc::clone(&self.boots[usize::from(pending.boot)].id);
+            return Ok(Some(Queued { epoch: self.epoch, boot_id, source: Arc::clone(&self.source), record }));
+        }
+    }
+
+    fn keyframe(&mut self, cursor: &mut u64) -> Result<Bytes, QueueError> {
+        let mut body = Vec::new();
+        if *cursor == self.next_sequence() {
+            self.values.state().encode_keyframe(&mut body);
+        } else {
+            let mut state = self.base.clone();
+            for pending in self.pending.iter().take((*cursor - self.first) as usize) {
+                state.apply(&pending.body).map_err(|error| QueueError::new(&error))?;
+            }
+            state.encode_keyframe(&mut body);
+        }
+        Ok(body.into())
+    }
+
+    fn schema(&mut self, id: SchemaId) -> Result<Option<v1::Schema>, QueueError> {
+        Ok(self.values.schema().filter(|_| id == self.source.schema))
+    }
+
+    fn anchors(&self, boot_id: &str) -> Vec<v1::Clock> {
+        let boot = self.boots.iter().find(|boot| *boot.id == *boot_id);
+        let start_ms = self.shared.time.start_ms();
+        boot.map(|boot| {
+            let at_ms = start_ms.max(boot.at_ms);
+            let wall_ms = at_ms + self.step_ms.load(Relaxed);
+            v1::Clock { boottime_ms: boot.boottime_ms(at_ms), wall_ms, synchronised: true }
+        })
+        .into_iter()
+        .collect()
+    }
+
+    fn settle(&mut self, epoch: u64, first: u64, last: u64, settled: Settled) {
+        if epoch != self.epoch {
+            return;
+        }
+        let now = clock::now();
+        for sequence in first.max(self.first)..=last.min(self.next_sequence().saturating_sub(1)) {
+            let pending = &mut self.pending[(sequence - self.first) as usize];
+            if std::mem::replace(&mut pending.settled, true) {
+                continue;
+            }
+            self.unsettled -= 1;
+            match settled {
+                Settled::Accepted => {
+                    let after = pending.handed.map_or(Duration::ZERO, |handed| now.saturating_duration_since(handed));
+                    self.shared.figures.acknowledged(pending.samples, after);
+                    if let Some(log) = &self.shared.log {
+                        let at_ms = self.boots[usize::from(pending.boot)].at_ms + pending.boottime_ms as i64;
+                        log.acknowledged(&self.agent, epoch, sequence, at_ms);
+                    }
+                    if !std::mem::replace(&mut self.reported, true) {
+                        self.shared.figures.reporting();
+                    }
+                }
+                Settled::Refused(refusal) => self.shared.figures.refused(refusal.as_str_name()),
+            }
+        }
+        self.forget();
+        if self.is_done() {
+            self.done.notify_one();
+        }
+    }
+
+    fn lost(&self) -> Vec<v1::LostRanges> {
+        Vec::new()
+    }
+
+    fn new_epoch(&mut self) -> Result<(), QueueError> {
+        self.shared.figures.new_epochs.fetch_add(1, Relaxed);
+        self.epoch = rand::random();
+        self.begin_at_one();
+        Ok(())
+    }
+
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        // Called in a session that is up: control has said how to number.
+        if self.held == Held::UntilWelcomed {
+            self.held = Held::No;
+        }
+        let made = self.make_due();
+        let wait = self.wait();
+        async move {
+            match wait {
+                _ if made => {}
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// A machine's boot, the same for the same agent and number.
+pub(crate) fn boot_id(agent: &str, number: u64) -> Arc<str> {
+    let seed = agent.bytes().fold(number, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut random = crate::host::Random::new(seed, number);
+    let (high, low) = (random.next(), random.next());
+    format!(
+        "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 52,
+        low & 0xffff_ffff_ffff
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Plan, SEQUENCE_METRIC, Size};
+    use crate::pattern::{Pattern, Week};
+
+    const FRAMES: u64 = 20;
+
+    /// A queue that has made [`FRAMES`] frames and makes no more.
+    fn queue(happenings: &[Happening]) -> FrameQueue {
+        let time = Time::start();
+        let shared = Shared {
+            figures: Figures::default(),
+            log: None,
+            time,
+            pacing: Pacing::Backlog,
+            interval_ms: 15_000,
+            end_ms: AtomicI64::new(time.start_ms()),
+        };
+        let first_ms = time.start_ms() - 15_000 * FRAMES as i64;
+        let boot = Boot { id: boot_id("a", 0), at_ms: first_ms - 1_000_000 };
+        let (plan, week) = (Arc::new(Plan::of(Size::Small)), Arc::new(Week::of(Pattern::Office)));
+        let script = Script {
+            happenings: happenings.iter().map(|one| Happening { at_ms: first_ms + one.at_ms, ..*one }).collect(),
+            cut_off: Vec::new(),
+        };
+        let begin = Beginning {
+            values: Values::Host(Box::new(Host::new(plan, week, 1, 0, boot.at_ms, first_ms))),
+            machine_id: "a".to_owned(),
+            agent: "agent_1".to_owned(),
+            epoch: 7,
+            boot,
+            script,
+            first_ms,
+            done: Arc::default(),
+        };
+        let mut queue = FrameQueue::new(Arc::new(shared), begin);
+        queue.connecting();
+        queue
+    }
+
+    fn body(queued: &Queued) -> (u64, Bytes) {
+        match &queued.record.body {
+            Some(v1::record::Body::Frame(frame)) => (frame.base_sequence, frame.body.clone()),
+            other => panic!("a frame, not {other:?}"),
+        }
+    }
+
+    /// What control would hold of a lane that begins at a cursor.
+    fn lane(queue: &mut FrameQueue, cursor: &mut u64) -> Vec<(u64, State)> {
+        let mut state = State::zero(queue.base.columns());
+        let mut last = 0;
+        let mut received = Vec::new();
+        while let Some(queued) = queue.next(cursor, u64::MAX).expect("a queue in memory") {
+            let (base, body) = body(&queued);
+            if base == 0 || base != last {
+                let keyframe = queue.keyframe(cursor).expect("a queue in memory");
+                state = State::zero(queue.base.columns());
+                state.apply(&keyframe).expect("a keyframe");
+                if base == 0 {
+                    assert_eq!(keyframe, body);
+                }
+            } else {
+                state.apply(&body).expect("a delta");
+            }
+            last = queued.record.sequence;
+            received.push((last, state.clone()));
+        }
+        received
+    }
+
+    fn sequence_column(queue: &FrameQueue) -> usize {
+        let schema = queue.values.schema().expect("a host has one");
+        schema.columns.iter().position(|column| column.metric == SEQUENCE_METRIC).expect("it is there")
+    }
+
+    #[test]
+    fn every_lane_yields_the_same_frames_and_they_carry_their_sequence() {
+        let mut queue = queue(&[]);
+        let column = sequence_column(&queue);
+        let mut oldest = queue.oldest().expect("a queue in memory");
+        let all = lane(&mut queue, &mut oldest);
+        assert_eq!(all.len() as u64, FRAMES);
+        assert!(all.iter().all(|(sequence, state)| state.get(column) == Some(*sequence as i64)));
+        let mut newest = queue.newest().expect("a queue in memory");
+        assert_eq!(lane(&mut queue, &mut newest), all[all.len() - 1..]);
+        queue.settle(7, 3, 5, Settled::Accepted);
+        queue.settle(7, 1, 1, Settled::Accepted);
+        let mut again = queue.oldest().expect("a queue in memory");
+        let rest: Vec<_> = all.iter().filter(|(sequence, _)| *sequence == 2 || *sequence > 5).cloned().collect();
+        assert_eq!(lane(&mut queue, &mut again), rest);
+    }
+
+    #[test]
+    fn each_frame_is_counted_once_however_often_it_is_answered() {
+        let mut queue = queue(&[]);
+        assert!(!queue.is_done());
+        for _ in 0..2 {
+            queue.settle(7, 1, FRAMES, Settled::Accepted);
+            queue.settle(8, 1, FRAMES, Settled::Accepted);
+        }
+        assert!(queue.is_done());
+        let figures = &queue.shared.figures;
+        assert_eq!(figures.frames_acknowledged.load(Relaxed), FRAMES);
+        assert_eq!(figures.frames_made.load(Relaxed), FRAMES);
+        assert_eq!(queue.span(), Span { epoch: 7, first: FRAMES + 1, next: FRAMES + 1 });
+    }
+
+    #[test]
+    fn a_reboot_leaves_a_hole_and_a_new_boot() {
+        let down = What::Down { until_ms: 0 };
+        let mut queue = queue(&[Happening { at_ms: 15_000, what: down }]);
+        assert_eq!(queue.boots.len(), 2, "down until long ago: booted anew at once");
+        let mut cursor = 1;
+        let first = queue.next(&mut cursor, u64::MAX).expect("a queue").expect("a frame");
+        let second = queue.next(&mut cursor, u64::MAX).expect("a queue").expect("a frame");
+        assert_ne!(first.boot_id, second.boot_id);
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_one_with_a_keyframe() {
+        let mut queue = queue(&[]);
+        queue.settle(7, 1, 4, Settled::Accepted);
+        let mut cursor = queue.oldest().expect("a queue");
+        let before: Vec<_> = lane(&mut queue, &mut cursor).into_iter().map(|(_, state)| state).collect();
+        queue.new_epoch().expect("a queue");
+        assert_eq!(queue.span().first, 1);
+        assert_eq!(queue.span().next, FRAMES - 3);
+        let mut cursor = queue.oldest().expect("a queue");
+        let after = lane(&mut queue, &mut cursor);
+        assert_eq!(
+            after.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(),
+            (1..=FRAMES - 4).collect::<Vec<_>>()
+        );
+        assert_eq!(after.into_iter().map(|(_, state)| state).collect::<Vec<_>>(), before);
+    }
+}
