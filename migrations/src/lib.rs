@@ -10,6 +10,7 @@ use sea_orm_migration::prelude::*;
 mod m0001_access;
 mod m0002_fleet;
 mod m0004_compute;
+mod m0005_writer;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -18,6 +19,12 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_access::Migration), Box::new(m0002_fleet::Migration), Box::new(m0004_compute::Migration)]
+        // One a line, in order.
+        vec![
+            Box::new(m0001_access::Migration),
+            Box::new(m0002_fleet::Migration),
+            Box::new(m0004_compute::Migration),
+            Box::new(m0005_writer::Migration),
+        ]
     }
 }

@@ -50,7 +50,7 @@ struct Tokens {
 }
 
 /// Bearer tokens, oldest first.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", operation_id = "token_list",
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "access", operation_id = "api_token_list",
     responses(
         (status = 200, description = "The tokens.", body = Tokens),
         (status = 403, description = "The token may not.", body = Problem),
@@ -61,7 +61,7 @@ async fn list(State(access): State<Access>, principal: Principal) -> Result<Json
 }
 
 /// Revokes a bearer token for ever. If none is left, the next start makes a new `api-token`.
-#[utoipa::path(post, path = "/api/v1/tokens/{id}/revoke", tag = "access", operation_id = "token_revoke",
+#[utoipa::path(post, path = "/api/v1/tokens/{id}/revoke", tag = "access", operation_id = "api_token_revoke",
     params(("id" = String, Path, example = "token_1")),
     responses(
         (status = 200, description = "The token, revoked.", body = Token),
@@ -74,7 +74,9 @@ async fn revoke(
     Path(id): Path<ApiTokenId>,
 ) -> Result<Json<Token>, Problem> {
     let permit = principal.permit()?;
-    match access.token_revoke(&permit, id).await {
+    // Runs to its end even if the caller goes away: the commit and what memory knows of it are one.
+    let revoked = tokio::spawn(async move { access.token_revoke(&permit, id).await });
+    match revoked.await.map_err(|panic| Problem::internal(&panic))? {
         Ok(Some(token)) => Ok(Json(token.into())),
         Ok(None) => Err(Problem::not_found(format!("{id} is not known"))),
         Err(error) => Err(Problem::internal(&error)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::{Agent, CliError, print};
 
 pub(super) async fn run(command: Agent) -> Result<(), CliError> {
@@ -14,7 +14,7 @@ pub(super) async fn run(command: Agent) -> Result<(), CliError> {
             print(&if server.json { made.to_string() } else { text(&made, "token") });
         }
         Agent::List { server } => {
-            let listed = Client::open(&server)?.get("/api/v1/agents").await?;
+            let listed = list(&Client::open(&server)?).await?;
             print(&if server.json { listed.to_string() } else { table(&listed) });
         }
         Agent::Revoke { id, server } => {
@@ -23,6 +23,22 @@ pub(super) async fn run(command: Agent) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Every page as one.
+async fn list(client: &Client) -> Result<Value, ClientError> {
+    let mut agents = Vec::new();
+    let mut path = "/api/v1/agents".to_owned();
+    loop {
+        let mut page = client.get(&path).await?;
+        if let Some(Value::Array(some)) = page.get_mut("agents").map(Value::take) {
+            agents.extend(some);
+        }
+        match page.get("next").and_then(Value::as_str) {
+            Some(next) => path = format!("/api/v1/agents?after={next}"),
+            None => return Ok(json!({ "agents": agents })),
+        }
+    }
 }
 
 /// Columns of the list: heading and the answer's field.

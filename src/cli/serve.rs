@@ -1,5 +1,6 @@
 //! `tongtu serve` and `tongtu migrate`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
@@ -12,6 +13,7 @@ use crate::platform::shutdown::Shutdown;
 use crate::{Options, StartError};
 
 pub(super) async fn serve(command: Serve) -> Result<(), CliError> {
+    private_files();
     let config = configuration(&command)?;
     log_to_stderr(&config.log, command.config.as_deref())?;
     let shutdown =
@@ -45,11 +47,18 @@ fn configuration(command: &Serve) -> Result<Config, ConfigError> {
 }
 
 fn log_to_stderr(log: &Log, file: Option<&Path>) -> Result<(), ConfigError> {
-    let filter = EnvFilter::builder().parse(&log.filter).map_err(|error| ConfigError::Invalid {
-        file: file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()),
-        reason: format!("log.filter: \"{}\" is no filter ({error}); write a level, or levels by module", log.filter),
+    // What the schema's steps did is said by ours.
+    let filter = EnvFilter::builder().parse(format!("sea_orm_migration=warn,{}", log.filter)).map_err(|error| {
+        ConfigError::Invalid {
+            file: file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()),
+            reason: format!(
+                "log.filter: \"{}\" is no filter ({error}); write a level, or levels by module",
+                log.filter
+            ),
+        }
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // Fails only if a subscriber is installed already.
     let _ = match log.format {
         LogFormat::Text => lines.with_target(false).try_init(),
@@ -59,6 +68,7 @@ fn log_to_stderr(log: &Log, file: Option<&Path>) -> Result<(), ConfigError> {
 }
 
 pub(super) async fn migrate(command: Migrate) -> Result<(), CliError> {
+    private_files();
     let config = Config::load(command.config.as_deref())?;
     let db = Db::open(&config.database, &command.data).await.map_err(StartError::from)?;
     let applied = db.migrate().await.map_err(StartError::Migrate)?;
@@ -71,4 +81,10 @@ pub(super) async fn migrate(command: Migrate) -> Result<(), CliError> {
         print(&format!("applied {}", applied.join(", ")));
     }
     Ok(())
+}
+
+/// What departments measure is nobody else's on this machine either, whatever the directory's mode.
+fn private_files() {
+    use rustix::fs::Mode;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }

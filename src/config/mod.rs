@@ -93,9 +93,6 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// Agents take a frame of every source this often.
-    #[serde(deserialize_with = "units::duration")]
-    pub interval: Duration,
     /// Records wait at most this long for a commit.
     #[serde(deserialize_with = "units::duration")]
     pub commit_interval: Duration,
@@ -210,7 +207,6 @@ impl Telemetry {
         };
         let second = Duration::from_secs(1);
         let day = Duration::from_secs(86_400);
-        within("interval", self.interval, second, Duration::from_secs(300))?;
         within("commit_interval", self.commit_interval, Duration::from_millis(1), 10 * second)?;
         within("window_span", self.window_span, second, day)?;
         if self.commit_frames == 0 {

@@ -19,7 +19,7 @@ fn the_embedded_default_is_complete_and_valid() {
 fn a_file_holds_only_what_differs() {
     let config = Config::parse("[telemetry]\nwindow_span = \"10m\"\n", "").expect("taken");
     assert_eq!(config.telemetry.window_span, Duration::from_secs(600));
-    assert_eq!(config.telemetry.interval, Duration::from_secs(15));
+    assert_eq!(config.telemetry.raw_retention, Duration::from_secs(8 * 86_400));
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn slips_are_said_in_one_sentence_with_file_and_key() {
         ("telemetry = 5\n", "telemetry"),
         ("[telemetry\n", "line 1"),
         ("[http]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\n", "listen"),
-        ("[telemetry]\ninterval = \"0s\"\n", "telemetry.interval"),
+        ("[telemetry]\nwindow_span = \"0s\"\n", "telemetry.window_span"),
         ("[telemetry]\nslot_retention = \"1d\"\n", "telemetry.slot_retention"),
         ("[agents]\nadvertise = \"control\"\n", "agents.advertise"),
     ] {

@@ -40,6 +40,8 @@ struct Shared {
     phase: std::sync::Mutex<&'static str>,
     api: OnceLock<Router>,
     ready: IntGauge,
+    /// One check at a time: each writes.
+    checking: tokio::sync::Mutex<()>,
 }
 
 /// The answer of `/readyz`.
@@ -75,7 +77,16 @@ impl Health {
         registry.gauge_vec(&metrics::BUILD_INFO).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let ready = registry.gauge(&metrics::READY);
         let phase = std::sync::Mutex::new("starting");
-        Self { shared: Arc::new(Shared { db, shutdown, phase, api: OnceLock::new(), ready }) }
+        Self {
+            shared: Arc::new(Shared {
+                db,
+                shutdown,
+                phase,
+                api: OnceLock::new(),
+                ready,
+                checking: tokio::sync::Mutex::default(),
+            }),
+        }
     }
 
     /// Names what the start does now.
@@ -98,11 +109,12 @@ impl Health {
             .is_none()
             .then(|| (*self.shared.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).to_owned());
         let stop = self.shared.shutdown.is_triggered().then(|| "control is stopping".to_owned());
+        let _one = self.shared.checking.lock().await;
         let database = match tokio::time::timeout(DATABASE_PATIENCE, self.shared.db.check_writable()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) if Db::is_disk_full(&error) => Some("the disk is full".to_owned()),
             Ok(Err(error)) => Some(format!("it cannot be written: {error}")),
-            Err(_) => Some(format!("no write for {DATABASE_PATIENCE:?}")),
+            Err(_) => Some(format!("nothing could be written for {DATABASE_PATIENCE:?}")),
         };
         let checks = vec![Check::new("start", start), Check::new("stop", stop), Check::new("database", database)];
         let ready = checks.iter().all(|check| check.ok);

@@ -17,7 +17,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{self, Access, ApiTokenFile};
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::fleet::{Fleet, FleetError};
 use crate::metrics;
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The token file.
     #[error(transparent)]
     TokenFile(#[from] access::TokenFileError),
+    /// Agents.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// A port.
     #[error("{what} cannot listen on {address}: {}", port_reason(source))]
     Listen {
@@ -162,7 +166,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 
     let health = Health::new(db.clone(), shutdown.clone(), &registry);
     let outside = http::layered(health.router(), &registry);
-    let serving = vec![tokio::spawn(http::serve(http_listener, outside, shutdown.clone()))];
+    let mut serving = vec![tokio::spawn(http::serve(http_listener, outside, shutdown.clone()))];
 
     health.phase("migrating the database");
     for step in db.migrate().await.map_err(StartError::Migrate)? {
@@ -175,14 +179,25 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     }
     report_token_file(access.ensure_api_token(&data).await?, &data);
 
-    // TODO
-    drop(agents_listener);
+    health.phase("reading agents");
+    let advertise = advertised(&config.agents, agents);
+    let fleet = Fleet::open(db.clone(), access.clone(), clock.clone(), &data, advertise, &registry).await?;
 
-    let parts = Parts { access: access.clone(), registry: registry.clone() };
+    let gateway = {
+        let (fleet, shutdown) = (fleet.clone(), shutdown.clone());
+        async move {
+            let served = fleet.serve_gateway(agents_listener, std::sync::Arc::new(Deaf), shutdown).await;
+            served.map_err(io::Error::other)
+        }
+    };
+    serving.push(tokio::spawn(gateway));
+
+    let parts = Parts { access: access.clone(), fleet, registry: registry.clone() };
     let api = parts.router().split_for_parts().0;
     let authentication =
         access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
-    health.started(api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate)));
+    let authenticated = api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate));
+    health.started(authenticated.layer(middleware::from_fn(http::named)));
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, http)?;
     tracing::info!(%http, %agents, data = %data.display(), "ready");
@@ -202,6 +217,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 #[derive(Debug)]
 struct Parts {
     access: Access,
+    fleet: Fleet,
     registry: Registry,
 }
 
@@ -212,6 +228,7 @@ impl Parts {
             .merge(health::document())
             .merge(health::metrics_router(self.registry.clone()))
             .merge(access::api::router(self.access.clone()))
+            .merge(crate::fleet::api::router(self.fleet.clone()))
     }
 }
 
@@ -245,6 +262,19 @@ fn local_address(what: &'static str, address: SocketAddr, listener: &TcpListener
     listener.local_addr().map_err(|source| StartError::Listen { what, address, source })
 }
 
+/// What tokens carry as control's address: what was configured, else where it listens, under this
+/// machine's name if that is everywhere.
+fn advertised(config: &config::Agents, listening: SocketAddr) -> String {
+    match &config.advertise {
+        Some(advertise) => advertise.clone(),
+        None if listening.ip().is_unspecified() => {
+            let system = rustix::system::uname();
+            format!("{}:{}", system.nodename().to_string_lossy(), listening.port())
+        }
+        None => listening.to_string(),
+    }
+}
+
 fn report_token_file(found: ApiTokenFile, data: &Path) {
     let file = data.join("api-token");
     let file = file.display();
@@ -266,4 +296,30 @@ fn write_address(path: &Path, http: SocketAddr) -> Result<(), StartError> {
     fs::write(&new, format!("http://{http}\n"))
         .and_then(|()| fs::rename(&new, path))
         .map_err(|source| StartError::File { path: path.to_owned(), source })
+}
+
+/// Stands in for telemetry until that is there.
+struct Deaf;
+
+impl crate::fleet::sink::Sink for Deaf {
+    fn highest_sequence(&self, _: crate::platform::ids::AgentId, _: u64) -> u64 {
+        0
+    }
+    fn open(
+        &self,
+        _: crate::fleet::sink::Opening,
+        _: tokio::sync::mpsc::UnboundedSender<tongtu_protocol::v1::Answers>,
+    ) -> Box<dyn crate::fleet::sink::SinkSession> {
+        Box::new(Self)
+    }
+    fn delivery(&self, _: crate::platform::ids::AgentId) -> crate::fleet::sink::Delivery {
+        crate::fleet::sink::Delivery::default()
+    }
+}
+
+impl crate::fleet::sink::SinkSession for Deaf {
+    fn define(&mut self, _: tongtu_protocol::v1::Define) {}
+    fn anchor(&mut self, _: crate::fleet::sink::ControlAnchor) {}
+    fn records(&mut self, _: tongtu_protocol::v1::Records) {}
+    fn lost(&mut self, _: tongtu_protocol::v1::LostRanges) {}
 }

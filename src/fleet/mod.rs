@@ -41,6 +41,8 @@ mod session;
 pub mod sink;
 pub mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use authority::AuthorityError;
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};

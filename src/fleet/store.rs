@@ -189,8 +189,18 @@ pub(super) async fn agent_insert(
         .execute(
             Query::insert()
                 .into_table("agent")
-                .columns(["id", "kind", "machine_id", "hostname", "version", "protocol", "interval_ms"])
-                .columns(["enrolled_ms", "enrolment_token_id", "enrolment_key"])
+                .columns([
+                    "id",
+                    "kind",
+                    "machine_id",
+                    "hostname",
+                    "version",
+                    "protocol",
+                    "interval_ms",
+                    "enrolled_ms",
+                    "enrolment_token_id",
+                    "enrolment_key",
+                ])
                 .values_panic([
                     id.0.into(),
                     agent.kind.as_str().into(),

@@ -2,7 +2,9 @@
 //!
 //! What must hold:
 //! - One process writes. The data directory's lock is held for the life of a [`Db`]; on PostgreSQL
-//!   the one writing connection holds an advisory lock as well, so that it cannot write without it.
+//!   the one writing connection holds an advisory lock as well, so that it cannot write without it,
+//!   and a connection made after a broken one finds the term unchanged or is not used: nobody else
+//!   wrote in between, so what memory knows is still true.
 //! - Every change goes through [`Db::begin`], over one connection: a transaction never meets
 //!   another writer. [`Db::read`] cannot write.
 //! - A commit that returned is durable: SQLite syncs its log at every commit, PostgreSQL is asked at
@@ -14,6 +16,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sea_orm::sqlx::{
@@ -22,16 +25,24 @@ use sea_orm::sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use tongtu_migrations::Migrator;
 
 use crate::config;
 
+#[cfg(test)]
+mod tests;
+
 /// The advisory lock of the one process that writes ("tongtu" in ASCII).
 const ADVISORY_LOCK: i64 = 0x746f_6e67_7475;
+/// Which start of a writing process was the last.
+const TERM: &str = "SELECT term FROM writer WHERE id = 1";
+/// How often and after which pause the lock of a process that seems to run is tried: 5 seconds.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
 /// Readers beside the writer.
 const READERS: u32 = 4;
 /// A transaction waits this long for the writing connection.
@@ -105,6 +116,8 @@ struct Shared {
     backend: Backend,
     reader: DatabaseConnection,
     writer: DatabaseConnection,
+    /// Which start of a writing process this is; 0 before [`Db::migrate`].
+    term: Arc<AtomicI64>,
     /// Locked while it is open.
     _lock: File,
 }
@@ -116,11 +129,12 @@ impl Db {
     /// One sentence each: see [`DbError`].
     pub async fn open(config: &config::Database, data: &Path) -> Result<Self, DbError> {
         let lock = lock_directory(data)?;
+        let term = Arc::new(AtomicI64::new(0));
         let (backend, reader, writer) = match &config.url {
             None => open_sqlite(&data.join("tongtu.db")).await?,
-            Some(url) => open_postgres(url).await?,
+            Some(url) => open_postgres(url, term.clone()).await?,
         };
-        Ok(Self { shared: Arc::new(Shared { backend, reader, writer, _lock: lock }) })
+        Ok(Self { shared: Arc::new(Shared { backend, reader, writer, term, _lock: lock }) })
     }
 
     /// Which database it is.
@@ -149,29 +163,40 @@ impl Db {
         transaction
     }
 
-    /// Applies the steps of the schema that are missing and names them.
+    /// Applies the steps of the schema that are missing and names them, then begins a term of writing.
     ///
     /// # Errors
     /// A step failed; it and those after it are not applied.
     pub async fn migrate(&self) -> Result<Vec<String>, DbErr> {
         let writer = &self.shared.writer;
-        let pending: Vec<String> =
-            Migrator::get_pending_migrations(writer).await?.iter().map(|step| step.name().to_owned()).collect();
+        let pending = Migrator::get_pending_migrations(writer).await?;
+        let pending: Vec<String> = pending.iter().map(|step| step.name().to_owned()).collect();
         if !pending.is_empty() {
             Migrator::up(writer, None).await?;
         }
+        let transaction = self.begin("term").await?;
+        transaction.execute_unprepared("UPDATE writer SET term = term + 1 WHERE id = 1").await?;
+        let row = transaction.query_one_raw(Statement::from_string(self.statements(), TERM)).await?;
+        let term: i64 = row.map_or(Ok(0), |row| row.try_get("", "term"))?;
+        transaction.commit().await?;
+        self.shared.term.store(term, Ordering::Relaxed);
         Ok(pending)
     }
 
-    /// Whether a change could be written now.
+    /// The dialect of hand-written statements.
+    #[must_use]
+    pub fn statements(&self) -> DbBackend {
+        self.shared.writer.get_database_backend()
+    }
+
+    /// Writes and commits a number, which is the only proof that writing works.
     ///
     /// # Errors
-    /// It could not; why.
+    /// It does not; why.
     pub async fn check_writable(&self) -> Result<(), DbErr> {
         let transaction = self.begin("check_writable").await?;
-        // Takes the writer's lock on SQLite (IMMEDIATE) and a round trip on PostgreSQL.
-        transaction.execute_unprepared("SELECT 1").await?;
-        transaction.rollback().await
+        transaction.execute_unprepared("UPDATE writer SET checks = checks + 1 WHERE id = 1").await?;
+        transaction.commit().await
     }
 
     /// Whether an error says that the disk is full: a reason to try later, not to refuse for ever.
@@ -256,7 +281,7 @@ async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
     ))
 }
 
-async fn open_postgres(url: &str) -> Result<Opened, DbError> {
+async fn open_postgres(url: &str, term: Arc<AtomicI64>) -> Result<Opened, DbError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(DbError::Url);
     }
@@ -265,35 +290,43 @@ async fn open_postgres(url: &str) -> Result<Opened, DbError> {
     let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("tongtu"));
     let name = format!("{}:{}", options.get_host(), options.get_port());
     let failed = |source| DbError::Open { name: name.clone(), source };
+    // By hand first: a pool tries for long and then says only that time ran out.
+    let mut probe = <sqlx::PgConnection as sqlx::Connection>::connect_with(&options).await.map_err(failed)?;
+    assert_durable(&mut probe).await.map_err(|error| match error {
+        Durability::Setting(error) => error,
+        Durability::Query(source) => failed(source),
+    })?;
+    if !lock_becomes_free(&mut probe).await.map_err(failed)? {
+        return Err(DbError::DatabaseInUse);
+    }
+    sqlx::Connection::close(probe).await.map_err(failed)?;
     let reader = PgPoolOptions::new()
         .max_connections(READERS)
         .connect_with(options.clone().options([("default_transaction_read_only", "on")]))
         .await
         .map_err(failed)?;
-    assert_durable(&reader).await.map_err(|error| match error {
-        Durability::Setting(error) => error,
-        Durability::Query(source) => failed(source),
-    })?;
-    // A first try by hand, because the pool only reports that time ran out.
-    let mut probe = <sqlx::PgConnection as sqlx::Connection>::connect(url).await.map_err(failed)?;
-    let free = advisory_lock(&mut probe).await.map_err(failed)?;
-    sqlx::Connection::close(probe).await.map_err(failed)?;
-    if !free {
-        return Err(DbError::DatabaseInUse);
-    }
     let writer = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(WRITER_WAIT)
         .idle_timeout(None)
         .max_lifetime(None)
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            let term = term.load(Ordering::Relaxed);
             Box::pin(async move {
-                // A connection that comes after a broken one takes the lock again or is not used.
-                if advisory_lock(connection).await? {
-                    Ok(())
-                } else {
-                    Err(sqlx::Error::Configuration("the advisory lock is held by another process".into()))
+                let refused = |reason: &str| {
+                    tracing::error!("{reason}; this process must not write until it is started again");
+                    sqlx::Error::Configuration(reason.into())
+                };
+                if !advisory_lock(connection).await? {
+                    return Err(refused("another process holds the database's lock"));
                 }
+                if term != 0 {
+                    let now: i64 = sqlx::Row::try_get(&connection.fetch_one(TERM).await?, 0)?;
+                    if now != term {
+                        return Err(refused("another process wrote to the database meanwhile"));
+                    }
+                }
+                Ok(())
             })
         })
         .connect_with(options)
@@ -311,20 +344,37 @@ async fn advisory_lock(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx
     sqlx::Row::try_get(&row, 0)
 }
 
+/// Whether no other process holds the lock. The server may notice the end of a killed one late.
+async fn lock_becomes_free(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    for attempt in 0..LOCK_ATTEMPTS {
+        if advisory_lock(connection).await? {
+            connection.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(ADVISORY_LOCK)).await?;
+            return Ok(true);
+        }
+        if attempt == 0 {
+            tracing::info!("waiting for another process to leave the database");
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    Ok(false)
+}
+
 enum Durability {
     Setting(DbError),
     Query(sqlx::Error),
 }
 
 /// Settings without which a committed transaction can be lost.
-async fn assert_durable(pool: &sqlx::PgPool) -> Result<(), Durability> {
+async fn assert_durable(connection: &mut sqlx::PgConnection) -> Result<(), Durability> {
     for (setting, allowed, wanted) in [
         ("synchronous_commit", ["on", "remote_apply"].as_slice(), "on"),
         ("fsync", &["on"], "on"),
         ("full_page_writes", &["on"], "on"),
     ] {
-        let row =
-            pool.fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting)).await.map_err(Durability::Query)?;
+        let row = connection
+            .fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting))
+            .await
+            .map_err(Durability::Query)?;
         let value: String = sqlx::Row::try_get(&row, 0).map_err(Durability::Query)?;
         if !allowed.contains(&value.as_str()) {
             return Err(Durability::Setting(DbError::NotDurable { setting, value, wanted }));

@@ -18,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::metrics;
+use crate::platform::clock::Stopwatch;
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 
@@ -137,6 +138,16 @@ pub fn layered(router: Router, registry: &Registry) -> Router {
         .layer(middleware::from_fn_with_state(observed, observe))
 }
 
+/// Tells [`layered`], around it, which of an inner router's routes answered.
+pub async fn named(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(matched);
+    }
+    response
+}
+
 /// Serves until told to stop; what is under way then has ten seconds.
 ///
 /// # Errors
@@ -200,17 +211,18 @@ struct Observed {
 
 /// Counts and traces a request under its route's template, so that ids make no new series.
 async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
         _ => "other".to_owned(),
     };
-    let timer = observed.duration.with_label_values(&[&route]).start_timer();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    // Measured whatever the route turns out to be.
+    let stopwatch = Stopwatch::start();
     let response = next.run(request).await;
-    let seconds = timer.stop_and_record();
+    let seconds = stopwatch.elapsed().as_secs_f64();
+    let matched = response.extensions().get::<MatchedPath>().or(matched.as_ref());
+    let route = matched.map_or("unmatched", MatchedPath::as_str).to_owned();
+    observed.duration.with_label_values(&[&route]).observe(seconds);
     let status = response.status();
     observed.requests.with_label_values(&[&method, &route, &status.as_str().to_owned()]).inc();
     if status.is_server_error() {

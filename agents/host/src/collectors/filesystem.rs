@@ -62,8 +62,7 @@ struct FileSystems {
     text: String,
     mounts: Vec<Mount>,
     left_out: Bound,
-    asker: Option<Asker>,
-    stuck: Vec<(Arc<Path>, Asker)>,
+    questions: Questions,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +87,7 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
         text: String::new(),
         mounts: Vec::new(),
         left_out: Bound::new("filesystem", FILE_SYSTEMS),
-        asker: None,
-        stuck: Vec::new(),
+        questions: Questions::new(|path| statfs(path).ok(), PATIENCE),
     }))
 }
 
@@ -102,38 +100,12 @@ impl Collector for FileSystems {
             self.mounts = mounts(&self.text, &self.root);
             self.mounts.retain(|_| self.left_out.admit());
         }
-        self.stuck.retain(|(_, asker)| asker.is_still_waiting());
-        for index in 0..self.mounts.len() {
-            let answer = self.ask(index);
-            self.mounts[index].put(out, answer.as_ref());
+        self.questions.take_back();
+        for mount in &self.mounts {
+            mount.put(out, self.questions.ask(&mount.path).as_ref());
         }
         self.left_out.put(out);
         Ok(())
-    }
-}
-
-impl FileSystems {
-    /// The answer of a mount, or none if it failed or did not come.
-    fn ask(&mut self, index: usize) -> Option<StatFs> {
-        let path = self.mounts[index].path.clone();
-        if self.stuck.len() >= STUCK || self.stuck.iter().any(|(stuck, _)| *stuck == path) {
-            return None;
-        }
-        let asker = match self.asker.take() {
-            Some(asker) => asker,
-            None => Asker::start()?,
-        };
-        asker.questions.send(path.clone()).ok()?;
-        match asker.answers.recv_timeout(PATIENCE) {
-            Ok(answer) => {
-                self.asker = Some(asker);
-                answer
-            }
-            Err(_) => {
-                self.stuck.push((path, asker));
-                None
-            }
-        }
     }
 }
 
@@ -159,19 +131,62 @@ impl Mount {
     }
 }
 
-/// A thread that asks file systems, one after another.
+type Ask = fn(&Path) -> Option<StatFs>;
+
+/// The threads that ask: one that is free, and those that wait for silent file systems.
+struct Questions {
+    ask: Ask,
+    patience: Duration,
+    free: Option<Asker>,
+    stuck: Vec<(Arc<Path>, Asker)>,
+}
+
+impl Questions {
+    fn new(ask: Ask, patience: Duration) -> Self {
+        Self { ask, patience, free: None, stuck: Vec::new() }
+    }
+
+    /// Forgets the threads that came back meanwhile.
+    fn take_back(&mut self) {
+        self.stuck.retain(|(_, asker)| asker.is_still_waiting());
+    }
+
+    /// The answer of a file system, or none if it failed or did not come.
+    fn ask(&mut self, path: &Arc<Path>) -> Option<StatFs> {
+        if self.stuck.len() >= STUCK || self.stuck.iter().any(|(stuck, _)| stuck == path) {
+            return None;
+        }
+        let asker = match self.free.take() {
+            Some(asker) => asker,
+            None => Asker::start(self.ask)?,
+        };
+        asker.questions.send(Arc::clone(path)).ok()?;
+        match asker.answers.recv_timeout(self.patience) {
+            Ok(answer) => {
+                self.free = Some(asker);
+                answer
+            }
+            Err(_) => {
+                self.stuck.push((Arc::clone(path), asker));
+                None
+            }
+        }
+    }
+}
+
+/// A thread that asks one file system after another.
 struct Asker {
     questions: Sender<Arc<Path>>,
     answers: Receiver<Option<StatFs>>,
 }
 
 impl Asker {
-    fn start() -> Option<Self> {
+    fn start(ask: Ask) -> Option<Self> {
         let (questions, asked) = channel::<Arc<Path>>();
         let (answer, answers) = channel();
         let work = move || {
             for path in asked {
-                if answer.send(statfs(&*path).ok()).is_err() {
+                if answer.send(ask(&path)).is_err() {
                     return;
                 }
             }
@@ -219,7 +234,7 @@ fn mounts(text: &str, root: &Path) -> Vec<Mount> {
 fn is_ignored_point(point: &str) -> bool {
     let inside = |tree: &&str| point.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let below = |tree: &&str| point.strip_prefix(*tree).is_some_and(|rest| !rest.is_empty());
-    IGNORED_TREES.iter().any(|tree| inside(tree)) || IGNORED_CONTENTS.iter().any(|tree| below(tree))
+    IGNORED_TREES.iter().any(inside) || IGNORED_CONTENTS.iter().any(below)
 }
 
 /// Spaces and the like are printed as `\040`.
@@ -242,6 +257,37 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Condvar, Mutex};
+
+    static SERVER_IS_GONE: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
+
+    fn ask(path: &Path) -> Option<StatFs> {
+        if path.ends_with("nfs") {
+            let gone = SERVER_IS_GONE.0.lock().expect("not poisoned");
+            drop(SERVER_IS_GONE.1.wait_while(gone, |gone| *gone).expect("not poisoned"));
+        }
+        statfs("/").ok()
+    }
+
+    #[test]
+    fn a_silent_file_system_hides_no_other_and_is_asked_again_once_it_answered() {
+        let [nfs, root]: [Arc<Path>; 2] = [Path::new("/nfs").into(), Path::new("/").into()];
+        let mut questions = Questions::new(ask, Duration::from_millis(300));
+        assert!(questions.ask(&root).is_some());
+        for _ in 0..3 {
+            questions.take_back();
+            assert!(questions.ask(&nfs).is_none());
+            assert!(questions.ask(&root).is_some());
+            assert_eq!(questions.stuck.len(), 1, "one thread waits, however often it is asked for");
+        }
+        *SERVER_IS_GONE.0.lock().expect("not poisoned") = false;
+        SERVER_IS_GONE.1.notify_all();
+        let answer = questions.stuck[0].1.answers.recv_timeout(Duration::from_secs(20));
+        assert!(answer.is_ok(), "the thread comes back");
+        questions.take_back();
+        // Its channel is closed once the thread has gone, which counts as come back.
+        assert!(questions.ask(&nfs).is_some() || !questions.stuck.is_empty());
+    }
 
     #[test]
     fn kernel_file_systems_and_container_layers_are_not_shown() {

@@ -61,10 +61,6 @@ const fn every_minute(name: &'static str, make: Make) -> CollectorSpec {
     spec(name, 60, make)
 }
 
-const fn every_five_minutes(name: &'static str, make: Make) -> CollectorSpec {
-    spec(name, 300, make)
-}
-
 /// What this system's agent collects. The order is that of importance: were a frame ever full, the
 /// end would be left out.
 #[cfg(target_os = "linux")]
@@ -95,7 +91,7 @@ pub static COLLECTORS: &[CollectorSpec] = &[
     every_frame("mdadm", storage::raid),
     every_frame("bonding", system::bonds),
     every_minute("processes", processes::make),
-    every_five_minutes("tcpstat", sockets::tcp),
+    every_minute("tcpstat", sockets::tcp),
     every_minute("hwmon", readings::hwmon),
     every_minute("thermal_zone", readings::thermal),
     every_minute("edac", readings::edac),

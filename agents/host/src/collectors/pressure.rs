@@ -1,7 +1,11 @@
 //! Pressure stall information: how long tasks waited for processor, memory and disks.
+//!
+//! Parsed here and not by `procfs`, which makes a map of each line and panics on a short one.
 
-use crate::{metrics as m, text::TextFile};
-use procfs::parse_pressure_record;
+use crate::{
+    metrics as m,
+    text::{TextFile, number},
+};
 use tongtu_agent_runtime::{
     collect::{CollectError, Collector, Context, Unavailable, Values},
     metric::Metric,
@@ -50,8 +54,8 @@ impl Collector for Pressure {
                     _ => None,
                 };
                 let Some(metric) = metric else { continue };
-                let record = parse_pressure_record(line)?;
-                if let Ok(value) = i64::try_from(record.total) {
+                let total = line.split(' ').find_map(|word| word.strip_prefix("total="));
+                if let Some(value) = total.and_then(number) {
                     out.put(metric, &[], value);
                 }
             }

@@ -1,6 +1,7 @@
-//! Sockets by state and the bytes in their queues, from the kernel's socket diagnostics. TCP is asked
-//! every five minutes only: the walk over an empty table of a large machine takes milliseconds; never
-//! by `/proc/net/tcp`, which prints what is counted here.
+//! Sockets by state and the bytes in their queues, from the kernel's socket diagnostics; never from
+//! `/proc/net/tcp`, which prints at length what is only counted here. The walk over the kernel's
+//! table costs on a machine with much memory however few its sockets are, so TCP is asked once a
+//! minute.
 
 use crate::{
     metrics as m,

@@ -1,0 +1,112 @@
+//! Tests of what must hold of the database, on both kinds.
+
+use super::*;
+use crate::platform::testing;
+
+#[tokio::test]
+async fn a_data_directory_has_one_holder_at_a_time() {
+    let test = testing::sqlite().await;
+    let error = Db::open(&test.config, test.data.path()).await.expect_err("held");
+    assert!(matches!(error, DbError::DirectoryInUse { .. }), "{error}");
+    // The last clone's end frees it.
+    let test = test.reopen().await;
+    test.db.check_writable().await.expect("writable");
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    for test in testing::databases().await {
+        let written = test.db.read().execute_unprepared("UPDATE writer SET checks = 0").await;
+        assert!(written.is_err(), "{}", test.name);
+    }
+}
+
+#[tokio::test]
+async fn transactions_follow_one_another_and_an_abandoned_one_leaves_nothing() {
+    for test in testing::databases().await {
+        let first = test.db.begin("first").await.expect("begun");
+        first.execute_unprepared("UPDATE writer SET checks = 7").await.expect("written");
+        let second = tokio::spawn({
+            let db = test.db.clone();
+            async move { db.check_writable().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        second.await.expect("no panic").expect("its turn came");
+        let row = Statement::from_string(test.db.statements(), "SELECT checks FROM writer");
+        let row = test.db.read().query_one_raw(row).await.expect("read").expect("a row");
+        assert_eq!(row.try_get::<i64>("", "checks").expect("a number"), 1, "{}", test.name);
+    }
+}
+
+#[tokio::test]
+async fn each_start_is_a_term_and_the_schema_is_made_once() {
+    for test in testing::databases().await {
+        let before = test.db.shared.term.load(Ordering::Relaxed);
+        let test = test.reopen().await;
+        assert_eq!(test.db.migrate().await.expect("migrated"), Vec::<String>::new());
+        assert_eq!(test.db.shared.term.load(Ordering::Relaxed), before + 1, "{}", test.name);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_from_other_errors() {
+    let test = testing::sqlite().await;
+    let transaction = test.db.begin("fill").await.expect("begun");
+    transaction.execute_unprepared("CREATE TABLE filler (bytes BLOB)").await.expect("made");
+    transaction.execute_unprepared("PRAGMA max_page_count = 1").await.expect("limited");
+    let full =
+        transaction.execute_unprepared("INSERT INTO filler VALUES (zeroblob(1000000))").await.expect_err("no room");
+    assert!(Db::is_disk_full(&full), "{full}");
+    let other = transaction.execute_unprepared("SELECT nonsense").await.expect_err("no such column");
+    assert!(!Db::is_disk_full(&other), "{other}");
+}
+
+#[tokio::test]
+async fn postgres_has_one_writer_even_after_its_connection_broke() {
+    let Some(test) = testing::postgres().await else { return };
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let error = Db::open(&test.config, elsewhere.path()).await.expect_err("held");
+    assert!(matches!(error, DbError::DatabaseInUse), "{error}");
+
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+                (SELECT oid FROM pg_database WHERE datname = current_database())";
+    test.db.read().execute_unprepared(kill).await.expect("the writer's connection is cut");
+    test.db.check_writable().await.expect("a new connection takes the lock");
+
+    let url = test.config.url.as_deref().expect("a URL");
+    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(url).await.expect("another process");
+    other.execute("UPDATE writer SET term = term + 1").await.expect("it wrote");
+    test.db.read().execute_unprepared(kill).await.expect("the writer's connection is cut");
+    // The pool tries again and again until its patience ends; ours here is shorter.
+    let written = tokio::time::timeout(Duration::from_secs(1), test.db.check_writable()).await;
+    assert!(!matches!(written, Ok(Ok(()))), "what memory knows is no longer true");
+}
+
+#[tokio::test]
+async fn postgres_that_can_lose_a_commit_is_refused() {
+    let Some(test) = testing::postgres().await else { return };
+    let set =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
+    let transaction = test.db.begin("test").await.expect("begun");
+    transaction.execute_unprepared(set).await.expect("set");
+    transaction.commit().await.expect("committed");
+    test.db.close().await;
+    let data = tempfile::tempdir().expect("a directory");
+    let error = Db::open(&test.config, data.path()).await.expect_err("not durable").to_string();
+    assert!(error.contains("synchronous_commit = off"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_opened_is_said_without_its_password() {
+    let data = tempfile::tempdir().expect("a directory");
+    let open = async |url: &str| {
+        let config = config::Database { url: Some(url.to_owned()) };
+        Db::open(&config, data.path()).await.expect_err("it cannot").to_string()
+    };
+    let said = open("postgres://tongtu:secret@127.0.0.1:1/tongtu").await;
+    assert!(said.contains("127.0.0.1:1") && !said.contains("secret"), "{said}");
+    let said = open("mysql://tongtu:secret@127.0.0.1/tongtu").await;
+    assert!(said.contains("postgres://") && !said.contains("secret"), "{said}");
+}
