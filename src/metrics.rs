@@ -27,4 +27,15 @@ metrics! {
     AGENTS_ENROLLED = Counter "tongtu_agents_enrolled_total" [] "Agents enrolled.";
     AGENT_CERTIFICATES_RENEWED = Counter "tongtu_agent_certificates_renewed_total" [] "Agents' certificates renewed.";
     AGENTS_REFUSED = Counter "tongtu_agents_refused_total" ["reason"] "Connections, calls and streams of agents that were refused or ended, by reason.";
+    RECORDS_ACCEPTED = Counter "tongtu_records_accepted_total" [] "Records that became durable.";
+    RECORDS_REFUSED = Counter "tongtu_records_refused_total" ["reason"] "Records refused for good.";
+    RECORDS_LOST = Counter "tongtu_records_lost_total" [] "Records that agents reported as lost.";
+    RECORDS_LATER = Counter "tongtu_records_later_total" [] "Records that agents were told to send again later.";
+    COMMIT_DURATION = Histogram "tongtu_commit_duration_seconds" [] "Time from taking what waits to knowing it durable.";
+    QUEUE_BYTES = Gauge "tongtu_queue_bytes" [] "Bytes received that wait for their commit.";
+    WINDOWS_SEALED = Gauge "tongtu_windows_sealed" [] "Windows that wait for compaction or are in it.";
+    COMPACTION_DURATION = Histogram "tongtu_compaction_duration_seconds" [] "Time to compact a window.";
+    COMPACTIONS = Counter "tongtu_compactions_total" ["result"] "Compactions of windows, ok or failed.";
+    COMPACTED_SAMPLES = Counter "tongtu_compacted_samples_total" [] "Values of columns written to chunks.";
+    CHUNK_BYTES = Counter "tongtu_chunk_bytes_total" [] "Bytes of chunks written.";
 }

@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 
 mod m0001_access;
 mod m0002_fleet;
+mod m0003_telemetry;
 mod m0004_compute;
 mod m0005_writer;
 
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_access::Migration),
             Box::new(m0002_fleet::Migration),
+            Box::new(m0003_telemetry::Migration),
             Box::new(m0004_compute::Migration),
             Box::new(m0005_writer::Migration),
         ]

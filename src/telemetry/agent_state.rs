@@ -1,23 +1,40 @@
 //! What is settled of one agent's spools, and how completely it delivers.
 
 use super::batch::Outcome;
+use super::queue::Fate;
 use super::ranges::RangeSet;
 use crate::fleet::sink::Delivery;
 use crate::platform::clock::UnixMs;
+use crate::platform::ids::AgentId;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Width of a bucket of [`Recent`]: five minutes.
 const BUCKET_MS: i64 = 300_000;
 /// One hour, and one bucket that is still filling.
 const BUCKETS: usize = 13;
 
+/// An agent, shared by its sessions and the committer.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub id: AgentId,
+    state: Mutex<AgentState>,
+}
+
+impl Agent {
+    pub(super) fn new(id: AgentId) -> Self {
+        Self { id, state: Mutex::default() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, AgentState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One agent's records.
 #[derive(Debug, Default)]
 pub(super) struct AgentState {
     pub epochs: BTreeMap<u64, Epoch>,
-    pub accepted: u64,
-    pub refused: u64,
-    pub lost: u64,
     pub last_instant_ms: Option<UnixMs>,
     pub last_arrival_ms: Option<UnixMs>,
     recent: Recent,
@@ -30,9 +47,32 @@ pub(super) struct Epoch {
     pub settled: RangeSet,
     /// Waiting for their commit.
     pub queued: RangeSet,
+    pub counts: Counts,
+}
+
+/// Of settled sequences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub accepted: u64,
+    pub refused: u64,
+    pub lost: u64,
 }
 
 impl Epoch {
+    /// A sequence waits for its commit, if it has to.
+    pub(super) fn queue(&mut self, sequence: u64, fate: Fate) {
+        if !matches!(fate, Fate::Again) {
+            self.queued.insert(sequence, sequence);
+        }
+    }
+
+    /// Its commit failed: it is not known any more.
+    pub(super) fn forget(&mut self, first: u64, last: u64, fate: Fate) {
+        if !matches!(fate, Fate::Again) {
+            self.queued.remove(first, last);
+        }
+    }
+
     /// The highest sequence known, 0 for none.
     pub(super) fn highest(&self) -> u64 {
         self.settled.max().max(self.queued.max()).unwrap_or(0)
@@ -46,9 +86,9 @@ impl AgentState {
         epoch.queued.remove(first, last);
         let added = epoch.settled.insert(first, last);
         match outcome {
-            Outcome::Accepted => self.accepted += added,
-            Outcome::Refused => self.refused += added,
-            Outcome::Lost => self.lost += added,
+            Outcome::Accepted => epoch.counts.accepted += added,
+            Outcome::Refused => epoch.counts.refused += added,
+            Outcome::Lost => epoch.counts.lost += added,
         }
     }
 
@@ -61,13 +101,14 @@ impl AgentState {
 
     /// Sums for the agent's page. `intervals_ms` are those of its sources that report.
     pub(super) fn delivery(&self, now_ms: UnixMs, intervals_ms: &[u32]) -> Delivery {
+        let sum = |count: fn(&Counts) -> u64| self.epochs.values().map(|epoch| count(&epoch.counts)).sum();
         let (delivered, span_ms) = self.recent.count(now_ms);
         let expected = intervals_ms.iter().filter(|&&interval| interval > 0);
         let expected: u64 = expected.map(|&interval| span_ms / u64::from(interval)).sum();
         Delivery {
-            records_accepted: self.accepted,
-            records_refused: self.refused,
-            records_lost: self.lost,
+            records_accepted: sum(|counts| counts.accepted),
+            records_refused: sum(|counts| counts.refused),
+            records_lost: sum(|counts| counts.lost),
             // A frame of the boundary may be counted on one side only.
             frames_delivered: delivered.min(expected),
             frames_expected: expected,
@@ -105,11 +146,7 @@ impl Recent {
         let current = now_ms.div_euclid(BUCKET_MS);
         let oldest = current - BUCKETS as i64 + 1;
         let from = (oldest * BUCKET_MS).max(first_ms);
-        let (end, to) = if from < current * BUCKET_MS {
-            (current, current * BUCKET_MS)
-        } else {
-            (current + 1, now_ms)
-        };
+        let (end, to) = if from < current * BUCKET_MS { (current, current * BUCKET_MS) } else { (current + 1, now_ms) };
         let counted = self.buckets.iter().filter(|(number, _)| (oldest..end).contains(number));
         let frames = counted.map(|(_, frames)| u64::from(*frames)).sum();
         (frames, (to - from).max(0) as u64)
@@ -127,7 +164,8 @@ mod tests {
         agent.settle(1, 5, 12, Outcome::Accepted);
         agent.settle(1, 11, 12, Outcome::Lost);
         agent.settle(2, 1, 1, Outcome::Refused);
-        assert_eq!((agent.accepted, agent.refused, agent.lost), (12, 1, 0));
+        let delivery = agent.delivery(0, &[]);
+        assert_eq!((delivery.records_accepted, delivery.records_refused, delivery.records_lost), (12, 1, 0));
     }
 
     #[test]

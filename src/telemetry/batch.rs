@@ -5,9 +5,12 @@
 
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
+use std::ops::Range;
 use tongtu_protocol::codec::{DecodeError, get_varint, put_varint, unzigzag, zigzag};
 
 const VERSION: u8 = 1;
+/// Bytes before the first entry.
+pub(super) const HEADER_BYTES: usize = 1;
 const FRAME: u8 = 1;
 const FRAME_UNCERTAIN: u8 = 2;
 const SETTLED: u8 = 3;
@@ -85,10 +88,13 @@ pub(super) fn put_frame(out: &mut Vec<u8>, frame: &FrameEntry<'_>) {
     put_varint(out, frame.schema as u64);
     put_varint(out, u64::from(frame.boot));
     put_varint(out, frame.sequence);
-    put_varint(out, match frame.base_sequence {
-        0 => 0,
-        base => frame.sequence - base,
-    });
+    put_varint(
+        out,
+        match frame.base_sequence {
+            0 => 0,
+            base => frame.sequence - base,
+        },
+    );
     put_varint(out, zigzag(frame.instant_ms));
     put_varint(out, frame.body.len() as u64);
     out.extend_from_slice(frame.body);
@@ -114,13 +120,13 @@ pub(super) fn finish(out: &mut Vec<u8>) {
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// The entries of a batch.
+/// The entries of a batch, each with its place in the bytes.
 ///
 /// # Errors
 /// A wrong checksum or version; the iterator itself yields malformed entries as errors.
 pub(super) fn entries(
     bytes: &[u8],
-) -> Result<impl Iterator<Item = Result<Entry<'_>, BatchError>>, BatchError> {
+) -> Result<impl Iterator<Item = Result<(Range<usize>, Entry<'_>), BatchError>>, BatchError> {
     let (body, crc) = bytes.split_last_chunk::<4>().ok_or(BatchError::Checksum)?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
         return Err(BatchError::Checksum);
@@ -130,20 +136,28 @@ pub(super) fn entries(
         Some(&other) => return Err(BatchError::Version(other)),
         None => return Err(BatchError::Checksum),
     }
-    let mut at = 1;
+    let mut at = HEADER_BYTES;
     Ok(std::iter::from_fn(move || {
         (at < body.len()).then(|| {
+            let begin = at;
             let entry = entry(body, &mut at);
             if entry.is_err() {
                 at = body.len();
             }
-            entry
+            Ok((begin..at, entry?))
         })
     }))
 }
 
+/// One entry, cut out of its batch by its place.
+pub(super) fn single(bytes: &[u8]) -> Result<Entry<'_>, BatchError> {
+    let mut at = 0;
+    let entry = entry(bytes, &mut at)?;
+    if at == bytes.len() { Ok(entry) } else { Err(BatchError::Malformed) }
+}
+
 fn entry<'a>(body: &'a [u8], at: &mut usize) -> Result<Entry<'a>, BatchError> {
-    let tag = body[*at];
+    let tag = *body.get(*at).ok_or(BatchError::Malformed)?;
     *at += 1;
     let agent = AgentId(get_varint(body, at)? as i64);
     let epoch = body.get(*at..*at + 8).and_then(|bytes| bytes.try_into().ok());
@@ -210,13 +224,7 @@ mod tests {
             uncertain: true,
             body: b"frame body",
         };
-        let settled = SettledEntry {
-            agent: AgentId(7),
-            epoch: 1,
-            first: 5,
-            last: 9,
-            outcome: Outcome::Lost,
-        };
+        let settled = SettledEntry { agent: AgentId(7), epoch: 1, first: 5, last: 9, outcome: Outcome::Lost };
         let mut out = Vec::new();
         begin(&mut out);
         put_frame(&mut out, &frame);
@@ -229,7 +237,10 @@ mod tests {
     fn a_batch_reads_back() {
         let (bytes, expected) = sample();
         let read: Vec<_> = entries(&bytes).expect("a batch").map(|e| e.expect("an entry")).collect();
-        assert_eq!(read, expected);
+        assert_eq!(read.iter().map(|(_, entry)| *entry).collect::<Vec<_>>(), expected);
+        for (place, entry) in read {
+            assert_eq!(single(&bytes[place]), Ok(entry));
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! The live view: the last two frames of each source, in memory.
+//! The live view: the last two frames of each source and its inventory, in memory, and where its
+//! frames lie in the windows.
 //!
 //! Two, because the present rate of a counter needs the one before. A frame older than the last
 //! one (the backlog after an outage) does not enter.
 
-use super::{Glance, GlanceBefore, LiveFrame, SourceInfo, StoredSchema};
+use super::{Facts, Glance, GlanceBefore, LiveFrame, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,18 @@ pub(super) struct LiveSource {
     pub created_ms: UnixMs,
     interval_ms: AtomicU32,
     frames: Mutex<Frames>,
+    facts: Mutex<Option<Arc<Facts>>>,
+    places: Mutex<Vec<Place>>,
+}
+
+/// Where a frame lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub window: i64,
+    /// The batch's id in the window.
+    pub batch: i64,
+    pub offset: u32,
+    pub length: u32,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +67,42 @@ impl LiveSource {
         interval_ms: u32,
     ) -> Self {
         let interval_ms = AtomicU32::new(interval_ms);
-        Self { id, agent, kind, key, created_ms, interval_ms, frames: Mutex::default() }
+        let (frames, facts, places) = Default::default();
+        Self { id, agent, kind, key, created_ms, interval_ms, frames, facts, places }
+    }
+
+    /// Takes an inventory, unless a newer one is there.
+    pub(super) fn take_facts(&self, facts: &Arc<Facts>) {
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|known| known.instant_ms <= facts.instant_ms) {
+            *known = Some(Arc::clone(facts));
+        }
+    }
+
+    /// The newest inventory.
+    pub(super) fn facts(&self) -> Option<Arc<Facts>> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A frame of this source is durable there.
+    pub(super) fn add_place(&self, place: Place) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    }
+
+    /// Where its frames lie, in windows after `compacted`, in order of arrival.
+    pub(super) fn places(&self, compacted: i64) -> Vec<Place> {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().filter(|place| place.window > compacted).copied().collect()
+    }
+
+    /// Forgets the places in windows up to `compacted`.
+    pub(super) fn forget_places(&self, compacted: i64) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = places.partition_point(|place| place.window <= compacted);
+        places.drain(..behind);
+        if places.capacity() > 4 * places.len().max(16) {
+            places.shrink_to_fit();
+        }
     }
 
     pub(super) fn interval_ms(&self) -> u32 {
@@ -114,6 +162,10 @@ impl LiveSource {
         }))
     }
 
+    pub(super) fn last_instant_ms(&self) -> Option<UnixMs> {
+        self.lock().current.as_ref().map(|last| last.moment.instant_ms)
+    }
+
     pub(super) fn info(&self) -> SourceInfo {
         SourceInfo {
             id: self.id,
@@ -122,7 +174,7 @@ impl LiveSource {
             key: self.key.clone(),
             interval_ms: self.interval_ms(),
             created_ms: self.created_ms,
-            last_instant_ms: self.lock().current.as_ref().map(|last| last.moment.instant_ms),
+            last_instant_ms: self.last_instant_ms(),
         }
     }
 

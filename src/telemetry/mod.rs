@@ -9,15 +9,32 @@
 //! Ids of schemas, boots and sources are given out in memory and written in the transaction of the
 //! first batch that uses them: one process writes, and the hot path waits for no database.
 
+mod agent_state;
+mod batch;
 pub mod chunk;
 pub mod columns;
+mod committer;
 pub mod exposition;
+mod ingest;
 pub mod instant;
+mod instruments;
+mod lane;
+mod live;
 mod pack;
 pub mod query;
+mod queue;
 pub mod ranges;
+mod registry;
+mod restore;
+mod service;
 pub mod slot;
 pub mod slot_block;
+mod store;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use service::{Telemetry, TelemetryError};
 
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};

@@ -23,10 +23,7 @@ pub(super) struct Definitions {
 
 impl Definitions {
     pub(super) fn is_empty(&self) -> bool {
-        self.schemas.is_empty()
-            && self.boots.is_empty()
-            && self.anchors.is_empty()
-            && self.sources.is_empty()
+        self.schemas.is_empty() && self.boots.is_empty() && self.anchors.is_empty() && self.sources.is_empty()
     }
 
     /// Puts these before `later`.
@@ -49,7 +46,8 @@ pub(super) struct BootRow {
 #[derive(Debug, Clone)]
 pub(super) struct SourceRow {
     pub source: Arc<LiveSource>,
-    pub organization: OrganizationId,
+    /// Its owner, if it is new; otherwise only its interval changed.
+    pub organization: Option<OrganizationId>,
 }
 
 /// A boot of an agent's machine and what is known of its clocks.
@@ -57,6 +55,27 @@ pub(super) struct SourceRow {
 pub(super) struct Boot {
     pub number: u32,
     pub anchors: Mutex<Anchors>,
+}
+
+/// An anchor that the known ones foretell within this and its round trip says nothing new.
+const ANCHOR_TOLERANCE_MS: u64 = 50;
+/// But once a day one is kept, so that the nearest is never far.
+const ANCHOR_EVERY_MS: u64 = 86_400_000;
+
+impl Boot {
+    /// Takes an anchor of control's, if it says something new.
+    pub(super) fn anchor(&self, anchor: ControlAnchor, definitions: &mut Definitions) {
+        let mut anchors = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        let foretold = anchors.instant(anchor.boottime_ms).filter(|instant| !instant.uncertain);
+        let apart = foretold.map(|foretold| foretold.ms.abs_diff(anchor.control_ms));
+        let near = |known: &ControlAnchor| known.boottime_ms.abs_diff(anchor.boottime_ms) < ANCHOR_EVERY_MS;
+        let tolerance = ANCHOR_TOLERANCE_MS + u64::from(anchor.round_trip_ms);
+        if apart.is_some_and(|apart| apart <= tolerance) && anchors.control().iter().rev().any(near) {
+            return;
+        }
+        anchors.add_control(anchor);
+        definitions.anchors.push((self.number, anchor));
+    }
 }
 
 /// See the module.
@@ -120,12 +139,7 @@ impl Registry {
     }
 
     /// The boot of an agent; a new one is added to `definitions`.
-    pub(super) fn boot_define(
-        &self,
-        agent: AgentId,
-        boot_id: &str,
-        definitions: &mut Definitions,
-    ) -> Arc<Boot> {
+    pub(super) fn boot_define(&self, agent: AgentId, boot_id: &str, definitions: &mut Definitions) -> Arc<Boot> {
         let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = boots.known.get(&agent).and_then(|known| known.get(boot_id)) {
             return Arc::clone(known);
@@ -152,12 +166,16 @@ impl Registry {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let key = (source.kind.clone(), source.key.clone());
         if let Some(known) = sources.by_key.get(&agent).and_then(|known| known.get(&key)) {
-            known.set_interval_ms(source.interval_ms);
+            if known.interval_ms() != source.interval_ms {
+                known.set_interval_ms(source.interval_ms);
+                definitions.sources.push(SourceRow { source: Arc::clone(known), organization: None });
+            }
             return Arc::clone(known);
         }
         let id = SourceId(sources.last + 1);
         let live = Arc::new(LiveSource::new(id, agent, key.0, key.1, now_ms, source.interval_ms));
         sources.insert(&live);
+        let organization = Some(organization);
         definitions.sources.push(SourceRow { source: Arc::clone(&live), organization });
         live
     }
@@ -172,7 +190,7 @@ impl Registry {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).cloned()
     }
 
-    /// How many frames of an agent an hour should bring, over its sources that report.
+    /// The sources of an agent.
     pub(super) fn sources_of(&self, agent: AgentId) -> Vec<Arc<LiveSource>> {
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
         sources.by_key.get(&agent).into_iter().flat_map(|known| known.values().cloned()).collect()

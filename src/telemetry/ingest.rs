@@ -1,0 +1,485 @@
+//! One stream's records: judged, decoded once, queued for the next commit.
+//!
+//! What must hold: nothing is answered here but what needs no commit (*later*, *need schema*, and
+//! a repetition of what is durable); all other answers are sent by the committer. A message holds
+//! its agent's lock and the flow from its first record to its last, and no other lock for longer
+//! than an append.
+
+use super::agent_state::{Agent, AgentState};
+use super::batch::{self, FrameEntry};
+use super::instant;
+use super::lane::{Ended, Lane, Undecoded};
+use super::live::{LiveSource, Moment};
+use super::queue::{EventRow, FactsRow, Fate, Flow, LossRow, Prepared, QueuedFrame, QueuedRange, Seat};
+use super::registry::Boot;
+use super::service::Inner;
+use super::{Facts, StoredSchema};
+use crate::fleet::sink::{ControlAnchor, Opening, SinkSession};
+use crate::platform::clock::UnixMs;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use tokio::sync::mpsc;
+use tongtu_protocol::schema::{self, SchemaId};
+use tongtu_protocol::v1::{self, Refusal, Verdict, record::Body};
+use tongtu_protocol::{codec, limits};
+
+/// An agent that was told *later* waits this long, and up to twice as long.
+const RETRY_MS: u32 = 2_000;
+
+/// A stream.
+pub(super) struct Session {
+    inner: Arc<Inner>,
+    opening: Opening,
+    agent: Arc<Agent>,
+    answers: mpsc::UnboundedSender<v1::Answers>,
+    boots: HashMap<u32, Arc<Boot>>,
+    /// The boot that the agent runs in.
+    current_boot: Arc<Boot>,
+    sources: HashMap<u32, DefinedSource>,
+    live: Lane,
+    backlog: Lane,
+    seat: Seat,
+    prepared: Prepared,
+}
+
+struct DefinedSource {
+    live: Arc<LiveSource>,
+    schema_id: Option<SchemaId>,
+    schema: Option<Arc<StoredSchema>>,
+    /// Its schema was sent and is not acceptable.
+    bad_schema: bool,
+}
+
+/// What is made of a record.
+enum Judged {
+    Fate(Fate),
+    /// Durable already.
+    Settled,
+    /// A number that no record can have: there is nothing to settle.
+    Impossible,
+    End(Ended),
+}
+
+impl From<Refusal> for Judged {
+    fn from(refusal: Refusal) -> Self {
+        Self::Fate(Fate::Refused(refusal))
+    }
+}
+
+impl Session {
+    pub(super) fn new(inner: Arc<Inner>, opening: Opening, answers: mpsc::UnboundedSender<v1::Answers>) -> Self {
+        let agent = inner.agent(opening.agent);
+        let current_boot = inner.queue.define(&inner.registry, |registry, definitions| {
+            registry.boot_define(agent.id, &opening.hello.boot_id, definitions)
+        });
+        if let Some(clock) = &opening.hello.clock {
+            current_boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
+        }
+        Self {
+            agent,
+            answers,
+            boots: HashMap::new(),
+            current_boot,
+            sources: HashMap::new(),
+            // Lanes are numbered from 1 up.
+            live: Lane::new(0, 0, 0),
+            backlog: Lane::new(0, 0, 0),
+            seat: Seat::default(),
+            prepared: Prepared::default(),
+            inner,
+            opening,
+        }
+    }
+
+    fn define_boot(&mut self, boot: v1::Boot) {
+        if boot.boot_id.is_empty() || boot.boot_id.len() > limits::IDENTITY_BYTES || self.boots.len() >= limits::BOOTS {
+            return;
+        }
+        let Inner { queue, registry, .. } = &*self.inner;
+        let known = queue
+            .define(registry, |registry, definitions| registry.boot_define(self.agent.id, &boot.boot_id, definitions));
+        let mut anchors = known.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        boot.anchors.iter().take(limits::ANCHORS).for_each(|clock| anchors.add_agent(clock));
+        drop(anchors);
+        self.boots.insert(boot.number, known);
+    }
+
+    fn define_source(&mut self, source: v1::Source, now_ms: UnixMs) {
+        let is_text = |text: &str| !text.is_empty() && text.len() <= limits::TEXT_BYTES;
+        let full = self.sources.len() >= limits::SOURCES && !self.sources.contains_key(&source.number);
+        if !is_text(&source.kind) || source.key.len() > limits::TEXT_BYTES || full {
+            return;
+        }
+        let Inner { queue, registry, .. } = &*self.inner;
+        let schema_id = SchemaId::from_bytes(&source.schema_id);
+        let schema = schema_id.and_then(|id| registry.schema(id));
+        let live = queue.define(registry, |registry, definitions| {
+            registry.source_define(self.agent.id, self.opening.organization, &source, now_ms, definitions)
+        });
+        self.sources.insert(source.number, DefinedSource { live, schema_id, schema, bad_schema: false });
+    }
+
+    fn define_schema(&mut self, schema: v1::Schema) {
+        let Inner { queue, registry, .. } = &*self.inner;
+        let claimed = SchemaId::from_bytes(&schema.id);
+        match schema::check(&schema) {
+            Ok(id) => {
+                let known = queue
+                    .define(registry, |registry, definitions| registry.schema_define(id, schema.columns, definitions));
+                for source in self.sources.values_mut().filter(|source| source.schema_id == Some(id)) {
+                    source.schema = Some(Arc::clone(&known));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(agent = %self.agent.id, %error, "a schema was refused");
+                for source in self.sources.values_mut().filter(|source| source.schema_id == claimed) {
+                    source.bad_schema = true;
+                }
+            }
+        }
+    }
+
+    /// Judges the records of a message one after another.
+    fn take(&mut self, message: v1::Records, lane: &mut Lane, state: &mut AgentState, flow: Flow) {
+        let now_ms = self.inner.clock.now_ms();
+        let (mut settled, mut impossible, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for record in message.records {
+            let sequence = record.sequence;
+            let judged = match lane.ended {
+                Some(ended) => Judged::End(ended),
+                None => self.judge(record, lane, state, flow, now_ms),
+            };
+            match judged {
+                Judged::Fate(fate) => {
+                    state.epochs.entry(lane.epoch).or_default().queue(sequence, fate);
+                    push(&mut self.prepared.ranges, lane, sequence, fate);
+                }
+                Judged::Settled => extend(&mut settled, sequence),
+                Judged::Impossible => extend(&mut impossible, sequence),
+                Judged::End(why) => {
+                    if lane.ended.is_none() {
+                        lane.end(why);
+                    }
+                    extend(&mut ended, sequence);
+                }
+            }
+        }
+        let mut answers = Vec::new();
+        let refusal = Refusal::BadSequence.into();
+        answer(&mut answers, settled, v1::Answer { verdict: Verdict::Accepted.into(), ..Default::default() });
+        answer(
+            &mut answers,
+            impossible,
+            v1::Answer { verdict: Verdict::Refused.into(), refusal, ..Default::default() },
+        );
+        if let Some(why) = lane.ended {
+            if why == Ended::Later {
+                self.inner.metrics.later.inc_by(count(&ended));
+            }
+            answer(&mut answers, ended, self.ended(lane, why));
+        }
+        if !answers.is_empty() {
+            // The stream may be gone; then nobody waits.
+            let _ = self.answers.send(v1::Answers { epoch: lane.epoch, answers });
+        }
+    }
+
+    fn judge(
+        &mut self,
+        record: v1::Record,
+        lane: &mut Lane,
+        state: &mut AgentState,
+        flow: Flow,
+        now_ms: UnixMs,
+    ) -> Judged {
+        let sequence = record.sequence;
+        let epoch = state.epochs.entry(lane.epoch).or_default();
+        let again = match (epoch.settled.contains(sequence), epoch.queued.contains(sequence)) {
+            (true, _) => Some(Judged::Settled),
+            (_, true) => Some(Judged::Fate(Fate::Again)),
+            _ => None,
+        };
+        if sequence == 0 || sequence == u64::MAX {
+            return Judged::Impossible;
+        }
+        if sequence <= lane.last {
+            return again.unwrap_or(Refusal::OutOfOrder.into());
+        }
+        lane.last = sequence;
+        match record.body {
+            Some(Body::Frame(frame)) => {
+                let stamp = (sequence, record.boot, record.boottime_ms, record.crc32c);
+                self.judge_frame(stamp, &frame, lane, again, flow, now_ms)
+            }
+            _ if again.is_some() => again.unwrap_or(Judged::Settled),
+            Some(body) => self.judge_row(record.boot, record.boottime_ms, record.crc32c, body, now_ms),
+            None => Refusal::Undecodable.into(),
+        }
+    }
+
+    fn judge_frame(
+        &mut self,
+        (sequence, boot, boottime_ms, crc): (u64, u32, u64, u32),
+        frame: &v1::Frame,
+        lane: &mut Lane,
+        again: Option<Judged>,
+        flow: Flow,
+        now_ms: UnixMs,
+    ) -> Judged {
+        let refuse = |lane: &mut Lane, again: Option<Judged>, refusal: Refusal| {
+            lane.skip(frame.source, sequence);
+            again.unwrap_or(refusal.into())
+        };
+        let Some(source) = self.sources.get_mut(&frame.source) else {
+            return again.unwrap_or(Refusal::UnknownSource.into());
+        };
+        if frame.body.len() > limits::FRAME_BYTES {
+            return refuse(lane, again, Refusal::TooLarge);
+        }
+        if crc32c::crc32c(&frame.body) != crc {
+            return refuse(lane, again, Refusal::Checksum);
+        }
+        let Some(id) = source.schema_id.filter(|_| !source.bad_schema) else {
+            return refuse(lane, again, Refusal::BadSchema);
+        };
+        if source.schema.is_none() {
+            // Another agent may have sent it since.
+            source.schema = self.inner.registry.schema(id);
+        }
+        let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(id)) };
+        let (lane_epoch, window) = (lane.epoch, flow.window);
+        let chain = match lane.decode(frame.source, schema, sequence, frame.base_sequence, &frame.body) {
+            Ok(chain) => chain,
+            Err(Undecoded::Restart) => return Judged::End(Ended::Later),
+            Err(Undecoded::Refused(refusal)) => return again.unwrap_or(refusal.into()),
+        };
+        if let Some(again) = again {
+            chain.left_out();
+            return again;
+        }
+        let Some(boot) = self.boots.get(&boot) else {
+            chain.left_out();
+            return Refusal::UnknownBoot.into();
+        };
+        let measured = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms);
+        let measured = match measured {
+            None => Err(Refusal::UnknownBoot),
+            Some(measured) => self.inner.check_instant(measured.ms, now_ms).map(|()| measured),
+        };
+        let measured = match measured {
+            Ok(measured) => measured,
+            Err(refusal) => {
+                chain.left_out();
+                return refusal.into();
+            }
+        };
+        let offset = self.prepared.body.len();
+        let keyframe;
+        let (base_sequence, body) = match chain.store(window, frame.base_sequence) {
+            Some(base) => (base, &*frame.body),
+            None => {
+                keyframe = encode_keyframe(&chain.state);
+                (0, &*keyframe)
+            }
+        };
+        let entry = FrameEntry {
+            agent: self.agent.id,
+            epoch: lane_epoch,
+            source: source.live.id,
+            schema: schema.number,
+            boot: boot.number,
+            sequence,
+            base_sequence,
+            instant_ms: measured.ms,
+            uncertain: measured.uncertain,
+            body,
+        };
+        batch::put_frame(&mut self.prepared.body, &entry);
+        self.prepared.frames.push(QueuedFrame {
+            source: Arc::clone(&source.live),
+            session: 0,
+            offset: offset as u32,
+            length: (self.prepared.body.len() - offset) as u32,
+            instant_ms: measured.ms,
+        });
+        let moment =
+            Moment { instant_ms: measured.ms, arrival_ms: now_ms, uncertain: measured.uncertain, boot: boot.number };
+        source.live.advance(schema, &chain.state, moment);
+        Judged::Fate(Fate::Frame)
+    }
+
+    /// Facts and events.
+    fn judge_row(&mut self, boot: u32, boottime_ms: u64, crc: u32, body: Body, now_ms: UnixMs) -> Judged {
+        let (number, encoded) = match &body {
+            Body::Facts(facts) => (facts.source, prost::Message::encode_to_vec(facts)),
+            Body::Event(event) => (event.source, prost::Message::encode_to_vec(event)),
+            Body::Frame(_) => return Refusal::Undecodable.into(),
+        };
+        if crc32c::crc32c(&encoded) != crc {
+            return Refusal::Checksum.into();
+        }
+        if encoded.len() > limits::FACTS_BYTES {
+            return Refusal::TooLarge.into();
+        }
+        let Some(source) = self.sources.get(&number) else { return Refusal::UnknownSource.into() };
+        let Some(boot) = self.boots.get(&boot) else { return Refusal::UnknownBoot.into() };
+        let measured = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms);
+        let Some(measured) = measured else { return Refusal::UnknownBoot.into() };
+        if let Err(refusal) = self.inner.check_instant(measured.ms, now_ms) {
+            return refusal.into();
+        }
+        let instant_ms = measured.ms;
+        match body {
+            Body::Facts(facts) => {
+                let facts = Arc::new(Facts { values: facts.facts, instant_ms });
+                self.prepared.rows.facts.push(FactsRow { source: Arc::clone(&source.live), facts });
+            }
+            Body::Event(event) => {
+                let attributes = serde_json::to_string(&event.attributes).expect("texts are JSON");
+                let row = EventRow { source: source.live.id, instant_ms, name: event.name, attributes };
+                self.prepared.rows.events.push(row);
+            }
+            Body::Frame(_) => {}
+        }
+        Judged::Fate(Fate::Row)
+    }
+
+    fn ended(&self, lane: &Lane, why: Ended) -> v1::Answer {
+        let answer = v1::Answer { lane: lane.number, ..Default::default() };
+        match why {
+            Ended::Later => {
+                let retry_after_ms = retry_after_ms(self.agent.id.0);
+                v1::Answer { verdict: Verdict::Later.into(), retry_after_ms, ..answer }
+            }
+            Ended::NeedSchema(id) => {
+                v1::Answer { verdict: Verdict::NeedSchema.into(), schema_id: id.0.to_vec().into(), ..answer }
+            }
+        }
+    }
+
+    /// Still under the agent's lock: what is marked as queued must be in the queue before another
+    /// session of the agent can build on that.
+    fn append(&mut self, flow: &RwLockReadGuard<'_, Flow>) {
+        if !self.prepared.ranges.is_empty() {
+            let Self { inner, seat, agent, answers, prepared, .. } = self;
+            inner.queue.append(flow, seat, agent, answers, prepared);
+        }
+    }
+}
+
+impl SinkSession for Session {
+    fn define(&mut self, define: v1::Define) {
+        let now_ms = self.inner.clock.now_ms();
+        define.boots.into_iter().for_each(|boot| self.define_boot(boot));
+        define.sources.into_iter().for_each(|source| self.define_source(source, now_ms));
+        define.schemas.into_iter().for_each(|schema| self.define_schema(schema));
+    }
+
+    fn anchor(&mut self, anchor: ControlAnchor) {
+        let Inner { queue, registry, .. } = &*self.inner;
+        let boot = &self.current_boot;
+        queue.define(registry, |_, definitions| boot.anchor(anchor, definitions));
+    }
+
+    fn records(&mut self, records: v1::Records) {
+        let inner = Arc::clone(&self.inner);
+        let flow = inner.queue.flow();
+        let which = if records.live { &mut self.live } else { &mut self.backlog };
+        let mut lane = std::mem::replace(which, Lane::new(0, 0, 0));
+        if lane.number != records.lane || lane.epoch != records.epoch {
+            lane = Lane::new(records.lane, records.epoch, flow.generation);
+        }
+        lane.spoke();
+        if lane.ended.is_none() && (lane.generation != flow.generation || inner.queue.is_over_limit()) {
+            lane.end(Ended::Later);
+        }
+        let (is_live, agent) = (records.live, Arc::clone(&self.agent));
+        let mut state = agent.lock();
+        self.take(records, &mut lane, &mut state, *flow);
+        self.append(&flow);
+        drop(state);
+        if is_live {
+            self.live = lane;
+            self.backlog.grow_quiet();
+        } else {
+            self.backlog = lane;
+        }
+    }
+
+    fn lost(&mut self, lost: v1::LostRanges) {
+        let (inner, agent) = (Arc::clone(&self.inner), Arc::clone(&self.agent));
+        let flow = inner.queue.flow();
+        let arrival_ms = inner.clock.now_ms();
+        let mut state = agent.lock();
+        let known = state.epochs.entry(lost.epoch).or_default();
+        let (session, lane, epoch) = (0, 0, lost.epoch);
+        for range in lost.ranges.iter().take(limits::RANGES) {
+            if range.first == 0 || range.first > range.last || range.last == u64::MAX {
+                continue;
+            }
+            let unsettled: Vec<_> = known.settled.gaps(range.first, range.last).collect();
+            let new =
+                unsettled.into_iter().flat_map(|(first, last)| known.queued.gaps(first, last).collect::<Vec<_>>());
+            for (first, last) in new.collect::<Vec<_>>() {
+                known.queued.insert(first, last);
+                self.prepared.ranges.push(QueuedRange { session, lane, epoch, first, last, fate: Fate::Lost });
+                let (agent, reason) = (agent.id, range.reason);
+                self.prepared.rows.losses.push(LossRow { agent, epoch, first, last, reason, arrival_ms });
+            }
+            // Whatever was known before is answered as well: the agent waits for the whole range.
+            let (first, last, fate) = (range.first, range.last, Fate::Again);
+            self.prepared.ranges.push(QueuedRange { session, lane, epoch, first, last, fate });
+        }
+        self.append(&flow);
+    }
+}
+
+/// Appends to the last range where possible.
+fn push(ranges: &mut Vec<QueuedRange>, lane: &Lane, sequence: u64, fate: Fate) {
+    match ranges.last_mut() {
+        Some(range) if range.fate == fate && sequence.checked_sub(range.last) == Some(1) => range.last = sequence,
+        _ => {
+            let (first, last) = (sequence, sequence);
+            ranges.push(QueuedRange { session: 0, lane: lane.number, epoch: lane.epoch, first, last, fate });
+        }
+    }
+}
+
+fn extend(ranges: &mut Vec<(u64, u64)>, sequence: u64) {
+    match ranges.last_mut() {
+        Some(range) if sequence.checked_sub(range.1) == Some(1) => range.1 = sequence,
+        _ => ranges.push((sequence, sequence)),
+    }
+}
+
+fn count(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(first, last)| last - first + 1).sum()
+}
+
+/// The same answer for each range.
+fn answer(answers: &mut Vec<v1::Answer>, ranges: Vec<(u64, u64)>, answer: v1::Answer) {
+    answers.extend(ranges.into_iter().map(|(first, last)| v1::Answer { first, last, ..answer.clone() }));
+}
+
+fn encode_keyframe(state: &codec::State) -> Vec<u8> {
+    let mut body = Vec::with_capacity(state.columns() * 3);
+    state.encode_keyframe(&mut body);
+    body
+}
+
+/// Spread, so that not all come at once.
+pub(super) fn retry_after_ms(agent: i64) -> u32 {
+    RETRY_MS + (agent.unsigned_abs() * 7_919 % u64::from(RETRY_MS)) as u32
+}
+
+impl Inner {
+    fn check_instant(&self, instant_ms: UnixMs, now_ms: UnixMs) -> Result<(), Refusal> {
+        if instant::is_future(instant_ms, now_ms) {
+            Err(Refusal::Future)
+        } else if instant_ms < now_ms - self.config.raw_retention.as_millis() as i64 {
+            Err(Refusal::TooOld)
+        } else {
+            Ok(())
+        }
+    }
+}

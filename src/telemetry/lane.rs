@@ -1,0 +1,142 @@
+//! A lane of a session: the delta chains of its sources, and what becomes of a frame. Pure.
+//!
+//! What must hold: a frame is *decoded* if its values are known, whether it is kept or not, so that
+//! the next one can build on it. The body that is stored is the one that came only if its base is
+//! stored in the same window by the same lane; else the frame is stored as a keyframe.
+
+use super::StoredSchema;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tongtu_protocol::{codec::State, v1::Refusal};
+
+/// Messages of the live lane after which a backlog lane that says nothing is forgotten.
+const IDLE_MESSAGES: u32 = 20;
+
+/// One lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub number: u32,
+    pub epoch: u64,
+    /// The flow's when the lane began.
+    pub generation: u64,
+    /// The last sequence seen, 0 for none.
+    pub last: u64,
+    /// Nothing more is taken from it; the agent was told to begin a new one.
+    pub ended: Option<Ended>,
+    chains: HashMap<u32, Chain>,
+    quiet: u32,
+}
+
+/// Why a lane has to begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Later,
+    NeedSchema(tongtu_protocol::schema::SchemaId),
+}
+
+/// The frames of one source.
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub schema: Arc<StoredSchema>,
+    pub state: State,
+    /// The last frame's; 0 for none.
+    sequence: u64,
+    /// The last frame's values are not known.
+    broken: bool,
+    /// The window in which the last frame is stored as part of this chain.
+    stored: Option<i64>,
+}
+
+/// Why a frame is not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undecoded {
+    Refused(Refusal),
+    /// It builds on a frame that control could not use: the lane has to begin anew.
+    Restart,
+}
+
+impl Lane {
+    pub(super) fn new(number: u32, epoch: u64, generation: u64) -> Self {
+        Self { number, epoch, generation, last: 0, ended: None, chains: HashMap::new(), quiet: 0 }
+    }
+
+    /// Ends the lane: its states are not needed any more.
+    pub(super) fn end(&mut self, why: Ended) {
+        self.ended = Some(why);
+        self.chains = HashMap::new();
+    }
+
+    /// Another message of the live lane came, none of this one.
+    pub(super) fn grow_quiet(&mut self) {
+        self.quiet += 1;
+        if self.quiet == IDLE_MESSAGES && self.ended.is_none() {
+            self.end(Ended::Later);
+        }
+    }
+
+    pub(super) fn spoke(&mut self) {
+        self.quiet = 0;
+    }
+
+    /// Decodes a frame of the source with this number; on success the chain holds its values.
+    pub(super) fn decode(
+        &mut self,
+        source: u32,
+        schema: &Arc<StoredSchema>,
+        sequence: u64,
+        base: u64,
+        body: &[u8],
+    ) -> Result<&mut Chain, Undecoded> {
+        let chain = self.chains.entry(source).or_insert_with(|| Chain {
+            schema: Arc::clone(schema),
+            state: State::zero(0),
+            sequence: 0,
+            broken: true,
+            stored: None,
+        });
+        if base == 0 {
+            chain.state = State::zero(schema.columns.len());
+            chain.schema = Arc::clone(schema);
+        } else if chain.sequence != base || base >= sequence {
+            chain.fail(sequence);
+            return Err(Undecoded::Refused(Refusal::UnknownBase));
+        } else if chain.broken || chain.schema.number != schema.number {
+            return Err(Undecoded::Restart);
+        }
+        if chain.state.apply(body).is_err() {
+            chain.fail(sequence);
+            return Err(Undecoded::Refused(Refusal::Undecodable));
+        }
+        if base == 0 {
+            chain.stored = None;
+        }
+        (chain.sequence, chain.broken) = (sequence, false);
+        Ok(chain)
+    }
+
+    /// A frame whose body was not even looked at.
+    pub(super) fn skip(&mut self, source: u32, sequence: u64) {
+        if let Some(chain) = self.chains.get_mut(&source) {
+            chain.fail(sequence);
+        }
+    }
+}
+
+impl Chain {
+    fn fail(&mut self, sequence: u64) {
+        (self.sequence, self.broken, self.stored) = (sequence, true, None);
+    }
+
+    /// The frame just decoded is not stored.
+    pub(super) fn left_out(&mut self) {
+        self.stored = None;
+    }
+
+    /// The frame just decoded is stored in `window`. Gives the base with which its body may be
+    /// stored as it came (0 for a keyframe); `None` if a keyframe must be made.
+    pub(super) fn store(&mut self, window: i64, base: u64) -> Option<u64> {
+        let follows = self.stored == Some(window);
+        self.stored = Some(window);
+        (base == 0 || follows).then_some(base)
+    }
+}
