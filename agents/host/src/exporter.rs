@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// Names of node_exporter's default collectors that we do not report, with the reason. A name that
-/// ends with `*` stands for all that begin so.
+/// Names of node_exporter's default collectors that we do not report, with the reason. One that ends
+/// with `*` stands for all that begin so and are not ours.
 pub static NOT_COVERED: &[(&str, &str)] = &[
     ("node_exporter_build_info", "names the exporter itself"),
     ("node_textfile_*", "the agent takes no metrics from files that others write"),
@@ -24,31 +24,19 @@ pub static NOT_COVERED: &[(&str, &str)] = &[
     ("node_infiniband_*", "hardware that e-government clouds do not have"),
     ("node_fibrechannel_*", "belongs to storage networks, which have no issue yet"),
     ("node_tape_*", "tape drives"),
-    ("node_hwmon_*_alarm*", "the exporter scales a flag as if it were a measurement"),
-    ("node_hwmon_temp_min_celsius", "a limit that no rule uses"),
-    ("node_hwmon_temp_crit_hyst_celsius", "a limit that no rule uses"),
-    ("node_hwmon_temp_max_hyst_celsius", "a limit that no rule uses"),
+    ("node_hwmon_*", "limits, alarms and rare kinds of sensors; the measurements are ours"),
+    ("node_filesystem_mount_info", "numbers of devices that mean something to the kernel only"),
+    ("node_filesystem_purgeable_bytes", "not on Linux"),
+    ("node_network_altnames_info", "other names of the same interface"),
+    ("node_cpu_scaling_governor", "a setting, not a measurement"),
+    ("node_watchdog_*", "settings of a device that virtual machines do not have"),
+    ("node_swap_*", "each swap device; the machine's swap is in node_memory_*"),
 ];
 
 /// Why this name is not ours, if it is listed.
 #[must_use]
 pub fn not_covered(name: &str) -> Option<&'static str> {
-    let matches = |pattern: &str| {
-        let mut rest = name;
-        let mut parts = pattern.split('*').peekable();
-        let Some(first) = parts.next() else { return false };
-        let Some(after) = rest.strip_prefix(first) else { return false };
-        rest = after;
-        while let Some(part) = parts.next() {
-            if part.is_empty() && parts.peek().is_none() {
-                return true;
-            }
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.is_empty()
-    };
-    NOT_COVERED.iter().find(|(pattern, _)| matches(pattern)).map(|(_, reason)| *reason)
+    NOT_COVERED.iter().find(|(pattern, _)| is(pattern, name)).map(|(_, reason)| *reason)
 }
 
 /// The families of a text in Prometheus' format.
@@ -163,10 +151,15 @@ const MOMENTARY: &[&str] = &[
 ];
 
 fn is_momentary(name: &str) -> bool {
-    MOMENTARY.iter().any(|pattern| match pattern.strip_suffix('*') {
+    MOMENTARY.iter().any(|pattern| is(pattern, name))
+}
+
+/// Whether a pattern, which may end with `*`, stands for this name.
+fn is(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
-        None => name == *pattern,
-    })
+        None => name == pattern,
+    }
 }
 
 /// Compares the exporter, scraped before and after, with ours taken in between. A counter has to

@@ -75,6 +75,7 @@ metrics! {
     PRESSURE_CPU_WAITING: Counter 64 "node_pressure_cpu_waiting_seconds_total" "s" -6 [], "/proc/pressure/cpu", "Time in which some task waited for a processor";
     PRESSURE_MEMORY_WAITING: Counter 64 "node_pressure_memory_waiting_seconds_total" "s" -6 [], "/proc/pressure/memory", "Time in which some task waited for memory";
     PRESSURE_MEMORY_STALLED: Counter 64 "node_pressure_memory_stalled_seconds_total" "s" -6 [], "/proc/pressure/memory", "Time in which every task waited for memory";
+    PRESSURE_IRQ_STALLED: Counter 64 "node_pressure_irq_stalled_seconds_total" "s" -6 [], "/proc/pressure/irq", "Time in which interrupts kept every task from running";
     PRESSURE_IO_WAITING: Counter 64 "node_pressure_io_waiting_seconds_total" "s" -6 [], "/proc/pressure/io", "Time in which some task waited for input or output";
     PRESSURE_IO_STALLED: Counter 64 "node_pressure_io_stalled_seconds_total" "s" -6 [], "/proc/pressure/io", "Time in which every task waited for input or output";
 
@@ -158,6 +159,10 @@ metrics! {
     SOFTNET_PROCESSED: Counter 32 "node_softnet_processed_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Packets a core took from its queue";
     SOFTNET_DROPPED: Counter 32 "node_softnet_dropped_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Packets dropped because a core's queue was full";
     SOFTNET_SQUEEZED: Counter 32 "node_softnet_times_squeezed_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Times a core ran out of its share before its queue was empty";
+    SOFTNET_COLLISIONS: Counter 32 "node_softnet_cpu_collision_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Times a core found the device it sends by in use";
+    SOFTNET_RPS: Counter 32 "node_softnet_received_rps_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Times a core was woken to take packets from another";
+    SOFTNET_FLOW_LIMIT: Counter 32 "node_softnet_flow_limit_count_total" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Times the flow limit was reached";
+    SOFTNET_BACKLOG: Gauge 64 "node_softnet_backlog_len" "1" 0 ["cpu"], "/proc/net/softnet_stat", "Packets in a core's queue";
     TCP_STATES: Gauge 64 "node_tcp_connection_states" "1" 0 ["state"], "sock_diag", "TCP sockets in each state";
     UDP_QUEUES: Gauge 64 "node_udp_queues" "By" 0 ["ip", "queue"], "sock_diag", "Bytes in the queues of all UDP sockets";
     CONNTRACK_ENTRIES: Gauge 64 "node_nf_conntrack_entries" "1" 0 [], "/proc/sys/net/netfilter", "Tracked connections";
@@ -349,6 +354,8 @@ family! {
     "TcpExt.ListenDrops" "node_netstat_TcpExt_ListenDrops" "1" "Connections dropped by listening sockets";
     "TcpExt.TCPTimeouts" "node_netstat_TcpExt_TCPTimeouts" "1" "Retransmission timers that ran out";
     "TcpExt.TCPSynRetrans" "node_netstat_TcpExt_TCPSynRetrans" "1" "SYN segments sent again";
+    "TcpExt.TCPOFOQueue" "node_netstat_TcpExt_TCPOFOQueue" "1" "Segments kept because they came out of order";
+    "TcpExt.TCPRcvQDrop" "node_netstat_TcpExt_TCPRcvQDrop" "1" "Segments dropped because a receive queue was full";
     "IpExt.InOctets" "node_netstat_IpExt_InOctets" "By" "IPv4 bytes received";
     "IpExt.OutOctets" "node_netstat_IpExt_OutOctets" "By" "IPv4 bytes sent";
 }

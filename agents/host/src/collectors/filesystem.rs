@@ -1,8 +1,9 @@
 //! Mounted file systems: space and inodes.
 //!
-//! A file system whose server is gone may never answer. So a thread of its own asks; one that does
-//! not answer in time keeps that thread, is reported as failed and not asked again until the
-//! thread comes back, and the others are asked by a new one.
+//! A file system whose server is gone may never answer. So only those that answer from memory are
+//! asked directly; a thread of its own asks the others. One that does not answer in time keeps that
+//! thread, is reported as failed and not asked again until the thread comes back, and the rest is
+//! asked by a new one.
 
 use super::Bound;
 use crate::{metrics as m, text::TextFile};
@@ -51,6 +52,9 @@ const IGNORED_TYPES: &[&str] = &[
     "sysfs",
     "tracefs",
 ];
+/// Their figures are in the kernel's memory: asking them cannot wait for a disk or a server.
+const LOCAL_TYPES: &[&str] =
+    &["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "vfat", "exfat", "tmpfs", "ramfs"];
 const IGNORED_TREES: &[&str] = &["/dev", "/proc", "/run", "/sys", "/mnt", "/media"];
 /// Everything below these, but not they themselves.
 const IGNORED_CONTENTS: &[&str] = &["/var/lib/docker/", "/var/lib/containers/storage/"];
@@ -71,6 +75,8 @@ struct Mount {
     point: String,
     kind: String,
     readonly: bool,
+    /// It, and every mount on the way to it, answers from memory.
+    is_local: bool,
     path: Arc<Path>,
 }
 
@@ -102,7 +108,11 @@ impl Collector for FileSystems {
         }
         self.questions.take_back();
         for mount in &self.mounts {
-            mount.put(out, self.questions.ask(&mount.path).as_ref());
+            let answer = match mount.is_local {
+                true => statfs(&*mount.path).ok(),
+                false => self.questions.ask(&mount.path),
+            };
+            mount.put(out, answer.as_ref());
         }
         self.left_out.put(out);
         Ok(())
@@ -204,20 +214,20 @@ impl Asker {
 /// The mounts that are shown: no kernel file systems, no containers' layers, each once.
 fn mounts(text: &str, root: &Path) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        let (Some(device), Some(point), Some(kind), Some(options)) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            continue;
-        };
-        let point = unescape(point);
+    let words = |line| {
+        let mut words = str::split(line, ' ');
+        Some((words.next()?, unescape(words.next()?), words.next()?, words.next()?))
+    };
+    let remote: Vec<String> =
+        text.lines().filter_map(words).filter(|(_, _, kind, _)| is_remote(kind)).map(|(_, point, ..)| point).collect();
+    for (device, point, kind, options) in text.lines().filter_map(words) {
         if IGNORED_TYPES.contains(&kind) || is_ignored_point(&point) {
             continue;
         }
         let mount = Mount {
             device: unescape(device),
             kind: kind.to_owned(),
+            is_local: !remote.iter().any(|remote| Path::new(&point).starts_with(remote)),
             readonly: options.split(',').any(|option| option == "ro"),
             path: root.join(point.trim_start_matches('/')).into(),
             point,
@@ -229,6 +239,12 @@ fn mounts(text: &str, root: &Path) -> Vec<Mount> {
         }
     }
     mounts
+}
+
+/// Whether the kernel may have to wait for somebody to answer for a file system of this type.
+fn is_remote(kind: &str) -> bool {
+    let is_kernels_own = IGNORED_TYPES.contains(&kind) && kind != "autofs";
+    !LOCAL_TYPES.contains(&kind) && !is_kernels_own
 }
 
 fn is_ignored_point(point: &str) -> bool {
@@ -306,7 +322,18 @@ mod tests {
         let expected = [("/", false), ("/runner", true), ("/var/lib/docker", false), ("/srv/a b", false)];
         assert_eq!(shown, expected);
         assert_eq!(mounts[3].device, "nas:/a b");
+        assert!(mounts[0].is_local && !mounts[3].is_local);
         assert_eq!(&*mounts[3].path, Path::new("/srv/a b"));
+    }
+
+    #[test]
+    fn what_lies_behind_a_server_is_not_asked_directly() {
+        let text = "a / ext4 rw\nb /data fuse.glusterfs rw\nc /data/cache xfs rw\nd /database xfs rw\n\
+            e /home autofs rw\nf /home/x ext4 rw\n";
+        let mounts = mounts(text, Path::new("/"));
+        let local: Vec<_> = mounts.iter().map(|mount| (&*mount.point, mount.is_local)).collect();
+        let expected = [("/", true), ("/data", false), ("/data/cache", false), ("/database", true), ("/home/x", false)];
+        assert_eq!(local, expected);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use tongtu_agent_runtime::{
     metric::Metric,
 };
 
-/// A file with the metrics of its lines `some` and `full`. Of the processor only `some` is shown:
-/// for a whole machine the kernel leaves its `full` at zero.
+/// A file with the metrics of its lines `some` and `full`. Of the processor only `some` is shown: for
+/// a whole machine the kernel leaves its `full` at zero. Of interrupts there is only `full`.
 struct Resource {
     file: TextFile,
-    some: &'static Metric,
+    some: Option<&'static Metric>,
     full: Option<&'static Metric>,
 }
 
@@ -33,15 +33,19 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
             error.reason
         ))
     };
-    Ok(Box::new(Pressure(vec![
-        Resource { file: open("cpu").map_err(no)?, some: &m::PRESSURE_CPU_WAITING, full: None },
-        Resource {
-            file: open("memory").map_err(no)?,
-            some: &m::PRESSURE_MEMORY_WAITING,
-            full: Some(&m::PRESSURE_MEMORY_STALLED),
-        },
-        Resource { file: open("io").map_err(no)?, some: &m::PRESSURE_IO_WAITING, full: Some(&m::PRESSURE_IO_STALLED) },
-    ])))
+    let mut resources = Vec::new();
+    for (name, some, full) in [
+        ("cpu", Some(&m::PRESSURE_CPU_WAITING), None),
+        ("memory", Some(&m::PRESSURE_MEMORY_WAITING), Some(&m::PRESSURE_MEMORY_STALLED)),
+        ("io", Some(&m::PRESSURE_IO_WAITING), Some(&m::PRESSURE_IO_STALLED)),
+    ] {
+        resources.push(Resource { file: open(name).map_err(no)?, some, full });
+    }
+    // Only since Linux 6.1, and only if interrupts are accounted for.
+    if let Ok(file) = open("irq") {
+        resources.push(Resource { file, some: None, full: Some(&m::PRESSURE_IRQ_STALLED) });
+    }
+    Ok(Box::new(Pressure(resources)))
 }
 
 impl Collector for Pressure {
@@ -49,7 +53,7 @@ impl Collector for Pressure {
         for resource in &mut self.0 {
             for line in resource.file.read()?.lines() {
                 let metric = match line.split(' ').next() {
-                    Some("some") => Some(resource.some),
+                    Some("some") => resource.some,
                     Some("full") => resource.full,
                     _ => None,
                 };

@@ -2,7 +2,26 @@
 //! hexadecimal and have no names; kernels append to them.
 
 use crate::{metrics as m, text::TextFile};
-use tongtu_agent_runtime::collect::{CollectError, Collector, Context, Unavailable, Values};
+use tongtu_agent_runtime::{
+    collect::{CollectError, Collector, Context, Unavailable, Values},
+    metric::Metric,
+};
+
+/// The columns that have a meaning, as far as kernels have them.
+const FIELDS: usize = 13;
+/// Since Linux 5.10 this column is the core; before, cores were only in order.
+const CPU: usize = 12;
+const MOST_CPUS: usize = 65_535;
+
+static TAKEN: [(usize, &Metric); 7] = [
+    (0, &m::SOFTNET_PROCESSED),
+    (1, &m::SOFTNET_DROPPED),
+    (2, &m::SOFTNET_SQUEEZED),
+    (8, &m::SOFTNET_COLLISIONS),
+    (9, &m::SOFTNET_RPS),
+    (10, &m::SOFTNET_FLOW_LIMIT),
+    (11, &m::SOFTNET_BACKLOG),
+];
 
 struct Softnet {
     file: TextFile,
@@ -22,17 +41,17 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
 impl Collector for Softnet {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
         for (line_number, line) in self.file.read()?.lines().enumerate() {
-            let mut fields = line.split(' ').map(|field| u32::from_str_radix(field, 16).ok());
-            let first = [fields.next(), fields.next(), fields.next()];
-            // Since Linux 5.10 the thirteenth column is the core; before, cores were only in order.
-            let cpu = fields.nth(9).flatten().map_or(line_number, |cpu| cpu as usize);
-            while self.cpus.len() <= cpu.min(65_535) {
+            let mut fields = [None; FIELDS];
+            for (slot, field) in fields.iter_mut().zip(line.split(' ')) {
+                *slot = u32::from_str_radix(field, 16).ok();
+            }
+            let cpu = fields[CPU].map_or(line_number, |cpu| cpu as usize);
+            while self.cpus.len() <= cpu.min(MOST_CPUS) {
                 self.cpus.push(self.cpus.len().to_string());
             }
             let Some(cpu) = self.cpus.get(cpu) else { continue };
-            let metrics = [&m::SOFTNET_PROCESSED, &m::SOFTNET_DROPPED, &m::SOFTNET_SQUEEZED];
-            for (metric, value) in metrics.into_iter().zip(first) {
-                if let Some(value) = value.flatten() {
+            for &(place, metric) in &TAKEN {
+                if let Some(value) = fields[place] {
                     out.put(metric, &[cpu], value.into());
                 }
             }
