@@ -12,4 +12,5 @@ pub mod queue;
 pub mod ranges;
 pub mod session;
 mod sheet;
+pub mod spool;
 pub mod table;
