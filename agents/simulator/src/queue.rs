@@ -150,6 +150,7 @@ impl FrameQueue {
             kind: "host".to_owned(),
             key: begin.machine_id,
             schema: schema.unwrap_or(SchemaId([0; 16])),
+            columns: begin.values.state().columns(),
             interval_ms: shared.interval_ms as u32,
         };
         let columns = begin.values.state().columns();
