@@ -18,9 +18,6 @@ macro_rules! metrics {
 
 metrics! {
     BUILD_INFO = Gauge "tongtu_build_info" ["version"] "Always 1; the version of control.";
-    PROCESS_CPU = Counter "tongtu_process_cpu_seconds_total" [] "CPU time of control, of all its threads.";
-    PROCESS_RESIDENT_MEMORY = Gauge "tongtu_process_resident_memory_bytes" [] "Memory of control that is in RAM.";
-    PROCESS_OPEN_FILES = Gauge "tongtu_process_open_files" [] "Files and sockets that control has open.";
     READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
@@ -41,4 +38,11 @@ metrics! {
     COMPACTIONS = Counter "tongtu_compactions_total" ["result"] "Compactions of windows, ok or failed.";
     COMPACTED_SAMPLES = Counter "tongtu_compacted_samples_total" [] "Values of columns written to chunks.";
     CHUNK_BYTES = Counter "tongtu_chunk_bytes_total" [] "Bytes of chunks written.";
+    AGENT_UP = Gauge "tongtu_agent_up" ["agent", "hostname"] "1 if the agent reports as it should, 0 otherwise.";
+    AGENT_LAST_REPORT = Gauge "tongtu_agent_last_report_timestamp_seconds" ["agent", "hostname"] "When a record of the agent last came, in Unix time.";
+    AGENT_COMPLETENESS = Gauge "tongtu_agent_completeness_ratio" ["agent", "hostname"] "Frames of the last hour that are here, of those that should be.";
+    AGENT_CLOCK_OFFSET = Gauge "tongtu_agent_clock_offset_seconds" ["agent", "hostname"] "The agent's wall clock minus control's.";
+    AGENT_RECORDS_ACCEPTED = Counter "tongtu_agent_records_accepted_total" ["agent", "hostname"] "Records of the agent that are durable.";
+    AGENT_RECORDS_REFUSED = Counter "tongtu_agent_records_refused_total" ["agent", "hostname"] "Records of the agent refused for good.";
+    AGENT_RECORDS_LOST = Counter "tongtu_agent_records_lost_total" ["agent", "hostname"] "Records that the agent reported lost.";
 }

@@ -38,7 +38,8 @@ pub(super) struct Loose {
 /// The hosts known, by what makes them one.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    hosts: HashMap<(OrganizationId, String), HostId>,
+    /// By machine id: the organisations that claim it.
+    hosts: HashMap<String, Vec<(OrganizationId, HostId)>>,
     last: i64,
 }
 
@@ -52,7 +53,17 @@ pub(super) struct Decision {
 impl Known {
     pub(super) fn insert(&mut self, host: &HostRow) {
         self.last = self.last.max(host.id.0);
-        self.hosts.insert((host.organization, host.machine_id.clone()), host.id);
+        self.hosts.entry(host.machine_id.clone()).or_default().push((host.organization, host.id));
+    }
+
+    /// The hosts of every organisation that claims a machine id.
+    pub(super) fn claims(&self, machine_id: &str) -> impl Iterator<Item = HostId> + '_ {
+        self.hosts.get(machine_id).into_iter().flatten().map(|(_, host)| *host)
+    }
+
+    fn host(&self, organization: OrganizationId, machine_id: &str) -> Option<HostId> {
+        let claims = self.hosts.get(machine_id)?;
+        claims.iter().find(|(claimant, _)| *claimant == organization).map(|(_, host)| *host)
     }
 
     /// A host for each of these sources.
@@ -61,7 +72,8 @@ impl Known {
         let mut new: HashMap<(OrganizationId, String), HostId> = HashMap::new();
         for Loose { source, organization, machine_id, created_ms } in loose {
             let key = (organization, machine_id);
-            let host = self.hosts.get(&key).or_else(|| new.get(&key)).copied().unwrap_or_else(|| {
+            let known = self.host(organization, &key.1).or_else(|| new.get(&key).copied());
+            let host = known.unwrap_or_else(|| {
                 let id = HostId(self.last + new.len() as i64 + 1);
                 decision.hosts.push(HostRow { id, organization, machine_id: key.1.clone(), created_ms });
                 new.insert(key, id);
@@ -99,5 +111,6 @@ mod tests {
         assert_eq!(ids, [(9, 2), (10, 4)]);
         assert_eq!(second.hosts.len(), 1);
         assert_eq!(known.decide(Vec::new()), Decision::default());
+        assert_eq!(known.claims("a").collect::<Vec<_>>(), [HostId(1), HostId(2)]);
     }
 }

@@ -202,8 +202,7 @@ impl Telemetry {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                let [value, least, most] = [value, least, most].map(units::shown);
-                Err(format!("telemetry.{key} = \"{value}\" is not between {least} and {most}"))
+                Err(format!("telemetry.{key} = {value:?} is not between {least:?} and {most:?}"))
             }
         };
         let second = Duration::from_secs(1);
@@ -228,8 +227,7 @@ impl Telemetry {
         ];
         for [(shorter, less), (longer, more)] in ordered.array_windows() {
             if less > more {
-                let [more, less] = [more, less].map(|duration| units::shown(*duration));
-                return Err(format!("telemetry.{longer} = \"{more}\" is shorter than {shorter} = \"{less}\""));
+                return Err(format!("telemetry.{longer} = {more:?} is shorter than {shorter} = {less:?}"));
             }
         }
         Ok(())

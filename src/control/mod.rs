@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::middleware;
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{self, Access, ApiTokenFile};
+use crate::compute::Compute;
 use crate::config::{self, Config};
 use crate::fleet::{Fleet, FleetError};
 use crate::metrics;
@@ -24,11 +26,12 @@ use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http;
 use crate::platform::metrics::Registry;
-use crate::platform::process;
 use crate::platform::shutdown::Shutdown;
+use crate::telemetry::{Telemetry, TelemetryError};
 
 use self::health::Health;
 
+mod agent_metrics;
 mod health;
 #[cfg(test)]
 mod tests;
@@ -67,6 +70,12 @@ pub enum StartError {
     /// Agents.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// What was measured.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Hosts.
+    #[error("hosts cannot be read: {0}")]
+    Compute(#[source] sea_orm::DbErr),
     /// A port.
     #[error("{what} cannot listen on {address}: {}", port_reason(source))]
     Listen {
@@ -103,6 +112,7 @@ pub struct Running {
     agents: SocketAddr,
     shutdown: Shutdown,
     serving: Vec<JoinHandle<io::Result<()>>>,
+    telemetry: Telemetry,
     db: Db,
     address_file: PathBuf,
     #[cfg(test)]
@@ -134,6 +144,7 @@ impl Running {
             result = result.and(flatten(task.await));
         }
         let _ = fs::remove_file(&self.address_file);
+        self.telemetry.close().await;
         self.db.close().await;
         result
     }
@@ -159,7 +170,6 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Running, StartE
 async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartError> {
     let Options { config, data, clock, renew_api_token } = options;
     let registry = Registry::new();
-    process::register(&registry);
     let db = Db::open(&config.database, &data).await?;
     let http_listener = listen("the API", config.http.listen).await?;
     let agents_listener = listen("the agents' port", config.agents.listen).await?;
@@ -185,16 +195,33 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let advertise = advertised(&config.agents, agents);
     let fleet = Fleet::open(db.clone(), access.clone(), clock.clone(), &data, advertise, &registry).await?;
 
+    health.phase("reading what was measured");
+    let telemetry =
+        Telemetry::open(db.clone(), access.clone(), clock.clone(), config.telemetry.clone(), &registry).await?;
+    health.phase("reading hosts");
+    let compute = Compute::open(db.clone(), access.clone(), fleet.clone(), telemetry.clone(), clock.clone()).await;
+    let compute = compute.map_err(StartError::Compute)?;
+    agent_metrics::register(fleet.clone(), &registry);
+    telemetry.start(&shutdown);
+    tokio::spawn(compute.clone().keep_reconciled(shutdown.clone()));
+
     let gateway = {
-        let (fleet, shutdown) = (fleet.clone(), shutdown.clone());
+        let (fleet, telemetry, shutdown) = (fleet.clone(), telemetry.clone(), shutdown.clone());
         async move {
-            let served = fleet.serve_gateway(agents_listener, std::sync::Arc::new(Deaf), shutdown).await;
+            let served = fleet.serve_gateway(agents_listener, Arc::new(telemetry), shutdown).await;
             served.map_err(io::Error::other)
         }
     };
     serving.push(tokio::spawn(gateway));
 
-    let parts = Parts { access: access.clone(), fleet, registry: registry.clone() };
+    let parts = Parts {
+        access: access.clone(),
+        fleet,
+        telemetry: telemetry.clone(),
+        compute,
+        clock,
+        registry: registry.clone(),
+    };
     let api = parts.router().split_for_parts().0;
     let authentication =
         access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
@@ -208,6 +235,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         agents,
         shutdown,
         serving,
+        telemetry,
         db,
         address_file,
         #[cfg(test)]
@@ -220,6 +248,9 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 struct Parts {
     access: Access,
     fleet: Fleet,
+    telemetry: Telemetry,
+    compute: Compute,
+    clock: Clock,
     registry: Registry,
 }
 
@@ -231,6 +262,8 @@ impl Parts {
             .merge(health::metrics_router(self.registry.clone()))
             .merge(access::api::router(self.access.clone()))
             .merge(crate::fleet::api::router(self.fleet.clone()))
+            .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))
+            .merge(crate::compute::api::router(self.compute.clone()))
     }
 }
 
@@ -298,30 +331,4 @@ fn write_address(path: &Path, http: SocketAddr) -> Result<(), StartError> {
     fs::write(&new, format!("http://{http}\n"))
         .and_then(|()| fs::rename(&new, path))
         .map_err(|source| StartError::File { path: path.to_owned(), source })
-}
-
-/// Stands in for telemetry until that is there.
-struct Deaf;
-
-impl crate::fleet::sink::Sink for Deaf {
-    fn highest_sequence(&self, _: crate::platform::ids::AgentId, _: u64) -> u64 {
-        0
-    }
-    fn open(
-        &self,
-        _: crate::fleet::sink::Opening,
-        _: tokio::sync::mpsc::UnboundedSender<tongtu_protocol::v1::Answers>,
-    ) -> Box<dyn crate::fleet::sink::SinkSession> {
-        Box::new(Self)
-    }
-    fn delivery(&self, _: crate::platform::ids::AgentId) -> crate::fleet::sink::Delivery {
-        crate::fleet::sink::Delivery::default()
-    }
-}
-
-impl crate::fleet::sink::SinkSession for Deaf {
-    fn define(&mut self, _: tongtu_protocol::v1::Define) {}
-    fn anchor(&mut self, _: crate::fleet::sink::ControlAnchor) {}
-    fn records(&mut self, _: tongtu_protocol::v1::Records) {}
-    fn lost(&mut self, _: tongtu_protocol::v1::LostRanges) {}
 }

@@ -10,6 +10,7 @@
 //! first batch that uses them: one process writes, and the hot path waits for no database.
 
 mod agent_state;
+pub mod api;
 mod batch;
 pub mod chunk;
 pub mod columns;
@@ -24,6 +25,7 @@ mod pack;
 pub mod query;
 mod queue;
 pub mod ranges;
+mod reading;
 mod registry;
 mod restore;
 mod service;

@@ -5,8 +5,8 @@
 //! gap has no value and coverage 0; nothing outside the periods of the permit is shown, and of a
 //! slot that lies across the edge of such a period nothing at all.
 
-use super::columns::FrameMeta;
-use super::slot::{self, ColumnSlots, HOUR_MS, Identity, SLOT_MS};
+use super::columns::{Columns, FrameMeta};
+use super::slot::{self, ColumnSlots, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
 use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use std::collections::HashMap;
@@ -189,6 +189,27 @@ impl Assembly {
             if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
                 series[place].frames.push((at, value.map(|value| real(meaning, value))));
             }
+        }
+    }
+
+    /// Takes frames that have no slots yet: in order of instant, of one schema, behind `before`.
+    pub fn fresh(&mut self, schema: &StoredSchema, before: Option<&Predecessor>, columns: &mut Columns) {
+        let asked = self.columns(schema);
+        if asked.is_empty() {
+            return;
+        }
+        let Some(slot_ms) = self.slot_ms() else {
+            let view = columns.by_column();
+            for column in asked {
+                let values: Vec<_> =
+                    view.runs(column).flat_map(|run| std::iter::repeat_n(run.value, run.to - run.from)).collect();
+                self.frames(schema, column, view.frames(), &values);
+            }
+            return;
+        };
+        let Some(maker) = Maker::new(schema, before, columns, self.interval_ms, slot_ms) else { return };
+        for column in asked {
+            self.slots(schema, column, maker.first_ms(), slot_ms, &maker.column(column));
         }
     }
 

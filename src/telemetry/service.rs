@@ -172,12 +172,12 @@ impl Telemetry {
 
     /// A source's newest inventory.
     #[must_use]
-    pub fn facts(&self, permit: &Permit<MeasurementsRead>, source: SourceId) -> Option<Arc<Facts>> {
+    pub fn facts<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<Arc<Facts>> {
         self.visible(permit, source)?.facts()
     }
 
     /// A source that the permit's organisations own now.
-    pub(super) fn visible(&self, permit: &Permit<MeasurementsRead>, source: SourceId) -> Option<Arc<LiveSource>> {
+    pub(super) fn visible<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<Arc<LiveSource>> {
         let known = self.inner.registry.source(source)?;
         self.inner.access.is_visible(permit, Resource::Source(source)).then_some(known)
     }

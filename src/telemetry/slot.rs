@@ -161,17 +161,13 @@ pub fn make(
     interval_ms: u32,
     slot_ms: i64,
 ) -> Option<SlotBlock> {
-    let view = columns.by_column();
-    assert_eq!(view.columns(), schema.columns.len(), "the frames are of this schema");
-    let timeline = Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms)?;
-    let before = before.map(|before| Before::new(before, schema));
-    let maker = Maker { schema, view, timeline: &timeline, before };
+    let maker = Maker::new(schema, before, columns, interval_ms, slot_ms)?;
     let columns = (0..schema.columns.len()).map(|column| maker.column(column)).collect();
     Some(SlotBlock {
         schema: schema.number,
         slot_ms,
-        first_ms: timeline.first_slot * slot_ms,
-        frames: timeline.frames,
+        first_ms: maker.first_ms(),
+        frames: maker.timeline.frames,
         first_column: 0,
         columns,
     })
@@ -291,15 +287,47 @@ impl<'a> Before<'a> {
     }
 }
 
-struct Maker<'a> {
+/// Makes the slots of single columns, where not all are wanted.
+pub struct Maker<'a> {
     schema: &'a StoredSchema,
     view: ByColumn<'a>,
-    timeline: &'a Timeline,
+    timeline: Timeline,
+    slot_ms: i64,
     before: Option<Before<'a>>,
 }
 
-impl Maker<'_> {
-    fn column(&self, column: usize) -> ColumnSlots {
+impl<'a> Maker<'a> {
+    /// As [`make`].
+    ///
+    /// # Panics
+    /// As [`make`].
+    #[must_use]
+    pub fn new(
+        schema: &'a StoredSchema,
+        before: Option<&'a Predecessor>,
+        columns: &'a mut Columns,
+        interval_ms: u32,
+        slot_ms: i64,
+    ) -> Option<Self> {
+        let view = columns.by_column();
+        assert_eq!(view.columns(), schema.columns.len(), "the frames are of this schema");
+        let timeline = Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms)?;
+        let before = before.map(|before| Before::new(before, schema));
+        Some(Self { schema, view, timeline, slot_ms, before })
+    }
+
+    /// Begin of the first slot.
+    #[must_use]
+    pub fn first_ms(&self) -> UnixMs {
+        self.timeline.first_slot * self.slot_ms
+    }
+
+    /// The slots of a column.
+    ///
+    /// # Panics
+    /// If the schema has no such column.
+    #[must_use]
+    pub fn column(&self, column: usize) -> ColumnSlots {
         let meaning = &self.schema.columns[column];
         let never = self.view.changes(column) == 0 && self.view.first(column).is_none();
         match meaning.kind() {
@@ -310,7 +338,7 @@ impl Maker<'_> {
     }
 
     fn gauge(&self, column: usize) -> Vec<GaugeSlot> {
-        let timeline = self.timeline;
+        let timeline = &self.timeline;
         let covered = |slot: &FrameSlot| GaugeSlot { covered_ms: slot.covered_ms, ..Default::default() };
         let mut slots: Vec<_> = timeline.frames.iter().map(covered).collect();
         for run in self.view.runs(column) {
@@ -334,7 +362,7 @@ impl Maker<'_> {
     }
 
     fn counter(&self, column: usize) -> Vec<CounterSlot> {
-        let timeline = self.timeline;
+        let timeline = &self.timeline;
         let full =
             |slot: &FrameSlot| CounterSlot { covered_ms: slot.covered_ms, resets: slot.reboots, ..Default::default() };
         let mut slots: Vec<_> = timeline.frames.iter().map(full).collect();

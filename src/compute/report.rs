@@ -1,0 +1,395 @@
+//! What is shown of a host, and how it is made from the newest frame of its newest source.
+//!
+//! A list of ten thousand hosts is asked for every few seconds, so a host's JSON is kept until it
+//! would differ.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::figures::{Details, Figures, Plan, details, figures};
+use super::joining::Join;
+use super::{Compute, Host};
+use crate::access::Permit;
+use crate::access::capability::HostsRead;
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
+use crate::telemetry::{Facts, Glance};
+
+/// How a host is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HostState {
+    /// No frame ever came.
+    NeverSeen,
+    /// Its last frame is of now.
+    Up,
+    /// It stopped reporting: present figures are null.
+    Stale,
+}
+
+/// A host, as lists show it. What is not known is null.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct HostSummary {
+    /// Its id.
+    #[schema(value_type = String, example = "host_1")]
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    #[schema(value_type = String, example = "org_1")]
+    pub organization: OrganizationId,
+    /// Identity of the machine.
+    pub machine_id: String,
+    /// The agent that reports it.
+    #[schema(value_type = Option<String>, example = "agent_1")]
+    pub agent: Option<AgentId>,
+    /// The source that its figures come from.
+    #[schema(value_type = Option<String>, example = "source_1")]
+    pub source: Option<SourceId>,
+    /// How it is.
+    pub state: HostState,
+    /// Instant of its newest frame (Unix time in milliseconds).
+    pub last_report_ms: Option<UnixMs>,
+    /// That instant rests on the host's own clock alone.
+    pub clock_uncertain: bool,
+    /// When it was started.
+    pub boot_time_ms: Option<UnixMs>,
+    /// Since when it runs, at its last report.
+    pub uptime_seconds: Option<f64>,
+    /// Operating system.
+    pub operating_system: Option<String>,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// `x86_64`, `aarch64`, …
+    pub architecture: Option<String>,
+    /// `kvm`, `vmware`, …, `none`.
+    pub virtualization: Option<String>,
+    /// Model of the processor.
+    pub cpu_model: Option<String>,
+    /// Logical processors.
+    pub cpu_count: Option<usize>,
+    /// Share of all processors' time that was not idle, between the last two frames.
+    pub cpu_usage_percent: Option<f64>,
+    /// Load average over one minute.
+    pub load_1m: Option<f64>,
+    /// Load average over five minutes.
+    pub load_5m: Option<f64>,
+    /// Load average over fifteen minutes.
+    pub load_15m: Option<f64>,
+    /// Memory.
+    pub memory_total_bytes: Option<i64>,
+    /// Memory that programs could get without swapping.
+    pub memory_available_bytes: Option<i64>,
+    /// Received by the hardware interfaces, between the last two frames.
+    pub network_receive_bytes_per_second: Option<f64>,
+    /// Sent by the hardware interfaces.
+    pub network_transmit_bytes_per_second: Option<f64>,
+    /// Space of its file systems, each device once.
+    pub filesystem_size_bytes: Option<i64>,
+    /// Space in use.
+    pub filesystem_used_bytes: Option<i64>,
+    /// How full the fullest file system is, as `df` tells it.
+    pub filesystem_fullest_percent: Option<f64>,
+}
+
+/// A host with everything that is known of it now.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct HostDetail {
+    #[serde(flatten)]
+    pub summary: HostSummary,
+    /// Since when control knows it.
+    pub created_ms: UnixMs,
+    /// Another organisation's host has the same machine id: one of them is a copy.
+    pub machine_id_claimed_twice: bool,
+    /// Swap space.
+    pub swap_total_bytes: Option<i64>,
+    /// Swap space that nothing uses.
+    pub swap_free_bytes: Option<i64>,
+    /// Share of all processors' time by mode.
+    pub cpu_percent_by_mode: BTreeMap<String, f64>,
+    /// Its network interfaces.
+    pub interfaces: Vec<InterfaceReport>,
+    /// Its file systems.
+    pub filesystems: Vec<FilesystemReport>,
+    /// Its inventory.
+    pub facts: BTreeMap<String, String>,
+    /// Since when the inventory holds.
+    pub facts_since_ms: Option<UnixMs>,
+    /// What measured it, oldest first.
+    pub sources: Vec<HostSource>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct InterfaceReport {
+    /// Its name.
+    #[schema(example = "eth0")]
+    pub name: String,
+    /// It is hardware, and counts in the host's sums.
+    pub physical: bool,
+    /// It is operational.
+    pub up: Option<bool>,
+    /// Speed of its link.
+    pub speed_bytes_per_second: Option<f64>,
+    /// Received between the last two frames.
+    pub receive_bytes_per_second: Option<f64>,
+    /// Sent.
+    pub transmit_bytes_per_second: Option<f64>,
+}
+
+/// A file system.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct FilesystemReport {
+    /// Where it is mounted.
+    #[schema(example = "/")]
+    pub mountpoint: String,
+    /// What it is on.
+    pub device: String,
+    /// Its type.
+    #[schema(example = "ext4")]
+    pub kind: String,
+    /// Its size.
+    pub size_bytes: Option<i64>,
+    /// Free space that is not reserved for root.
+    pub available_bytes: Option<i64>,
+    /// Space in use.
+    pub used_bytes: Option<i64>,
+}
+
+/// A source that measured a host.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct HostSource {
+    /// Its id.
+    #[schema(value_type = String, example = "source_1")]
+    pub source: SourceId,
+    /// Since when.
+    pub from_ms: UnixMs,
+}
+
+/// A host's JSON, and what it was made from.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    key: Key,
+    plan: Arc<Plan>,
+    json: Arc<[u8]>,
+}
+
+/// Two reports of a host with the same key are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    source: SourceId,
+    schema: i64,
+    instant_ms: UnixMs,
+    before_ms: Option<UnixMs>,
+    stale: bool,
+    facts_ms: Option<UnixMs>,
+    organization: OrganizationId,
+}
+
+impl Compute {
+    /// A host's summary as JSON.
+    pub(super) fn summary(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> Arc<[u8]> {
+        let Some(join) = self.newest(permit, host) else {
+            return json(&self.unmeasured(host));
+        };
+        let facts = self.0.telemetry.facts(permit, join.source);
+        let organization = self.owner(host);
+        let shown = self.0.telemetry.glance(permit, join.source, |glance| {
+            let key = Key {
+                source: join.source,
+                schema: glance.schema.number,
+                instant_ms: glance.instant_ms,
+                before_ms: glance.before.map(|before| before.instant_ms),
+                stale: glance.is_stale(now_ms),
+                facts_ms: facts.as_ref().map(|facts| facts.instant_ms),
+                organization,
+            };
+            let mut rendered = host.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(rendered) = rendered.as_ref().filter(|rendered| rendered.key == key) {
+                return Arc::clone(&rendered.json);
+            }
+            let plan = match rendered.take() {
+                Some(rendered) if rendered.key.schema == key.schema => rendered.plan,
+                _ => self.plan(glance.schema),
+            };
+            let json = json(&self.measured(host, join, &plan, &glance, facts.as_deref(), now_ms));
+            *rendered = Some(Rendered { key, plan, json: Arc::clone(&json) });
+            json
+        });
+        shown.unwrap_or_else(|| json(&self.unmeasured(host)))
+    }
+
+    /// A host's page.
+    pub(super) fn detail(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
+        let join = self.newest(permit, host);
+        let facts = join.and_then(|join| self.0.telemetry.facts(permit, join.source));
+        let measured = join.and_then(|join| {
+            self.0.telemetry.glance(permit, join.source, |glance| {
+                let plan = self.plan(glance.schema);
+                let summary = self.measured(host, join, &plan, &glance, facts.as_deref(), now_ms);
+                let stale = glance.is_stale(now_ms);
+                (summary, if stale { Details::default() } else { details(&plan, &glance) })
+            })
+        });
+        let (summary, details) = measured.unwrap_or_else(|| (self.unmeasured(host), Details::default()));
+        HostDetail {
+            machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
+            summary,
+            created_ms: host.row.created_ms,
+            swap_total_bytes: whole(details.swap_total_bytes),
+            swap_free_bytes: whole(details.swap_free_bytes),
+            cpu_percent_by_mode: details.cpu_percent_by_mode,
+            interfaces: details
+                .interfaces
+                .into_iter()
+                .map(|interface| InterfaceReport {
+                    name: interface.name,
+                    physical: interface.physical,
+                    up: interface.up,
+                    speed_bytes_per_second: interface.speed_bytes_per_second,
+                    receive_bytes_per_second: interface.receive_bytes_per_second,
+                    transmit_bytes_per_second: interface.transmit_bytes_per_second,
+                })
+                .collect(),
+            filesystems: details
+                .filesystems
+                .into_iter()
+                .map(|filesystem| FilesystemReport {
+                    mountpoint: filesystem.mountpoint,
+                    device: filesystem.device,
+                    kind: filesystem.kind,
+                    size_bytes: whole(filesystem.size_bytes),
+                    available_bytes: whole(filesystem.available_bytes),
+                    used_bytes: whole(filesystem.used_bytes),
+                })
+                .collect(),
+            facts: facts.as_ref().map(|facts| facts.values.clone()).unwrap_or_default(),
+            facts_since_ms: facts.map(|facts| facts.instant_ms),
+            sources: host
+                .sources()
+                .into_iter()
+                .map(|join| HostSource { source: join.source, from_ms: join.from_ms })
+                .collect(),
+        }
+    }
+
+    /// The source with the newest frame; without any frame the newest source.
+    fn newest(&self, permit: &Permit<HostsRead>, host: &Host) -> Option<Join> {
+        let sources = host.sources.read().unwrap_or_else(PoisonError::into_inner);
+        match &sources[..] {
+            [] => None,
+            [only] => Some(*only),
+            several => {
+                let instant = |join: &Join| self.0.telemetry.glance(permit, join.source, |glance| glance.instant_ms);
+                several.iter().copied().max_by_key(|join| (instant(join), join.from_ms, join.source))
+            }
+        }
+    }
+
+    fn owner(&self, host: &Host) -> OrganizationId {
+        let resource = crate::access::Resource::Host(host.row.id);
+        self.0.access.owner(resource).unwrap_or(host.row.organization)
+    }
+
+    fn measured(
+        &self,
+        host: &Host,
+        join: Join,
+        plan: &Plan,
+        glance: &Glance<'_>,
+        facts: Option<&Facts>,
+        now_ms: UnixMs,
+    ) -> HostSummary {
+        let stale = glance.is_stale(now_ms);
+        let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
+        let schema = glance.schema;
+        let agent = self.0.telemetry.agent_of(join.source);
+        let hostname = agent.and_then(|agent| self.0.fleet.agent(agent)).map(|agent| agent.hostname);
+        let known = figures(plan, glance);
+        let boot_time_ms = known.boot_time_ms;
+        let figures = if stale { Figures::default() } else { known };
+        HostSummary {
+            id: host.row.id,
+            name: hostname
+                .filter(|name| !name.is_empty())
+                .or_else(|| fact("hostname"))
+                .unwrap_or_else(|| host.row.machine_id.clone()),
+            organization: self.owner(host),
+            machine_id: host.row.machine_id.clone(),
+            agent,
+            source: Some(join.source),
+            state: if stale { HostState::Stale } else { HostState::Up },
+            last_report_ms: Some(glance.instant_ms),
+            clock_uncertain: glance.clock_uncertain,
+            boot_time_ms,
+            uptime_seconds: boot_time_ms
+                .map(|boot_ms| (glance.instant_ms - boot_ms) as f64 / 1_000.0)
+                .filter(|uptime| *uptime >= 0.0),
+            operating_system: fact("os_name").or_else(|| plan.operating_system(schema).map(str::to_owned)),
+            kernel: fact("kernel").or_else(|| plan.kernel(schema).map(str::to_owned)),
+            architecture: fact("architecture").or_else(|| plan.architecture(schema).map(str::to_owned)),
+            virtualization: fact("virtualization"),
+            cpu_model: fact("cpu_model"),
+            cpu_count: plan.cpu_count(),
+            cpu_usage_percent: figures.cpu_usage_percent,
+            load_1m: figures.load[0],
+            load_5m: figures.load[1],
+            load_15m: figures.load[2],
+            memory_total_bytes: whole(figures.memory_total_bytes),
+            memory_available_bytes: whole(figures.memory_available_bytes),
+            network_receive_bytes_per_second: figures.network_receive_bytes_per_second,
+            network_transmit_bytes_per_second: figures.network_transmit_bytes_per_second,
+            filesystem_size_bytes: whole(figures.filesystem_size_bytes),
+            filesystem_used_bytes: whole(figures.filesystem_used_bytes),
+            filesystem_fullest_percent: figures.filesystem_fullest_percent,
+        }
+    }
+
+    fn unmeasured(&self, host: &Host) -> HostSummary {
+        let source = host.sources().last().map(|join| join.source);
+        let agent = source.and_then(|source| self.0.telemetry.agent_of(source));
+        let hostname = agent.and_then(|agent| self.0.fleet.agent(agent)).map(|agent| agent.hostname);
+        HostSummary {
+            id: host.row.id,
+            name: hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| host.row.machine_id.clone()),
+            organization: self.owner(host),
+            machine_id: host.row.machine_id.clone(),
+            agent,
+            source,
+            state: HostState::NeverSeen,
+            last_report_ms: None,
+            clock_uncertain: false,
+            boot_time_ms: None,
+            uptime_seconds: None,
+            operating_system: None,
+            kernel: None,
+            architecture: None,
+            virtualization: None,
+            cpu_model: None,
+            cpu_count: None,
+            cpu_usage_percent: None,
+            load_1m: None,
+            load_5m: None,
+            load_15m: None,
+            memory_total_bytes: None,
+            memory_available_bytes: None,
+            network_receive_bytes_per_second: None,
+            network_transmit_bytes_per_second: None,
+            filesystem_size_bytes: None,
+            filesystem_used_bytes: None,
+            filesystem_fullest_percent: None,
+        }
+    }
+}
+
+/// Bytes are whole; the exponents of their columns are 0.
+fn whole(bytes: Option<f64>) -> Option<i64> {
+    bytes.map(|bytes| bytes as i64)
+}
+
+fn json(summary: &HostSummary) -> Arc<[u8]> {
+    serde_json::to_vec(summary).expect("texts and numbers are JSON").into()
+}

@@ -1,0 +1,440 @@
+//! The HTTP API of measurements: series, the last frame of a source as Prometheus reads it, and
+//! the targets that Prometheus finds. Each handler: extract, permit, call the domain, render.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tongtu_protocol::v1;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::query::{QueryError, evidence_stars};
+use super::{Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition};
+use crate::access::Principal;
+use crate::fleet::Fleet;
+use crate::platform::clock::{Clock, UnixMs};
+use crate::platform::http::Problem;
+use crate::platform::ids::{AgentId, SourceId};
+
+/// What the handlers ask.
+#[derive(Debug, Clone)]
+struct Api {
+    telemetry: Telemetry,
+    fleet: Fleet,
+    clock: Clock,
+}
+
+/// All operations.
+pub fn router(telemetry: Telemetry, fleet: Fleet, clock: Clock) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(series))
+        .routes(routes!(source_list))
+        .routes(routes!(source_metrics))
+        .routes(routes!(targets))
+        .with_state(Api { telemetry, fleet, clock })
+}
+
+/// Without a period: the last hour.
+const PERIOD_MS: i64 = 3_600_000;
+/// Answers below this are not worth compressing.
+const COMPRESS_FROM_BYTES: usize = 8 << 10;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SeriesParameters {
+    /// Of which source.
+    #[param(example = "source_1")]
+    source: String,
+    /// Name of the metric.
+    #[param(example = "node_cpu_seconds_total")]
+    metric: String,
+    /// Only what measures this.
+    resource: Option<String>,
+    /// Begin of the period, inclusive (Unix time in milliseconds); an hour before its end if absent.
+    from_ms: Option<UnixMs>,
+    /// End of the period, exclusive; now if absent.
+    to_ms: Option<UnixMs>,
+    /// Width of a point, a multiple of 300. Absent: frames as they came.
+    step_seconds: Option<i64>,
+}
+
+/// Series of one metric.
+#[derive(Debug, Serialize, ToSchema)]
+struct SeriesAnswer {
+    /// Of which source.
+    #[schema(value_type = String, example = "source_1")]
+    source: SourceId,
+    /// One for each resource and label set.
+    series: Vec<SeriesReport>,
+}
+
+/// One series: columns of equal length. A gap is null with coverage 0.
+#[derive(Debug, Serialize, ToSchema)]
+struct SeriesReport {
+    /// Name of the metric.
+    metric: String,
+    /// What is measured inside the source.
+    resource: String,
+    /// The metric's labels.
+    labels: BTreeMap<String, String>,
+    /// Unit of the values: the metric's, of a rate a second.
+    #[schema(example = "By/s")]
+    unit: String,
+    /// `counter`, `gauge` or `untyped`.
+    #[schema(example = "counter")]
+    kind: &'static str,
+    /// What the points were made from.
+    resolution: ResolutionName,
+    /// How a value is defined.
+    definition: &'static str,
+    /// Width of a point; of frames the sampling interval.
+    step_seconds: f64,
+    /// Covered ÷ expected time of the whole period.
+    coverage_percent: f64,
+    /// Grade of the evidence, 1 to 5.
+    evidence_stars: u8,
+    /// Counter resets in the period; what lies across one is not covered.
+    resets: u64,
+    /// Intervals left out because their rate was above the interface's speed.
+    dropped: u64,
+    /// Begin of each point.
+    instants_ms: Vec<UnixMs>,
+    /// Value, rate or mean.
+    value: Vec<Option<f64>>,
+    /// Smallest sample; empty for counters and frames.
+    min: Vec<Option<f64>>,
+    /// Largest sample; empty for counters and frames.
+    max: Vec<Option<f64>>,
+    /// Covered ÷ expected time of each point, 0 to 1.
+    coverage: Vec<f32>,
+}
+
+/// What points were made from.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ResolutionName {
+    /// Frames as they came.
+    Raw,
+    /// Slots of five minutes.
+    Slot,
+    /// Hours.
+    Hour,
+}
+
+impl From<Series> for SeriesReport {
+    fn from(series: Series) -> Self {
+        let column = series.column;
+        let (kind, is_counter) = match column.kind() {
+            v1::Kind::Counter => ("counter", true),
+            v1::Kind::Gauge => ("gauge", false),
+            v1::Kind::Untyped | v1::Kind::Unspecified => ("untyped", false),
+        };
+        let resolution = match series.resolution {
+            Resolution::Raw => ResolutionName::Raw,
+            Resolution::Slot => ResolutionName::Slot,
+            Resolution::Hour => ResolutionName::Hour,
+        };
+        let (definition, unit) = match (resolution, is_counter) {
+            (ResolutionName::Raw, _) => ("the value as sampled", column.unit),
+            (_, true) => ("counter delta ÷ covered seconds", format!("{}/s", column.unit)),
+            (_, false) => ("mean of the samples", column.unit),
+        };
+        Self {
+            metric: column.metric,
+            resource: column.resource,
+            labels: column.labels.into_iter().map(|label| (label.name, label.value)).collect(),
+            unit,
+            kind,
+            resolution,
+            definition,
+            step_seconds: series.step_ms as f64 / 1_000.0,
+            coverage_percent: series.coverage * 100.0,
+            evidence_stars: evidence_stars(series.coverage),
+            resets: series.resets,
+            dropped: series.dropped,
+            instants_ms: series.points.instants_ms,
+            value: series.points.value,
+            min: series.points.min,
+            max: series.points.max,
+            coverage: series.points.coverage,
+        }
+    }
+}
+
+/// Series of one metric of one source, with what part of the time each point covers.
+#[utoipa::path(get, path = "/api/v1/series", tag = "measurements", params(SeriesParameters),
+    responses((status = 200, body = SeriesAnswer), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn series(
+    State(api): State<Api>,
+    principal: Principal,
+    headers: HeaderMap,
+    Query(asked): Query<SeriesParameters>,
+) -> Result<Response, Problem> {
+    let permit = principal.permit()?;
+    let source = source_id(&asked.source)?;
+    let to_ms = asked.to_ms.unwrap_or_else(|| api.clock.now_ms());
+    let query = SeriesQuery {
+        source,
+        metric: asked.metric,
+        resource: asked.resource,
+        from_ms: asked.from_ms.unwrap_or_else(|| to_ms.saturating_sub(PERIOD_MS)),
+        to_ms,
+        step_ms: asked.step_seconds.map(|seconds| seconds.saturating_mul(1_000)),
+    };
+    let series = match api.telemetry.series(&permit, &query).await {
+        Ok(Some(series)) => series,
+        Ok(None) => return Err(no_source(&source)),
+        Err(error) => return Err(error.into()),
+    };
+    let answer = SeriesAnswer { source, series: series.into_iter().map(SeriesReport::from).collect() };
+    let body = serde_json::to_vec(&answer).map_err(|error| Problem::internal(&error))?;
+    Ok(compressed(&headers, body))
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Nothing => Self::not_found(error.to_string()),
+            QueryError::Store(_) => Self::internal(&error),
+            _ => Self::bad_request(error.to_string()),
+        }
+    }
+}
+
+/// JSON, compressed with zstd if the caller takes that.
+fn compressed(headers: &HeaderMap, body: Vec<u8>) -> Response {
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let vary = (header::VARY, HeaderValue::from_static("accept-encoding"));
+    if body.len() >= COMPRESS_FROM_BYTES
+        && takes_zstd(headers)
+        && let Ok(body) = zstd::bulk::compress(&body, 1)
+    {
+        let encoding = (header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+        return ([json, vary, encoding], body).into_response();
+    }
+    ([json, vary], body).into_response()
+}
+
+fn takes_zstd(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        parts.next() == Some("zstd") && parts.all(|part| !matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+fn source_id(text: &str) -> Result<SourceId, Problem> {
+    text.parse().map_err(|_| no_source(&text))
+}
+
+fn no_source(id: &dyn std::fmt::Display) -> Problem {
+    Problem::not_found(format!("there is no source {id}; /api/v1/sources lists them"))
+}
+
+/// What is measured as one thing.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceReport {
+    /// Its id.
+    #[schema(value_type = String, example = "source_1")]
+    id: SourceId,
+    /// Whose records these are.
+    #[schema(value_type = String, example = "agent_1")]
+    agent: AgentId,
+    /// `host`, `libvirt_domain`, …
+    #[schema(example = "host")]
+    kind: String,
+    /// Names it within its agent and kind.
+    key: String,
+    /// Milliseconds between two frames.
+    interval_ms: u32,
+    /// Since when control knows it.
+    created_ms: UnixMs,
+    /// Instant of its newest frame; null: none yet.
+    last_instant_ms: Option<UnixMs>,
+}
+
+impl From<SourceInfo> for SourceReport {
+    fn from(info: SourceInfo) -> Self {
+        let SourceInfo { id, agent, kind, key, interval_ms, created_ms, last_instant_ms } = info;
+        Self { id, agent, kind, key, interval_ms, created_ms, last_instant_ms }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SourceListQuery {
+    /// Only sources behind this one: the `next` of the page before.
+    #[param(value_type = Option<String>, example = "source_7")]
+    after: Option<SourceId>,
+    /// Sources of one page, 1 to 10000.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+}
+
+/// Sources in order of their ids.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourcePage {
+    sources: Vec<SourceReport>,
+    /// Where the next page begins; null: this is the last.
+    #[schema(value_type = Option<String>)]
+    next: Option<SourceId>,
+}
+
+/// Sources: what is measured, and when a frame last came.
+#[utoipa::path(get, path = "/api/v1/sources", tag = "measurements", params(SourceListQuery),
+    responses((status = 200, body = SourcePage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn source_list(
+    State(api): State<Api>,
+    principal: Principal,
+    Query(query): Query<SourceListQuery>,
+) -> Result<Json<SourcePage>, Problem> {
+    let permit = principal.permit()?;
+    let limit = query.limit.unwrap_or(1_000).clamp(1, 10_000);
+    let mut sources = api.telemetry.sources(&permit);
+    sources.retain(|source| query.after.is_none_or(|after| source.id > after));
+    let more = sources.len() > limit;
+    sources.truncate(limit);
+    let next = sources.last().map(|source| source.id).filter(|_| more);
+    Ok(Json(SourcePage { sources: sources.into_iter().map(SourceReport::from).collect(), next }))
+}
+
+/// The last frame of a source, in Prometheus' text format. A stale source has no values.
+#[utoipa::path(get, path = "/metrics/sources/{id}", tag = "measurements",
+    params(("id" = String, Path, example = "source_1")),
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn source_metrics(
+    State(api): State<Api>,
+    principal: Principal,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let permit = principal.permit()?;
+    let source = source_id(&id)?;
+    if !api.telemetry.is_visible(&permit, source) {
+        return Err(no_source(&source));
+    }
+    let mut text = String::new();
+    match api.telemetry.live(&permit, source) {
+        Some(frame) if !frame.is_stale(api.clock.now_ms()) => exposition::encode(&frame, &mut text),
+        Some(_) => text.push_str("# stale: no frame came lately\n"),
+        None => text.push_str("# no frame has come yet\n"),
+    }
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE))], text).into_response())
+}
+
+/// Targets with the same labels.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+struct TargetGroup {
+    /// Addresses: this service.
+    #[schema(example = json!(["127.0.0.1:6480"]))]
+    targets: Vec<String>,
+    /// Labels of the target.
+    labels: BTreeMap<&'static str, String>,
+}
+
+/// What Prometheus should scrape: a target for each source that reports (HTTP service discovery).
+///
+/// A source's values are at this service's own address, so the answer names the address that the
+/// question was sent to.
+#[utoipa::path(get, path = "/api/v1/prometheus/targets", tag = "measurements",
+    responses((status = 200, body = Vec<TargetGroup>), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem)))]
+async fn targets(
+    State(api): State<Api>,
+    principal: Principal,
+    headers: HeaderMap,
+) -> Result<Json<Vec<TargetGroup>>, Problem> {
+    let permit = principal.permit()?;
+    let address = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| is_address(host));
+    let address = address.ok_or_else(|| Problem::bad_request("the Host header must be HOST or HOST:PORT"))?;
+    let now_ms = api.clock.now_ms();
+    let reporting =
+        api.telemetry.sources(&permit).into_iter().filter(|source| {
+            api.telemetry.glance(&permit, source.id, |glance| !glance.is_stale(now_ms)).unwrap_or(false)
+        });
+    Ok(Json(reporting.map(|source| target(&api, address, &source)).collect()))
+}
+
+fn target(api: &Api, address: &str, source: &SourceInfo) -> TargetGroup {
+    let agent = api.fleet.agent(source.agent);
+    // A host is known by its name; what it hosts by its own key.
+    let instance = match (&agent, source.kind.as_str()) {
+        (Some(agent), "host") if !agent.hostname.is_empty() => agent.hostname.clone(),
+        _ => source.key.clone(),
+    };
+    let mut labels = BTreeMap::from([
+        ("__metrics_path__", format!("/metrics/sources/{}", source.id)),
+        ("__meta_tongtu_kind", source.kind.clone()),
+        ("__meta_tongtu_key", source.key.clone()),
+        ("instance", instance),
+        ("tongtu_agent", source.agent.to_string()),
+        ("tongtu_source", source.id.to_string()),
+    ]);
+    if let Some(agent) = agent {
+        labels.insert("organization", agent.organization.to_string());
+        labels.insert("__meta_tongtu_hostname", agent.hostname);
+    }
+    TargetGroup { targets: vec![address.to_owned()], labels }
+}
+
+/// `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`, and nothing that could be more than an address.
+fn is_address(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            (1..=253).contains(&host.len())
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        }
+    };
+    is_host && port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (text, good) in [
+            ("127.0.0.1:6480", true),
+            ("control.example.gov.cn", true),
+            ("[::1]:6480", true),
+            ("[::1]", true),
+            ("a_b-c:1", true),
+            ("", false),
+            (":80", false),
+            ("a:99999", false),
+            ("a:+1", false),
+            ("a:", false),
+            ("a b:80", false),
+            ("a/b:80", false),
+            ("user@a:80", false),
+            ("[::1:80", false),
+            ("::1", false),
+        ] {
+            assert_eq!(is_address(text), good, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn zstd_is_sent_only_to_those_who_take_it() {
+        for (accept, takes) in [("zstd", true), ("gzip, zstd;q=0.5", true), ("zstd;q=0", false), ("gzip", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accept));
+            assert_eq!(takes_zstd(&headers), takes, "{accept}");
+            let response = compressed(&headers, vec![b' '; COMPRESS_FROM_BYTES]);
+            assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), takes);
+        }
+    }
+}
