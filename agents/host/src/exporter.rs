@@ -25,6 +25,8 @@ pub static NOT_COVERED: &[(&str, &str)] = &[
     ("node_fibrechannel_*", "belongs to storage networks, which have no issue yet"),
     ("node_tape_*", "tape drives"),
     ("node_hwmon_*", "limits, alarms and rare kinds of sensors; the measurements are ours"),
+    ("node_netstat_TcpExt_TCPOFOQueue", "later exporters only, and a name that promtool refuses"),
+    ("node_netstat_TcpExt_TCPRcvQDrop", "later exporters only, and a name that promtool refuses"),
     ("node_filesystem_mount_info", "numbers of devices that mean something to the kernel only"),
     ("node_filesystem_purgeable_bytes", "not on Linux"),
     ("node_network_altnames_info", "other names of the same interface"),

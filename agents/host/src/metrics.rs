@@ -354,8 +354,6 @@ family! {
     "TcpExt.ListenDrops" "node_netstat_TcpExt_ListenDrops" "1" "Connections dropped by listening sockets";
     "TcpExt.TCPTimeouts" "node_netstat_TcpExt_TCPTimeouts" "1" "Retransmission timers that ran out";
     "TcpExt.TCPSynRetrans" "node_netstat_TcpExt_TCPSynRetrans" "1" "SYN segments sent again";
-    "TcpExt.TCPOFOQueue" "node_netstat_TcpExt_TCPOFOQueue" "1" "Segments kept because they came out of order";
-    "TcpExt.TCPRcvQDrop" "node_netstat_TcpExt_TCPRcvQDrop" "1" "Segments dropped because a receive queue was full";
     "IpExt.InOctets" "node_netstat_IpExt_InOctets" "By" "IPv4 bytes received";
     "IpExt.OutOctets" "node_netstat_IpExt_OutOctets" "By" "IPv4 bytes sent";
 }
