@@ -18,6 +18,9 @@ macro_rules! metrics {
 
 metrics! {
     BUILD_INFO = Gauge "tongtu_build_info" ["version"] "Always 1; the version of control.";
+    PROCESS_CPU = Counter "tongtu_process_cpu_seconds_total" [] "CPU time of control, of all its threads.";
+    PROCESS_RESIDENT_MEMORY = Gauge "tongtu_process_resident_memory_bytes" [] "Memory of control that is in RAM.";
+    PROCESS_OPEN_FILES = Gauge "tongtu_process_open_files" [] "Files and sockets that control has open.";
     READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";

@@ -37,8 +37,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .build_server(env::var_os("CARGO_FEATURE_SERVER").is_some())
-        // Maps encode in one order, so that a checksum over them can be recomputed.
-        .btree_map(".")
         .bytes(".")
         .codec_path("crate::wire::Codec")
         // Maps in one order, so that a checksum over an encoded message can be made again.

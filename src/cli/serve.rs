@@ -64,6 +64,11 @@ fn log_to_stderr(log: &Log, file: Option<&Path>) -> Result<(), ConfigError> {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    // A panic is a line of the log like any other, and in its form.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
     Ok(())
 }
 

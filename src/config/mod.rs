@@ -202,7 +202,8 @@ impl Telemetry {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(format!("telemetry.{key} = {value:?} is not between {least:?} and {most:?}"))
+                let [value, least, most] = [value, least, most].map(units::shown);
+                Err(format!("telemetry.{key} = \"{value}\" is not between {least} and {most}"))
             }
         };
         let second = Duration::from_secs(1);
@@ -227,7 +228,8 @@ impl Telemetry {
         ];
         for [(shorter, less), (longer, more)] in ordered.array_windows() {
             if less > more {
-                return Err(format!("telemetry.{longer} = {more:?} is shorter than {shorter} = {less:?}"));
+                let [more, less] = [more, less].map(|duration| units::shown(*duration));
+                return Err(format!("telemetry.{longer} = \"{more}\" is shorter than {shorter} = \"{less}\""));
             }
         }
         Ok(())

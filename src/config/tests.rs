@@ -53,6 +53,9 @@ fn units_are_read_as_written() {
     for (text, seconds) in [("15s", 15.0), ("8d", 691_200.0), ("1h30m", 5_400.0), ("100ms", 0.1)] {
         assert_eq!(units::parse_duration(text).map(|d| d.as_secs_f64()), Ok(seconds), "{text}");
     }
+    for text in ["100ms", "15s", "90m", "2h", "8d"] {
+        assert_eq!(units::shown(units::parse_duration(text).expect(text)), text);
+    }
     for text in ["15", "-1s", "s", "", "1 month", "9999999d", "1.5"] {
         assert!(units::parse_duration(text).is_err(), "{text}");
     }

@@ -21,6 +21,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if duration > LONGEST { Err(wrong()) } else { Ok(duration) }
 }
 
+/// Writes a duration as it would be configured.
+#[must_use]
+pub fn shown(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
+        if ms >= unit && ms.is_multiple_of(unit) {
+            return format!("{}{name}", ms / unit);
+        }
+    }
+    format!("{ms}ms")
+}
+
 /// Reads `"512B"`, `"64MiB"`, `"2GiB"`.
 ///
 /// # Errors

@@ -26,6 +26,7 @@ use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http;
 use crate::platform::metrics::Registry;
+use crate::platform::process;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Telemetry, TelemetryError};
 
@@ -170,6 +171,7 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Running, StartE
 async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartError> {
     let Options { config, data, clock, renew_api_token } = options;
     let registry = Registry::new();
+    process::register(&registry);
     let db = Db::open(&config.database, &data).await?;
     let http_listener = listen("the API", config.http.listen).await?;
     let agents_listener = listen("the agents' port", config.agents.listen).await?;

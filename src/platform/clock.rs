@@ -48,3 +48,10 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// CPU time of this process, of all its threads.
+#[must_use]
+pub fn process_cpu() -> std::time::Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    std::time::Duration::try_from(spent).unwrap_or_default()
+}

@@ -5,6 +5,7 @@ pub mod db;
 pub mod http;
 pub mod ids;
 pub mod metrics;
+pub mod process;
 pub mod shutdown;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

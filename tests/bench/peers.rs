@@ -82,8 +82,10 @@ impl Peer {
         let url = |route: &str| format!("http://{}{route}", self.address);
         match self.kind {
             Kind::VictoriaMetrics => {
-                http::get(&url("/internal/force_flush"), None).expect("it answers").ok();
-                http::get(&url("/internal/force_merge"), None).expect("it answers").ok();
+                for route in ["/internal/force_flush", "/internal/force_merge"] {
+                    let answer = http::get(&url(route), None).expect("it answers");
+                    assert_eq!(answer.status, 200, "{}", answer.text);
+                }
                 self.wait_settled();
             }
             Kind::Prometheus => {

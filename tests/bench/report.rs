@@ -38,12 +38,6 @@ impl Report {
         }
     }
 
-    /// Something that is no number.
-    pub(crate) fn note(&mut self, name: &str, text: &str) {
-        println!("   {name:<46} {text}");
-        self.figures.insert(name.to_owned(), json!(text));
-    }
-
     /// The figures, and the bars that were missed.
     pub(crate) fn finish(self) -> (String, Value, Vec<String>) {
         let figures = json!({ "figures": self.figures, "missed": self.missed });

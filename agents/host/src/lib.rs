@@ -4,8 +4,6 @@
 //! It is a library so that tests elsewhere can compare a host's metrics with those of
 //! node_exporter ([`exporter`]); the binary is `tongtu-agent`.
 
-#[cfg(target_os = "linux")]
-pub mod adjtimex;
 pub mod collectors;
 pub mod exporter;
 pub mod inventory;

@@ -273,3 +273,123 @@ pub fn get_varint(bytes: &[u8], at: &mut usize) -> Result<u64, DecodeError> {
     }
     Err(DecodeError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Values as columns have them: mostly near each other, sometimes absent, sometimes extreme.
+    fn value() -> impl Strategy<Value = Option<i64>> {
+        prop_oneof![
+            4 => (0i64..4).prop_map(Some),
+            2 => (-1_000_000i64..1_000_000).prop_map(Some),
+            1 => any::<i64>().prop_map(Some),
+            1 => prop_oneof![Just(i64::MIN), Just(i64::MAX)].prop_map(Some),
+            2 => Just(None),
+        ]
+    }
+
+    /// Two states of one schema.
+    fn states() -> impl Strategy<Value = (State, State)> {
+        proptest::collection::vec((value(), value()), 0..200).prop_map(|columns| {
+            let (base, next): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+            (State::from_values(&base), State::from_values(&next))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_leads_from_its_base_to_its_values((base, next) in states()) {
+            let mut body = Vec::new();
+            next.encode(&base, &mut body);
+            let mut read = base.clone();
+            read.apply(&body).expect("a well-made frame");
+            prop_assert_eq!(&read, &next);
+            prop_assert!(body.len() <= crate::limits::FRAME_BYTES);
+        }
+
+        #[test]
+        fn a_keyframe_needs_no_base((_, state) in states()) {
+            let mut body = Vec::new();
+            state.encode_keyframe(&mut body);
+            let mut read = State::zero(state.columns());
+            read.apply(&body).expect("a keyframe");
+            prop_assert_eq!(read, state);
+        }
+
+        #[test]
+        fn a_changed_column_is_told_once_and_in_order((base, next) in states()) {
+            let mut body = Vec::new();
+            next.encode(&base, &mut body);
+            let mut told = Vec::new();
+            decode(&body, next.columns(), |column, _| told.push(column)).expect("a well-made frame");
+            let changed: Vec<_> =
+                (0..next.columns()).filter(|&column| base.get(column) != next.get(column)).collect();
+            prop_assert_eq!(told, changed);
+        }
+
+        #[test]
+        fn random_bytes_decode_or_do_not_and_nothing_else(body: Vec<u8>, columns in 0usize..300) {
+            let mut state = State::zero(columns);
+            let _ = state.apply(&body);
+            prop_assert_eq!(state.columns(), columns);
+            prop_assert!(state.present() <= columns);
+        }
+
+        #[test]
+        fn what_is_cut_off_is_an_error_or_ends_between_two_tokens((base, next) in states(), cut: usize) {
+            let mut body = Vec::new();
+            next.encode(&base, &mut body);
+            let cut = if body.is_empty() { 0 } else { cut % body.len() };
+            match decode(&body[..cut], next.columns(), |_, _| {}) {
+                Ok(()) | Err(DecodeError::Truncated) => {}
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
+
+        #[test]
+        fn varints_come_back(value: u64, signed: i64) {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            let mut at = 0;
+            prop_assert_eq!(get_varint(&bytes, &mut at), Ok(value));
+            prop_assert_eq!(at, bytes.len());
+            prop_assert_eq!(unzigzag(zigzag(signed)), signed);
+        }
+    }
+
+    #[test]
+    fn malformed_bodies() {
+        let run = |columns: u64| {
+            let mut body = Vec::new();
+            put_varint(&mut body, columns << 1 | 1);
+            body
+        };
+        for (name, body, expected) in [
+            ("nothing", vec![], Ok(())),
+            ("a change of nothing", vec![0], Err(DecodeError::Malformed)),
+            ("an unknown escape", vec![1, 2], Err(DecodeError::Malformed)),
+            ("half an escape", vec![1], Err(DecodeError::Truncated)),
+            ("half a value", vec![1, 1, 0, 0], Err(DecodeError::Truncated)),
+            ("half a varint", vec![0x80], Err(DecodeError::Truncated)),
+            ("an endless varint", vec![0x80; 11], Err(DecodeError::Malformed)),
+            ("a varint beyond 64 bits", [vec![0x80; 9], vec![2]].concat(), Err(DecodeError::Malformed)),
+            ("all columns", run(3), Ok(())),
+            ("a column too many", run(4), Err(DecodeError::TooManyColumns)),
+            ("a run without end", run(u64::MAX >> 1), Err(DecodeError::TooManyColumns)),
+            ("a change behind the last", [run(3), vec![4]].concat(), Err(DecodeError::TooManyColumns)),
+            ("an absence behind the last", [run(3), vec![1, 0]].concat(), Err(DecodeError::TooManyColumns)),
+        ] {
+            assert_eq!(decode(&body, 3, |_, _| {}), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_largest_keyframe_fits_the_limit() {
+        let values = vec![Some(i64::MIN); crate::limits::COLUMNS];
+        let mut body = Vec::new();
+        State::from_values(&values).encode_keyframe(&mut body);
+        assert!(body.len() <= crate::limits::FRAME_BYTES, "{}", body.len());
+    }
+}

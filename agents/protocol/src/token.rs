@@ -63,3 +63,58 @@ impl FromStr for Token {
         Ok(Self { address: address.to_owned(), ca_fingerprint: *ca_fingerprint, secret: *secret })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_comes_back(
+            ca_fingerprint: [u8; 32],
+            secret: [u8; SECRET_BYTES],
+            host in "[a-z0-9.-]{1,60}|\\[[0-9a-f:]{2,30}\\]",
+            port: u16,
+        ) {
+            let token = Token { address: format!("{host}:{port}"), ca_fingerprint, secret };
+            let text = token.to_string();
+            prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'));
+            prop_assert_eq!(text.parse::<Token>(), Ok(token.clone()));
+            prop_assert_eq!(format!(" {text}\n").parse::<Token>(), Ok(token), "as a person pastes it");
+        }
+
+        #[test]
+        fn other_texts_are_no_tokens(text: String, bytes: Vec<u8>) {
+            let _ = text.parse::<Token>();
+            let _ = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)).parse::<Token>();
+        }
+    }
+
+    #[test]
+    fn faults() {
+        let of = |address: &[u8]| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([&[7; 56], address].concat()));
+        assert!(of(b"control:6481").parse::<Token>().is_ok());
+        for (name, text) in [
+            ("empty", String::new()),
+            ("no prefix", of(b"control:6481").replace(PREFIX, "")),
+            ("no base64", format!("{PREFIX}????")),
+            ("short", format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; 55]))),
+            ("no address", of(b"")),
+            ("no port", of(b"control")),
+            ("no host", of(b":6481")),
+            ("a port that is none", of(b"control:65536")),
+            ("no text", of(b"\xff:1")),
+            ("very long", of(&[b'a'; 2_000])),
+        ] {
+            assert_eq!(text.parse::<Token>(), Err(TokenError), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_log_shows_no_secret() {
+        let token = Token { address: "control:1".to_owned(), ca_fingerprint: [1; 32], secret: [0xab; SECRET_BYTES] };
+        let shown = format!("{token:?}");
+        assert!(shown.contains("control:1") && !shown.contains("171") && !shown.contains("ab, "), "{shown}");
+    }
+}

@@ -36,5 +36,17 @@ pub(crate) fn process_cpu() -> Duration {
 /// Both clocks at one instant.
 #[must_use]
 pub fn clock() -> v1::Clock {
-    v1::Clock { boottime_ms: boottime_ms(), wall_ms: wall_ms(), synchronised: false }
+    v1::Clock { boottime_ms: boottime_ms(), wall_ms: wall_ms(), synchronised: is_synchronised() }
+}
+
+/// Whether the kernel counts its clock as synchronised.
+#[cfg(target_os = "linux")]
+fn is_synchronised() -> bool {
+    crate::adjtimex::read().is_ok_and(|clock| clock.synchronised)
+}
+
+/// Other systems are not asked: control corrects by its own clock.
+#[cfg(not(target_os = "linux"))]
+fn is_synchronised() -> bool {
+    false
 }

@@ -1,6 +1,8 @@
 //! What every Tongtu agent shares: the collector table, the disk spool, the session with control,
 //! enrolment. It does not know what is measured; [`metric`] and [`collect`] are what an agent fills in.
 
+#[cfg(target_os = "linux")]
+pub mod adjtimex;
 pub mod backoff;
 pub mod clock;
 pub mod collect;
@@ -12,4 +14,5 @@ pub mod queue;
 pub mod ranges;
 pub mod session;
 mod sheet;
+pub mod spool;
 pub mod table;

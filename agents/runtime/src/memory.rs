@@ -78,7 +78,7 @@ impl MemoryQueue {
             kept: VecDeque::new(),
             settled: Ranges::default(),
             schema,
-            source: Arc::new(Source { kind: kind.into(), key: key.into(), schema: id, interval_ms }),
+            source: Arc::new(Source { kind: kind.into(), key: key.into(), schema: id, columns, interval_ms }),
             boots: vec![(Arc::clone(&boot_id), vec![anchor])],
             boot_id,
             tail: State::zero(columns),

@@ -23,6 +23,8 @@ pub struct Source {
     pub key: String,
     /// Of its frames. Another schema makes another `Source`.
     pub schema: SchemaId,
+    /// Of that schema.
+    pub columns: usize,
     /// Between two frames.
     pub interval_ms: u32,
 }

@@ -57,6 +57,23 @@ impl Ranges {
         self.0.get(at).filter(|range| range.0 <= from).map_or(from, |range| range.1 + 1)
     }
 
+    /// What of a range is not in it, ascending.
+    #[must_use]
+    pub fn gaps(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut from = first;
+        for range in self.0.iter().skip_while(|range| range.1 < first).take_while(|range| range.0 <= last) {
+            if from < range.0 {
+                gaps.push((from, range.0 - 1));
+            }
+            from = range.1 + 1;
+        }
+        if from <= last {
+            gaps.push((from, last));
+        }
+        gaps
+    }
+
     /// The ranges, ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u64, u64)> {
         self.0.iter().copied()
@@ -86,6 +103,9 @@ mod tests {
                 let within = set.range(number..=number + 7).count() as u64;
                 prop_assert_eq!(ranges.count_within(number, number + 7), within);
                 prop_assert_eq!(ranges.covers(number, number + 7), within == 8);
+                let gaps = ranges.gaps(number, number + 7);
+                let missing: Vec<u64> = gaps.into_iter().flat_map(|gap| gap.0..=gap.1).collect();
+                prop_assert!(missing.into_iter().eq((number..=number + 7).filter(|number| !set.contains(number))));
             }
             prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
         }

@@ -13,7 +13,7 @@ use crate::scenario::{Pacing, Scenario};
 use crate::script::Script;
 use crate::time::Time;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -224,6 +224,27 @@ fn machine_id(seed: u64, index: u64) -> String {
     format!("{:016x}{:016x}", random.next(), random.next())
 }
 
+/// The inventory of a simulated machine.
+fn facts(identity: &Identity, size: Size) -> BTreeMap<String, String> {
+    let cores = size.shape().cores;
+    [
+        ("agent_version", identity.agent_version.clone()),
+        ("architecture", "x86_64".to_owned()),
+        ("boot_id", identity.boot_id.clone()),
+        ("hostname", identity.hostname.clone()),
+        ("kernel", "6.1.0-31-amd64".to_owned()),
+        ("machine_id", identity.machine_id.clone()),
+        ("os_id", "debian".to_owned()),
+        ("os_name", "Debian GNU/Linux 12 (bookworm)".to_owned()),
+        ("os_version", "12".to_owned()),
+        ("cpus", cores.to_string()),
+        ("memory_bytes", ((cores as u64) << 32).to_string()),
+        ("virtualization", "kvm".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
 fn hostname(scenario: &Scenario, group: usize, index: u64) -> String {
     format!("{}-{index:05}", scenario.groups[group].name)
 }
@@ -319,6 +340,7 @@ impl Player {
         };
         let beginning = Beginning {
             values,
+            facts: facts(&identity, of.host),
             machine_id,
             agent: enrolled.agent,
             epoch: rand::random(),

@@ -22,6 +22,26 @@ pub enum Size {
     Large,
 }
 
+/// What a machine has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) cores: usize,
+    disks: usize,
+    interfaces: usize,
+    mounts: usize,
+}
+
+impl Size {
+    pub(crate) fn shape(self) -> Shape {
+        let (cores, disks, interfaces, mounts) = match self {
+            Self::Small => (2, 1, 2, 1),
+            Self::Medium => (8, 2, 4, 3),
+            Self::Large => (32, 8, 8, 10),
+        };
+        Shape { cores, disks, interfaces, mounts }
+    }
+}
+
 /// What drives a column's movement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
@@ -93,11 +113,7 @@ impl Plan {
     /// The machine of a size.
     #[must_use]
     pub fn of(size: Size) -> Self {
-        let (cores, disks, interfaces, mounts) = match size {
-            Size::Small => (2, 1, 2, 1),
-            Size::Medium => (8, 2, 4, 3),
-            Size::Large => (32, 8, 8, 10),
-        };
+        let Shape { cores, disks, interfaces, mounts } = size.shape();
         let mut build = Build::default();
         build.processors(cores);
         build.disks(disks);

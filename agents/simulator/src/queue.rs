@@ -12,7 +12,7 @@ use crate::scenario::Pacing;
 use crate::script::{Happening, Script, What};
 use crate::time::Time;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -84,10 +84,7 @@ pub(crate) struct Shared {
 struct Pending {
     boot: u16,
     boottime_ms: u64,
-    crc32c: u32,
-    /// A delta to the record before it; of the first record of an epoch a keyframe.
-    body: Bytes,
-    samples: u32,
+    content: Content,
     settled: bool,
     handed: Option<Instant>,
 }
@@ -99,6 +96,15 @@ enum Held {
     No,
     UntilReconnected,
     UntilWelcomed,
+}
+
+/// What a record holds.
+#[derive(Debug)]
+enum Content {
+    /// A delta to the frame `back` records before; `back` is 0 for a keyframe.
+    Frame { back: u64, body: Bytes, crc32c: u32, samples: u32 },
+    /// The machine's inventory.
+    Facts,
 }
 
 /// One agent's queue.
@@ -118,7 +124,10 @@ pub(crate) struct FrameQueue {
     unsettled: usize,
     /// The state before the oldest of `pending`.
     base: State,
-    base_is_zero: bool,
+    /// Number of the last frame made; 0: none in this epoch, so the next is a keyframe.
+    last_frame: u64,
+    facts: BTreeMap<String, String>,
+    facts_due: bool,
     /// True time of the next frame.
     due_ms: i64,
     made_ms: i64,
@@ -134,6 +143,7 @@ pub(crate) struct FrameQueue {
 pub(crate) struct Beginning {
     pub(crate) values: Values,
     pub(crate) machine_id: String,
+    pub(crate) facts: BTreeMap<String, String>,
     pub(crate) agent: String,
     pub(crate) epoch: u64,
     pub(crate) boot: Boot,
@@ -150,6 +160,7 @@ impl FrameQueue {
             kind: "host".to_owned(),
             key: begin.machine_id,
             schema: schema.unwrap_or(SchemaId([0; 16])),
+            columns: begin.values.state().columns(),
             interval_ms: shared.interval_ms as u32,
         };
         let columns = begin.values.state().columns();
@@ -164,7 +175,9 @@ impl FrameQueue {
             pending: VecDeque::new(),
             unsettled: 0,
             base: State::zero(columns),
-            base_is_zero: true,
+            last_frame: 0,
+            facts: begin.facts,
+            facts_due: true,
             due_ms: begin.first_ms,
             made_ms: begin.first_ms - shared.interval_ms,
             held: Held::No,
@@ -267,6 +280,8 @@ impl FrameQueue {
                         self.due_ms += self.shared.interval_ms;
                     }
                     self.made_ms = until_ms;
+                    self.facts.insert("boot_id".to_owned(), self.boot().id.to_string());
+                    self.facts_due = true;
                     return true;
                 }
                 What::CounterReset => {
@@ -279,6 +294,7 @@ impl FrameQueue {
                 }
                 What::Restored => {
                     self.begin_at_one();
+                    self.facts_due = true;
                     self.held = Held::UntilReconnected;
                     return true;
                 }
@@ -289,10 +305,17 @@ impl FrameQueue {
 
     fn make(&mut self) {
         let at_ms = self.due_ms;
+        if std::mem::take(&mut self.facts_due) {
+            self.push(at_ms, Content::Facts);
+        }
         let sequence = self.next_sequence();
         self.scratch.clear();
         // The state before this frame is needed once, to encode the delta.
-        let before = if self.pending.is_empty() { None } else { Some(self.values.state().clone()) };
+        let before = if self.pending.is_empty() || self.last_frame < self.first {
+            None
+        } else {
+            Some(self.values.state().clone())
+        };
         let wall_ms = at_ms + self.step_ms.load(Relaxed);
         let seconds = (at_ms - self.made_ms) as f64 / 1_000.0;
         self.values.advance(seconds, wall_ms, sequence);
@@ -301,33 +324,42 @@ impl FrameQueue {
         let body = Bytes::copy_from_slice(&self.scratch);
         let samples = state.present() as u32;
         self.shared.figures.made(body.len());
-        self.pending.push_back(Pending {
-            boot: (self.boots.len() - 1) as u16,
-            boottime_ms: self.boot().boottime_ms(at_ms),
-            crc32c: crc32c::crc32c(&body),
-            body,
-            samples,
-            settled: false,
-            handed: None,
-        });
-        self.unsettled += 1;
+        let back = if self.last_frame == 0 { 0 } else { sequence - self.last_frame };
+        let crc32c = crc32c::crc32c(&body);
+        self.push(at_ms, Content::Frame { back, body, crc32c, samples });
+        self.last_frame = sequence;
         self.made_ms = at_ms;
         self.due_ms += self.shared.interval_ms;
     }
 
-    /// Numbers from 1 on; the first record is then a keyframe.
+    fn push(&mut self, at_ms: i64, content: Content) {
+        self.pending.push_back(Pending {
+            boot: (self.boots.len() - 1) as u16,
+            boottime_ms: self.boot().boottime_ms(at_ms),
+            content,
+            settled: false,
+            handed: None,
+        });
+        self.unsettled += 1;
+    }
+
+    /// Numbers from 1 on; the first frame is then a keyframe.
     fn begin_at_one(&mut self) {
-        self.first = 1;
         let zero = State::zero(self.base.columns());
         let mut state = std::mem::replace(&mut self.base, zero);
-        self.base_is_zero = true;
-        if let Some(oldest) = self.pending.front_mut() {
-            let applied = state.apply(&oldest.body);
-            debug_assert!(applied.is_ok(), "a body that was encoded here");
-            let mut body = Vec::new();
-            state.encode_keyframe(&mut body);
-            (oldest.crc32c, oldest.body) = (crc32c::crc32c(&body), body.into());
+        self.last_frame = self.last_frame.saturating_sub(self.first - 1);
+        self.first = 1;
+        for pending in &mut self.pending {
+            if let Content::Frame { back, body, crc32c, .. } = &mut pending.content {
+                let applied = state.apply(body);
+                debug_assert!(applied.is_ok(), "a body that was encoded here");
+                let mut keyframe = Vec::new();
+                state.encode_keyframe(&mut keyframe);
+                (*back, *crc32c, *body) = (0, crc32c::crc32c(&keyframe), keyframe.into());
+                return;
+            }
         }
+        self.last_frame = 0;
     }
 
     fn next_sequence(&self) -> u64 {
@@ -339,15 +371,17 @@ impl FrameQueue {
         if self.unsettled == 0 && !self.pending.is_empty() {
             self.first = self.next_sequence();
             self.pending.clear();
-            self.base.copy_from(self.values.state());
-            self.base_is_zero = false;
+            if self.last_frame > 0 {
+                self.base.copy_from(self.values.state());
+            }
             return;
         }
         while self.pending.front().is_some_and(|pending| pending.settled) {
             if let Some(pending) = self.pending.pop_front() {
-                let applied = self.base.apply(&pending.body);
-                debug_assert!(applied.is_ok(), "a body that was encoded here");
-                self.base_is_zero = false;
+                if let Content::Frame { body, .. } = &pending.content {
+                    let applied = self.base.apply(body);
+                    debug_assert!(applied.is_ok(), "a body that was encoded here");
+                }
                 self.first += 1;
             }
         }
@@ -367,7 +401,7 @@ impl Queue for FrameQueue {
     }
 
     fn newest(&mut self) -> Result<u64, QueueError> {
-        Ok(self.next_sequence().saturating_sub(1).max(self.first))
+        Ok(self.last_frame.max(self.first))
     }
 
     fn next(&mut self, cursor: &mut u64, until: u64) -> Result<Option<Queued>, QueueError> {
@@ -378,24 +412,23 @@ impl Queue for FrameQueue {
             }
             *cursor = sequence + 1;
             let index = (sequence - self.first) as usize;
-            let is_first = index == 0 && self.base_is_zero;
             let Some(pending) = self.pending.get_mut(index) else { return Ok(None) };
             if pending.settled {
                 continue;
             }
             pending.handed = Some(clock::now());
-            let frame = v1::Frame {
-                source: 0,
-                base_sequence: if is_first { 0 } else { sequence - 1 },
-                body: pending.body.clone(),
+            let (body, crc32c) = match &pending.content {
+                Content::Frame { back, body, crc32c, .. } => {
+                    let base_sequence = if *back == 0 { 0 } else { sequence - back };
+                    let frame = v1::Frame { source: 0, base_sequence, body: body.clone() };
+                    (v1::record::Body::Frame(frame), *crc32c)
+                }
+                Content::Facts => {
+                    let facts = self.facts.clone().into_iter().collect();
+                    (v1::record::Body::Facts(v1::Facts { source: 0, facts }), 0)
+                }
             };
-            let record = v1::Record {
-                sequence,
-                boot: 0,
-                boottime_ms: pending.boottime_ms,
-                crc32c: pending.crc32c,
-                body: Some(v1::record::Body::Frame(frame)),
-            };
+            let record = v1::Record { sequence, boot: 0, boottime_ms: pending.boottime_ms, crc32c, body: Some(body) };
             let boot_id = Arc::clone(&self.boots[usize::from(pending.boot)].id);
             return Ok(Some(Queued { epoch: self.epoch, boot_id, source: Arc::clone(&self.source), record }));
         }
@@ -403,12 +436,14 @@ impl Queue for FrameQueue {
 
     fn keyframe(&mut self, cursor: &mut u64) -> Result<Bytes, QueueError> {
         let mut body = Vec::new();
-        if *cursor == self.next_sequence() {
+        if *cursor == self.last_frame + 1 {
             self.values.state().encode_keyframe(&mut body);
         } else {
             let mut state = self.base.clone();
             for pending in self.pending.iter().take((*cursor - self.first) as usize) {
-                state.apply(&pending.body).map_err(|error| QueueError::new(&error))?;
+                if let Content::Frame { body, .. } = &pending.content {
+                    state.apply(body).map_err(|error| QueueError::new(&error))?;
+                }
             }
             state.encode_keyframe(&mut body);
         }
@@ -442,10 +477,11 @@ impl Queue for FrameQueue {
                 continue;
             }
             self.unsettled -= 1;
+            let Content::Frame { samples, .. } = pending.content else { continue };
             match settled {
                 Settled::Accepted => {
                     let after = pending.handed.map_or(Duration::ZERO, |handed| now.saturating_duration_since(handed));
-                    self.shared.figures.acknowledged(pending.samples, after);
+                    self.shared.figures.acknowledged(samples, after);
                     if let Some(log) = &self.shared.log {
                         let at_ms = self.boots[usize::from(pending.boot)].at_ms + pending.boottime_ms as i64;
                         log.acknowledged(&self.agent, epoch, sequence, at_ms);
@@ -514,6 +550,8 @@ mod tests {
     use crate::pattern::{Pattern, Week};
 
     const FRAMES: u64 = 20;
+    /// The facts come first.
+    const RECORDS: u64 = FRAMES + 1;
 
     /// A queue that has made [`FRAMES`] frames and makes no more.
     fn queue(happenings: &[Happening]) -> FrameQueue {
@@ -536,6 +574,7 @@ mod tests {
         let begin = Beginning {
             values: Values::Host(Box::new(Host::new(plan, week, 1, 0, boot.at_ms, first_ms))),
             machine_id: "a".to_owned(),
+            facts: [("hostname".to_owned(), "a".to_owned())].into(),
             agent: "agent_1".to_owned(),
             epoch: 7,
             boot,
@@ -548,10 +587,10 @@ mod tests {
         queue
     }
 
-    fn body(queued: &Queued) -> (u64, Bytes) {
+    fn body(queued: &Queued) -> Option<(u64, Bytes)> {
         match &queued.record.body {
-            Some(v1::record::Body::Frame(frame)) => (frame.base_sequence, frame.body.clone()),
-            other => panic!("a frame, not {other:?}"),
+            Some(v1::record::Body::Frame(frame)) => Some((frame.base_sequence, frame.body.clone())),
+            _ => None,
         }
     }
 
@@ -561,7 +600,7 @@ mod tests {
         let mut last = 0;
         let mut received = Vec::new();
         while let Some(queued) = queue.next(cursor, u64::MAX).expect("a queue in memory") {
-            let (base, body) = body(&queued);
+            let Some((base, body)) = body(&queued) else { continue };
             if base == 0 || base != last {
                 let keyframe = queue.keyframe(cursor).expect("a queue in memory");
                 state = State::zero(queue.base.columns());
@@ -605,14 +644,14 @@ mod tests {
         let mut queue = queue(&[]);
         assert!(!queue.is_done());
         for _ in 0..2 {
-            queue.settle(7, 1, FRAMES, Settled::Accepted);
-            queue.settle(8, 1, FRAMES, Settled::Accepted);
+            queue.settle(7, 1, RECORDS, Settled::Accepted);
+            queue.settle(8, 1, RECORDS, Settled::Accepted);
         }
         assert!(queue.is_done());
         let figures = &queue.shared.figures;
         assert_eq!(figures.frames_acknowledged.load(Relaxed), FRAMES);
         assert_eq!(figures.frames_made.load(Relaxed), FRAMES);
-        assert_eq!(queue.span(), Span { epoch: 7, first: FRAMES + 1, next: FRAMES + 1 });
+        assert_eq!(queue.span(), Span { epoch: 7, first: RECORDS + 1, next: RECORDS + 1 });
     }
 
     #[test]
@@ -620,7 +659,7 @@ mod tests {
         let down = What::Down { until_ms: 0 };
         let mut queue = queue(&[Happening { at_ms: 15_000, what: down }]);
         assert_eq!(queue.boots.len(), 2, "down until long ago: booted anew at once");
-        let mut cursor = 1;
+        let mut cursor = 2;
         let first = queue.next(&mut cursor, u64::MAX).expect("a queue").expect("a frame");
         let second = queue.next(&mut cursor, u64::MAX).expect("a queue").expect("a frame");
         assert_ne!(first.boot_id, second.boot_id);
@@ -634,12 +673,12 @@ mod tests {
         let before: Vec<_> = lane(&mut queue, &mut cursor).into_iter().map(|(_, state)| state).collect();
         queue.new_epoch().expect("a queue");
         assert_eq!(queue.span().first, 1);
-        assert_eq!(queue.span().next, FRAMES - 3);
+        assert_eq!(queue.span().next, RECORDS - 3);
         let mut cursor = queue.oldest().expect("a queue");
         let after = lane(&mut queue, &mut cursor);
         assert_eq!(
             after.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(),
-            (1..=FRAMES - 4).collect::<Vec<_>>()
+            (1..=RECORDS - 4).collect::<Vec<_>>()
         );
         assert_eq!(after.into_iter().map(|(_, state)| state).collect::<Vec<_>>(), before);
     }

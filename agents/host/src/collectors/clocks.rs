@@ -1,13 +1,16 @@
 //! The machine's clocks: time, zone, sources, synchronisation, uptime.
 
 use crate::{
-    adjtimex, metrics as m,
+    metrics as m,
     text::{TextFile, numbered},
     zone,
 };
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::path::PathBuf;
-use tongtu_agent_runtime::collect::{CollectError, Collector, Context, Unavailable, Values};
+use tongtu_agent_runtime::{
+    adjtimex,
+    collect::{CollectError, Collector, Context, Unavailable, Values},
+};
 
 /// Runs after which the time zone is read again.
 const REFRESH: u32 = 240;

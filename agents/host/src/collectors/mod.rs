@@ -61,18 +61,18 @@ const fn every_minute(name: &'static str, make: Make) -> CollectorSpec {
     spec(name, 60, make)
 }
 
-/// What this system's agent collects. The order is that of importance: were a frame ever full, the
-/// end would be left out.
+/// What this system's agent collects. The order is that of importance: what counts is read closest to
+/// the frame's instant, and were a frame ever full, the end would be left out.
 #[cfg(target_os = "linux")]
 pub static COLLECTORS: &[CollectorSpec] = &[
     every_frame("stat", stat::make),
+    every_frame("network", network::make),
     every_frame("loadavg", load::make),
     every_frame("meminfo", keyed::memory),
     every_frame("vmstat", keyed::vmstat),
     every_frame("pressure", pressure::make),
     every_frame("filesystem", filesystem::make),
     every_frame("diskstats", disk::make),
-    every_frame("network", network::make),
     every_frame("netstat", netstat::make),
     every_frame("snmp6", keyed::snmp6),
     every_frame("sockstat", sockstat::make),

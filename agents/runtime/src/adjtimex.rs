@@ -1,5 +1,5 @@
-//! What the kernel says of its clock: `adjtimex` with nothing to adjust. The one call of this agent
-//! that no safe library offers.
+//! What the kernel says of its clock: `adjtimex` with nothing to adjust. The one call of an
+//! agent that no safe library offers.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! What a frame costs. Not a test: `cargo test -p tongtu-agent --profile agent --test cost --
-//! --ignored --nocapture` prints figures (a profile with panic = "abort" needs `--release` instead).
+//! What a frame costs. Not a test: `cargo test --release -p tongtu-agent --test host cost -- --ignored
+//! --nocapture` prints figures.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::time::Duration;

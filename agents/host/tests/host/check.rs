@@ -50,7 +50,9 @@ fn it_needs_no_root() {
     // Built as root, the binary may lie where nobody else may look.
     let directory = tempfile::tempdir().expect("a directory");
     let binary = directory.path().join("tongtu-agent");
-    fs::copy(env!("CARGO_BIN_EXE_tongtu-agent"), &binary).expect("copied");
+    // Copied by another process: a test that forks while we write would keep the file busy.
+    let copied = run(Command::new("cp").arg(env!("CARGO_BIN_EXE_tongtu-agent")).arg(&binary));
+    assert!(copied.status.success());
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("set");
     let output = run(Command::new(&binary).args(["check", "--json"]).uid(65_534).gid(65_534));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,0 +1,8 @@
+//! The agent of a host on this machine, on recorded ones, and beside node_exporter.
+
+mod check;
+mod cost;
+mod exporter;
+mod kernels;
+mod machine;
+mod metrics;
