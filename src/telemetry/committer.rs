@@ -109,6 +109,7 @@ impl Committer {
         }
         tracing::debug!(window = self.window.id, bytes = self.window.bytes, "window sealed");
         self.window = Window::new(next, now_ms, &self.inner.config);
+        self.next_batch = 1;
         self.inner.sealed.send_replace(next);
     }
 
@@ -234,8 +235,13 @@ impl Inner {
             }
             drop(state);
             for frame in my_frames {
-                let (offset, length) = (frame.offset, frame.length);
-                frame.source.add_place(Place { window, batch, offset, length });
+                frame.source.add_place(Place {
+                    instant_ms: frame.instant_ms,
+                    window: window as u32,
+                    batch: batch as u32,
+                    offset: frame.offset,
+                    length: frame.length,
+                });
             }
             for (epoch, answers) in answers(mine, |_| v1::Answer::default()) {
                 // The stream may be gone; then nobody waits.

@@ -28,9 +28,10 @@ pub(super) struct LiveSource {
 /// Where a frame lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    pub window: i64,
+    pub instant_ms: UnixMs,
+    pub window: u32,
     /// The batch's id in the window.
-    pub batch: i64,
+    pub batch: u32,
     pub offset: u32,
     pub length: u32,
 }
@@ -92,13 +93,19 @@ impl LiveSource {
     /// Where its frames lie, in windows after `compacted`, in order of arrival.
     pub(super) fn places(&self, compacted: i64) -> Vec<Place> {
         let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.iter().filter(|place| place.window > compacted).copied().collect()
+        places.iter().filter(|place| i64::from(place.window) > compacted).copied().collect()
+    }
+
+    /// Bytes of its frames in a window.
+    pub(super) fn bytes_in(&self, window: i64) -> usize {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().filter(|place| i64::from(place.window) == window).map(|place| place.length as usize).sum()
     }
 
     /// Forgets the places in windows up to `compacted`.
     pub(super) fn forget_places(&self, compacted: i64) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = places.partition_point(|place| place.window <= compacted);
+        let behind = places.partition_point(|place| i64::from(place.window) <= compacted);
         places.drain(..behind);
         if places.capacity() > 4 * places.len().max(16) {
             places.shrink_to_fit();

@@ -15,12 +15,16 @@ mod batch;
 pub mod chunk;
 pub mod columns;
 mod committer;
+mod compact;
+mod compaction;
 pub mod exposition;
+mod fetch;
 mod ingest;
 pub mod instant;
 mod instruments;
 mod lane;
 mod live;
+mod ordered;
 mod pack;
 pub mod query;
 mod queue;
@@ -32,6 +36,7 @@ mod service;
 pub mod slot;
 pub mod slot_block;
 mod store;
+mod store_rows;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -43,6 +48,9 @@ use crate::platform::ids::{AgentId, SourceId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tongtu_protocol::{codec::State, schema::SchemaId, v1};
+
+/// Width of a day: days of storage are UTC's.
+const DAY_MS: i64 = 86_400_000;
 
 /// A schema as control keeps it.
 #[derive(Debug)]

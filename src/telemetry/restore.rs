@@ -27,6 +27,8 @@ pub(super) struct Restored {
     pub registry: Registry,
     pub agents: HashMap<AgentId, Arc<Agent>>,
     pub compacted: i64,
+    pub next_chunk: i64,
+    pub next_slots: i64,
     pub start: CommitterStart,
 }
 
@@ -65,7 +67,7 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
             bytes += body.len() as u64;
             after = id;
         }
-        last_batch = last_batch.max(after);
+        last_batch = after;
     }
     let window = match live.last().filter(|window| window.state == WindowState::Open) {
         Some(open) => {
@@ -78,12 +80,15 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
             let transaction = db.begin("window_open").await?;
             store::window_open(&transaction, id, now_ms).await?;
             transaction.commit().await?;
+            last_batch = 0;
             Window::new(id, now_ms, config)
         }
     };
     let next_event = store::last_key(db, "telemetry_event").await? + 1;
+    let next_chunk = store::last_key(db, "telemetry_chunk").await? + 1;
+    let next_slots = store::last_key(db, "telemetry_slots").await? + 1;
     let start = CommitterStart { window, next_batch: last_batch + 1, next_event };
-    Ok(Restored { registry, agents, compacted, start })
+    Ok(Restored { registry, agents, compacted, next_chunk, next_slots, start })
 }
 
 async fn registry(db: &Db) -> Result<Registry, TelemetryError> {
@@ -163,8 +168,13 @@ impl Replay<'_> {
                 state.frame_delivered(frame.instant_ms, frame.instant_ms);
                 drop(state);
                 let Some(source) = self.registry.source(frame.source) else { return };
-                let (offset, length) = (place.start as u32, place.len() as u32);
-                source.add_place(Place { window, batch, offset, length });
+                source.add_place(Place {
+                    instant_ms: frame.instant_ms,
+                    window: window as u32,
+                    batch: batch as u32,
+                    offset: place.start as u32,
+                    length: place.len() as u32,
+                });
                 let Some(schema) = self.registry.schema_by_number(frame.schema) else { return };
                 let Some(state) = self.decode(frame, schema.columns.len()) else { return };
                 let moment = Moment {

@@ -2,6 +2,7 @@
 
 use super::agent_state::Agent;
 use super::committer::{self, Committer};
+use super::compaction;
 use super::ingest::Session;
 use super::instruments::Instruments;
 use super::live::LiveSource;
@@ -62,6 +63,9 @@ pub(super) struct Inner {
     agents: RwLock<HashMap<AgentId, Arc<Agent>>>,
     /// Windows up to this one are compacted: their rows count, their batches do not.
     pub compacted: AtomicI64,
+    /// Keys of rows that compaction makes.
+    pub next_chunk: AtomicI64,
+    pub next_slots: AtomicI64,
     /// The open window should be sealed at once.
     pub seal_wanted: AtomicBool,
     /// Windows before this one are sealed.
@@ -113,6 +117,8 @@ impl Telemetry {
             queue,
             agents: RwLock::new(restored.agents),
             compacted: AtomicI64::new(restored.compacted),
+            next_chunk: AtomicI64::new(restored.next_chunk),
+            next_slots: AtomicI64::new(restored.next_slots),
             seal_wanted: AtomicBool::new(false),
             sealed,
             tasks: Mutex::new(tasks),
@@ -127,6 +133,7 @@ impl Telemetry {
         let committer = Committer::new(Arc::clone(&self.inner), start);
         let stop = tasks.stop.clone();
         tasks.committing = Some(tokio::spawn(committer.run(stop.clone())));
+        tasks.others.push(tokio::spawn(compaction::run(Arc::clone(&self.inner))));
         let word = shutdown.triggered();
         tasks.others.push(tokio::spawn(async move {
             word.await;

@@ -3,6 +3,7 @@
 use super::Facts;
 use super::agent_state::Counts;
 use super::columns::FrameMeta;
+use super::live::Place;
 use super::queue::Rows;
 use super::registry::Definitions;
 use crate::access::{Access, Resource};
@@ -115,6 +116,17 @@ pub(super) async fn window_drain(db: &Db, id: i64, batches: i64) -> Result<bool,
     let deleted = transaction.execute_raw(sql(&transaction, &text, [batches.into()])).await?.rows_affected();
     transaction.commit().await?;
     Ok(deleted > 0)
+}
+
+/// How many of a window's batches have about this many bytes.
+pub(super) async fn window_batches(db: &Db, id: i64, bytes: u64) -> Result<i64, DbErr> {
+    let text = format!("SELECT COALESCE(MAX(LENGTH(body)), 1) AS largest FROM window_{id}");
+    let row = db.read().query_one_raw(sql(db.read(), &text, [])).await?;
+    let largest: i64 = match row {
+        Some(row) => i64::from(row.try_get::<i32>("", "largest")?),
+        None => 1,
+    };
+    Ok((bytes as i64 / largest.max(1)).max(1))
 }
 
 /// Drops a compacted window's table, which is empty by now.
@@ -432,4 +444,25 @@ fn carried(row: &QueryResult) -> Result<CarriedRow, DbErr> {
     };
     let (source, schema) = (SourceId(number("source_id")?), number("schema_number")?);
     Ok(CarriedRow { source, schema, meta, body: row.try_get("", "body")? })
+}
+
+/// Entries of batches of one window, by their places.
+pub(super) async fn entries_fetch(db: &Db, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
+    let Some(first) = places.first() else { return Ok(Vec::new()) };
+    let wanted = places.iter().enumerate().map(|(number, place)| {
+        // SQL counts bytes from 1.
+        format!("({number},{},{},{})", place.batch, place.offset + 1, place.length)
+    });
+    let wanted = wanted.collect::<Vec<_>>().join(",");
+    let text = format!(
+        "WITH wanted(number, batch, begin_at, size) AS (VALUES {wanted})
+         SELECT substr(w.body, wanted.begin_at, wanted.size) AS entry
+         FROM wanted JOIN window_{} w ON w.id = wanted.batch ORDER BY wanted.number",
+        first.window
+    );
+    let rows = db.read().query_all_raw(sql(db.read(), &text, [])).await?;
+    if rows.len() != places.len() {
+        return Err(DbErr::RecordNotFound(format!("batches of window {}", first.window)));
+    }
+    rows.iter().map(|row| row.try_get("", "entry")).collect()
 }

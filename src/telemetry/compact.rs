@@ -1,0 +1,307 @@
+//! What becomes of one source's frames of a sealed window: chunks, slots, the frame handed on. Pure.
+//!
+//! What must hold: slots that are stored of one source add up to what all its frames say.
+//! - Frames newer than what was handed on add to the slots: the interval that leads to them belongs
+//!   to them.
+//! - Frames between older ones change intervals that were counted already. The slots that they can
+//!   touch are made anew from all frames around, and taken out of what was stored.
+
+use super::chunk;
+use super::columns::{Columns, FrameMeta};
+use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
+use super::registry::Registry;
+use super::slot::{self, Predecessor, SLOT_MS, SlotBlock};
+use super::slot_block::{SlotBlockView, SlotError};
+use super::{DAY_MS, StoredSchema};
+use crate::platform::clock::UnixMs;
+use std::sync::Arc;
+use tongtu_protocol::codec::State;
+
+/// Frames of a chunk at most: four hours at 15 s.
+const CHUNK_FRAMES: usize = 960;
+/// A chunk ends where nothing came for this long.
+const CHUNK_GAP_MS: i64 = 3_600_000;
+
+/// What is to be stored.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub chunks: Vec<ChunkMade>,
+    pub slots: Vec<SlotsMade>,
+    pub carried: Option<CarriedMade>,
+    /// Values in the chunks.
+    pub samples: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct ChunkMade {
+    pub schema: i64,
+    pub first_ms: UnixMs,
+    pub last_ms: UnixMs,
+    pub body: Vec<u8>,
+}
+
+/// Slots of one day.
+#[derive(Debug)]
+pub(super) struct SlotsMade {
+    pub schema: i64,
+    pub first_ms: UnixMs,
+    pub end_ms: UnixMs,
+    pub body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct CarriedMade {
+    pub schema: i64,
+    pub meta: FrameMeta,
+    /// A keyframe.
+    pub body: Vec<u8>,
+}
+
+/// Why a source cannot be compacted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CompactError {
+    #[error("{0}")]
+    Frames(#[from] FramesError),
+    #[error("slots cannot be read: {0}")]
+    Slots(#[from] SlotError),
+}
+
+/// Late frames, and the slots that have to be made anew because of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Anew {
+    /// Begin of the first slot.
+    pub from_ms: UnixMs,
+    /// End of the last slot; `MAX` if the newest frames lie in it.
+    pub to_ms: UnixMs,
+    /// No frame farther outside than this matters.
+    pub margin_ms: i64,
+}
+
+impl Anew {
+    /// Frames from here on matter.
+    pub(super) fn reach_from_ms(&self) -> UnixMs {
+        self.from_ms.saturating_sub(self.margin_ms)
+    }
+
+    /// Frames up to here matter.
+    pub(super) fn reach_to_ms(&self) -> UnixMs {
+        self.to_ms.saturating_add(self.margin_ms)
+    }
+}
+
+/// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew.
+pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, interval_ms: u32) -> Vec<Anew> {
+    let Some(newest_ms) = newest_ms else { return Vec::new() };
+    let mut late: Vec<_> =
+        frames.iter().map(|frame| frame.meta.instant_ms).filter(|instant| *instant <= newest_ms).collect();
+    late.sort_unstable();
+    let margin_ms = slot::longest_ms(interval_ms).max(1);
+    let floor = |ms: UnixMs| ms.div_euclid(SLOT_MS) * SLOT_MS;
+    let mut stretches: Vec<Anew> = Vec::new();
+    for instant in late {
+        let (from_ms, to_ms) = (floor(instant - margin_ms), floor(instant + margin_ms) + SLOT_MS);
+        match stretches.last_mut() {
+            Some(last) if from_ms <= last.reach_to_ms() + margin_ms => last.to_ms = last.to_ms.max(to_ms),
+            _ => stretches.push(Anew { from_ms, to_ms, margin_ms }),
+        }
+    }
+    if let Some(last) = stretches.last_mut()
+        && last.reach_to_ms() >= newest_ms
+    {
+        last.to_ms = UnixMs::MAX;
+    }
+    stretches
+}
+
+/// What was stored around a stretch of slots.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// Schema and bytes of chunks that reach into it.
+    pub chunks: Vec<(i64, Vec<u8>)>,
+    /// Slots of which some lie in it; they are taken out of the tables.
+    pub slots: Vec<SlotBlock>,
+}
+
+/// A source's frames of a window become rows.
+pub(super) fn compact(
+    registry: &Registry,
+    frames: &[WindowFrame<'_>],
+    handed_on: Option<Predecessor>,
+    interval_ms: u32,
+    stretches: &[(Anew, Around)],
+) -> Result<Made, CompactError> {
+    let newest_ms = handed_on.as_ref().map(|frame| frame.meta.instant_ms);
+    // The newest frames add to the slots, unless they lie in a stretch that is made anew.
+    let adds = stretches.iter().all(|(anew, _)| anew.to_ms < UnixMs::MAX);
+    let mut made = Made::default();
+    let mut keep = Pieces::new(interval_ms, true, handed_on.filter(|_| adds));
+    let mut newest: Option<Predecessor> = None;
+    Ordered::new(frames, registry)?.for_each(registry, |frame| {
+        let is_new = newest_ms.is_none_or(|newest| frame.meta.instant_ms > newest);
+        keep.push(&frame, is_new && adds, &mut made);
+        if is_new {
+            remember(&mut newest, &frame);
+        }
+        Ok::<_, CompactError>(())
+    })?;
+    keep.finish(&mut made);
+    for block in std::mem::take(&mut keep.slots) {
+        put_days(&block, &mut made.slots);
+    }
+    for (anew, around) in stretches {
+        let mut all = Ordered::new(frames, registry)?;
+        for (schema, chunk) in &around.chunks {
+            all.add_chunk(*schema, chunk)?;
+        }
+        let mut remake = Pieces::new(interval_ms, false, None);
+        all.for_each(registry, |frame| {
+            let instant = frame.meta.instant_ms;
+            if instant < anew.reach_from_ms() {
+                remember(&mut remake.before, &frame);
+            } else if instant <= anew.reach_to_ms() {
+                remake.push(&frame, true, &mut made);
+            }
+            Ok::<_, CompactError>(())
+        })?;
+        remake.finish(&mut made);
+        let part = |block: &SlotBlock, from: UnixMs, to: UnixMs| {
+            block.cut(from.max(block.first_ms), to.min(block.end_ms()))
+        };
+        for block in &remake.slots {
+            part(block, anew.from_ms, anew.to_ms).iter().for_each(|block| put_days(block, &mut made.slots));
+        }
+        for block in &around.slots {
+            let rest = [part(block, UnixMs::MIN, anew.from_ms), part(block, anew.to_ms, UnixMs::MAX)];
+            rest.iter().flatten().for_each(|block| put_days(block, &mut made.slots));
+        }
+    }
+    if let Some(newest) = newest {
+        let mut body = Vec::new();
+        newest.state.encode_keyframe(&mut body);
+        made.carried = Some(CarriedMade { schema: newest.schema.number, meta: newest.meta, body });
+    }
+    Ok(made)
+}
+
+/// Keeps a frame, in the memory of the one before.
+fn remember(place: &mut Option<Predecessor>, frame: &Decoded<'_>) {
+    match place {
+        Some(known) if known.schema.number == frame.schema.number => {
+            known.meta = *frame.meta;
+            known.state.copy_from(frame.state);
+        }
+        _ => {
+            let (meta, schema, state) = (*frame.meta, Arc::clone(frame.schema), frame.state.clone());
+            *place = Some(Predecessor { meta, schema, state });
+        }
+    }
+}
+
+/// A block becomes a row for each day.
+fn put_days(block: &SlotBlock, rows: &mut Vec<SlotsMade>) {
+    for day in block.first_ms.div_euclid(DAY_MS)..=(block.end_ms() - 1).div_euclid(DAY_MS) {
+        let Some(part) = block.cut(day * DAY_MS, (day + 1) * DAY_MS) else { continue };
+        if part.frames.iter().any(|slot| slot.count > 0 || slot.covered_ms > 0) {
+            let (schema, first_ms, end_ms) = (part.schema, part.first_ms, part.end_ms());
+            rows.push(SlotsMade { schema, first_ms, end_ms, body: part.encode() });
+        }
+    }
+}
+
+/// Frames in order, cut into pieces of one schema.
+struct Pieces {
+    interval_ms: u32,
+    /// Pieces become chunks; otherwise only slots.
+    chunks: bool,
+    columns: Columns,
+    schema: Option<Arc<StoredSchema>>,
+    /// The piece adds to the slots.
+    adds: bool,
+    before: Option<Predecessor>,
+    slots: Vec<SlotBlock>,
+}
+
+impl Pieces {
+    fn new(interval_ms: u32, chunks: bool, before: Option<Predecessor>) -> Self {
+        let (columns, slots) = (Columns::default(), Vec::new());
+        Self { interval_ms, chunks, columns, schema: None, adds: false, before, slots }
+    }
+
+    fn push(&mut self, frame: &Decoded<'_>, adds: bool, made: &mut Made) {
+        let same_schema = self.schema.as_ref().is_some_and(|schema| schema.number == frame.schema.number);
+        let follows = self.columns.frames().last().is_some_and(|last| {
+            frame.meta.instant_ms - last.instant_ms <= CHUNK_GAP_MS && self.columns.frames().len() < CHUNK_FRAMES
+        });
+        if !same_schema || !follows || adds != self.adds {
+            self.finish(made);
+            self.columns.reset(frame.schema.columns.len());
+            self.schema = Some(Arc::clone(frame.schema));
+            self.adds = adds;
+        }
+        self.columns.push_state(*frame.meta, frame.state);
+    }
+
+    /// Ends the piece.
+    fn finish(&mut self, made: &mut Made) {
+        let (Some(schema), Some(first)) = (&self.schema, self.columns.frames().first()) else { return };
+        let first_ms = first.instant_ms;
+        let Some((last, state)) = self.columns.last() else { return };
+        if self.chunks {
+            let mut body = Vec::new();
+            chunk::encode(schema, &mut self.columns, &mut body);
+            made.samples += (self.columns.frames().len() * self.columns.columns()) as u64;
+            made.chunks.push(ChunkMade { schema: schema.number, first_ms, last_ms: last.instant_ms, body });
+        }
+        if self.adds {
+            let block = slot::make(schema, self.before.as_ref(), &mut self.columns, self.interval_ms, SLOT_MS);
+            if let Some(block) = block {
+                match self.slots.last_mut() {
+                    // A hole costs nothing between two blocks, but inside one.
+                    Some(known) if known.schema == block.schema && block.first_ms - known.end_ms() <= CHUNK_GAP_MS => {
+                        known.merge(&block);
+                    }
+                    _ => self.slots.push(block),
+                }
+            }
+            self.before = Some(Predecessor { meta: last, schema: Arc::clone(schema), state });
+        }
+        let columns = self.columns.columns();
+        self.columns.reset(columns);
+    }
+}
+
+/// Blocks of a closed day, which hold some columns each, as one block of all columns.
+pub(super) fn join_columns(bodies: &[Vec<u8>]) -> Result<Vec<SlotBlock>, SlotError> {
+    let mut blocks = Vec::new();
+    for body in bodies {
+        let view = SlotBlockView::open(body)?;
+        blocks.push(view.block(view.columns())?);
+    }
+    blocks.sort_by_key(|block: &SlotBlock| (block.schema, block.first_ms, block.first_column));
+    let mut whole: Vec<SlotBlock> = Vec::new();
+    for block in blocks {
+        match whole.last_mut() {
+            Some(last)
+                if (last.schema, last.first_ms) == (block.schema, block.first_ms)
+                    && block.first_column == last.first_column + last.columns.len() =>
+            {
+                last.columns.extend(block.columns);
+            }
+            _ => whole.push(block),
+        }
+    }
+    Ok(whole)
+}
+
+/// The frame that was handed on, decoded.
+pub(super) fn handed_on(
+    registry: &Registry,
+    schema: i64,
+    meta: FrameMeta,
+    body: &[u8],
+) -> Result<Predecessor, FramesError> {
+    let schema = registry.schema_by_number(schema).ok_or(FramesError::NoSchema(schema))?;
+    let mut state = State::zero(schema.columns.len());
+    state.apply(body)?;
+    Ok(Predecessor { meta, schema, state })
+}

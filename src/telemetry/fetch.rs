@@ -1,0 +1,220 @@
+//! What is stored of one source, found wherever it lies and handed to a question.
+//!
+//! What must hold: a frame is found once. What windows are compacted is read first; chunks and
+//! slots of later windows do not count then, and batches of earlier ones are not looked at.
+
+use super::columns::Columns;
+use super::compact;
+use super::live::{LiveSource, Place};
+use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
+use super::query::{Assembly, QueryError};
+use super::service::Inner;
+use super::slot::{HOUR_MS, Predecessor, SLOT_MS};
+use super::slot_block::SlotBlockView;
+use super::{StoredSchema, batch, chunk, store, store_rows};
+use crate::platform::clock::UnixMs;
+use sea_orm::DbErr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Compaction may take a window away while it is read; then all is read again.
+const ATTEMPTS: usize = 5;
+
+impl From<DbErr> for QueryError {
+    fn from(error: DbErr) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<FramesError> for QueryError {
+    fn from(error: FramesError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// What of a source is not compacted.
+struct Fresh {
+    compacted: i64,
+    /// Entries of batches, in order of arrival.
+    entries: Vec<Vec<u8>>,
+    handed_on: Option<Predecessor>,
+}
+
+impl Inner {
+    /// Hands the assembly everything stored that it asks for.
+    pub(super) async fn gather(&self, source: &LiveSource, assembly: &mut Assembly) -> Result<(), QueryError> {
+        let fresh = self.fresh(source, assembly.span().1).await?;
+        let (from_ms, to_ms) = assembly.span();
+        match assembly.slot_ms() {
+            None => self.gather_chunks(source, fresh.compacted, assembly).await?,
+            Some(slot_ms) => {
+                self.gather_slots(source, fresh.compacted, assembly).await?;
+                self.gather_days(source, if slot_ms == HOUR_MS { HOUR_MS } else { SLOT_MS }, assembly).await?;
+            }
+        }
+        if fresh.entries.is_empty() {
+            return Ok(());
+        }
+        // Late frames inside what is compacted change slots that are counted already: the next
+        // compaction makes those anew, and until then the frames are not in them.
+        let counted = match assembly.slot_ms() {
+            None => Vec::new(),
+            Some(_) => store_rows::chunk_spans(&self.db, source.id, from_ms, to_ms, fresh.compacted).await?,
+        };
+        let frames = frames(&fresh.entries)?;
+        let mut pieces = FreshPieces { assembly, before: fresh.handed_on, columns: Columns::default(), schema: None };
+        Ordered::new(&frames, &self.registry)?.for_each(&self.registry, |frame| {
+            let instant = frame.meta.instant_ms;
+            if !counted.iter().any(|(first, last)| (*first..=*last).contains(&instant)) {
+                pieces.push(&frame);
+            }
+            Ok::<_, FramesError>(())
+        })?;
+        pieces.finish();
+        Ok(())
+    }
+
+    async fn fresh(&self, source: &LiveSource, to_ms: UnixMs) -> Result<Fresh, QueryError> {
+        for _ in 0..ATTEMPTS {
+            let compacted = self.compacted.load(Ordering::SeqCst);
+            let places = source.places(compacted);
+            if self.compacted.load(Ordering::SeqCst) != compacted {
+                continue;
+            }
+            if places.iter().all(|place| place.instant_ms >= to_ms) {
+                return Ok(Fresh { compacted, entries: Vec::new(), handed_on: None });
+            }
+            let entries = self.entries(&places).await;
+            if self.compacted.load(Ordering::SeqCst) != compacted {
+                continue;
+            }
+            let carried = store::carried_list(&self.db, source.id.0, 1, compacted).await?;
+            let carried = carried.into_iter().find(|row| row.source == source.id);
+            let handed_on = carried
+                .map(|row| compact::handed_on(&self.registry, row.schema, row.meta, &row.body))
+                .transpose()?;
+            return Ok(Fresh { compacted, entries: entries?, handed_on });
+        }
+        Err(QueryError::Store("windows are being compacted; ask again".to_owned()))
+    }
+
+    async fn entries(&self, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
+        let mut entries = Vec::with_capacity(places.len());
+        for some in places.chunk_by(|a, b| a.window == b.window) {
+            for some in some.chunks(2_000) {
+                entries.extend(store::entries_fetch(&self.db, some).await?);
+            }
+        }
+        Ok(entries)
+    }
+
+    async fn gather_chunks(
+        &self,
+        source: &LiveSource,
+        compacted: i64,
+        assembly: &mut Assembly,
+    ) -> Result<(), QueryError> {
+        let (from_ms, to_ms) = assembly.span();
+        let damaged = |error: chunk::ChunkError| QueryError::Store(error.to_string());
+        for (schema, body) in store_rows::chunks_between(&self.db, source.id, from_ms, to_ms, compacted).await? {
+            let schema = self.schema(schema)?;
+            let chunk = chunk::Chunk::open(&body).map_err(damaged)?;
+            for column in assembly.columns(&schema) {
+                assembly.frames(&schema, column, chunk.frames(), &chunk.column(column).map_err(damaged)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn gather_slots(
+        &self,
+        source: &LiveSource,
+        compacted: i64,
+        assembly: &mut Assembly,
+    ) -> Result<(), QueryError> {
+        let (from_ms, to_ms) = assembly.span();
+        for body in store_rows::slots_between(&self.db, source.id, from_ms, to_ms, compacted).await? {
+            self.hand_slots(&body, assembly)?;
+        }
+        Ok(())
+    }
+
+    async fn gather_days(
+        &self,
+        source: &LiveSource,
+        slot_ms: i64,
+        assembly: &mut Assembly,
+    ) -> Result<(), QueryError> {
+        let (from_ms, to_ms) = assembly.span();
+        for number in store_rows::day_schemas(&self.db, source.id, slot_ms).await? {
+            let schema = self.schema(number)?;
+            let mut blocks: Vec<_> =
+                assembly.columns(&schema).iter().map(|column| store_rows::first_column(*column)).collect();
+            blocks.dedup();
+            for first_column in blocks {
+                let block = store_rows::DayBlock { source: source.id, slot_ms, schema: number, first_column };
+                for body in store_rows::days_between(&self.db, &block, from_ms, to_ms).await? {
+                    self.hand_slots(&body, assembly)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_slots(&self, body: &[u8], assembly: &mut Assembly) -> Result<(), QueryError> {
+        let damaged = |error: super::slot_block::SlotError| QueryError::Store(error.to_string());
+        let view = SlotBlockView::open(body).map_err(damaged)?;
+        let schema = self.schema(view.schema())?;
+        let here = view.columns();
+        for column in assembly.columns(&schema).into_iter().filter(|column| here.contains(column)) {
+            let slots = view.column(column).map_err(damaged)?;
+            assembly.slots(&schema, column, view.first_ms(), view.slot_ms(), &slots);
+        }
+        Ok(())
+    }
+
+    fn schema(&self, number: i64) -> Result<Arc<StoredSchema>, FramesError> {
+        self.registry.schema_by_number(number).ok_or(FramesError::NoSchema(number))
+    }
+}
+
+/// The frames in entries of batches.
+fn frames(entries: &[Vec<u8>]) -> Result<Vec<WindowFrame<'_>>, QueryError> {
+    let mut frames = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match batch::single(entry) {
+            Ok(batch::Entry::Frame(frame)) => frames.push(WindowFrame::from(&frame)),
+            Ok(batch::Entry::Settled(_)) => {}
+            Err(error) => return Err(QueryError::Store(error.to_string())),
+        }
+    }
+    Ok(frames)
+}
+
+/// Frames in order, handed over in pieces of one schema.
+struct FreshPieces<'a> {
+    assembly: &'a mut Assembly,
+    before: Option<Predecessor>,
+    columns: Columns,
+    schema: Option<Arc<StoredSchema>>,
+}
+
+impl FreshPieces<'_> {
+    fn push(&mut self, frame: &Decoded<'_>) {
+        if self.schema.as_ref().is_none_or(|schema| schema.number != frame.schema.number) {
+            self.finish();
+            self.columns.reset(frame.schema.columns.len());
+            self.schema = Some(Arc::clone(frame.schema));
+        }
+        self.columns.push_state(*frame.meta, frame.state);
+    }
+
+    fn finish(&mut self) {
+        let (Some(schema), Some(first)) = (&self.schema, self.columns.frames().first()) else { return };
+        let before = self.before.take().filter(|before| before.meta.instant_ms < first.instant_ms);
+        self.assembly.fresh(schema, before.as_ref(), &mut self.columns);
+        if let Some((meta, state)) = self.columns.last() {
+            self.before = Some(Predecessor { meta, schema: Arc::clone(schema), state });
+        }
+    }
+}
