@@ -164,9 +164,8 @@ pub(super) fn compact(
             Ok::<_, CompactError>(())
         })?;
         remake.finish(&mut made);
-        let part = |block: &SlotBlock, from: UnixMs, to: UnixMs| {
-            block.cut(from.max(block.first_ms), to.min(block.end_ms()))
-        };
+        let part =
+            |block: &SlotBlock, from: UnixMs, to: UnixMs| block.cut(from.max(block.first_ms), to.min(block.end_ms()));
         for block in &remake.slots {
             part(block, anew.from_ms, anew.to_ms).iter().for_each(|block| put_days(block, &mut made.slots));
         }

@@ -33,10 +33,10 @@ impl From<FramesError> for QueryError {
 }
 
 /// What of a source is not compacted.
-struct Fresh {
-    compacted: i64,
+pub(super) struct Fresh {
+    pub compacted: i64,
     /// Entries of batches, in order of arrival.
-    entries: Vec<Vec<u8>>,
+    pub entries: Vec<Vec<u8>>,
     handed_on: Option<Predecessor>,
 }
 
@@ -74,7 +74,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn fresh(&self, source: &LiveSource, to_ms: UnixMs) -> Result<Fresh, QueryError> {
+    pub(super) async fn fresh(&self, source: &LiveSource, to_ms: UnixMs) -> Result<Fresh, QueryError> {
         for _ in 0..ATTEMPTS {
             let compacted = self.compacted.load(Ordering::SeqCst);
             let places = source.places(compacted);
@@ -90,9 +90,8 @@ impl Inner {
             }
             let carried = store::carried_list(&self.db, source.id.0, 1, compacted).await?;
             let carried = carried.into_iter().find(|row| row.source == source.id);
-            let handed_on = carried
-                .map(|row| compact::handed_on(&self.registry, row.schema, row.meta, &row.body))
-                .transpose()?;
+            let handed_on =
+                carried.map(|row| compact::handed_on(&self.registry, row.schema, row.meta, &row.body)).transpose()?;
             return Ok(Fresh { compacted, entries: entries?, handed_on });
         }
         Err(QueryError::Store("windows are being compacted; ask again".to_owned()))
@@ -139,12 +138,7 @@ impl Inner {
         Ok(())
     }
 
-    async fn gather_days(
-        &self,
-        source: &LiveSource,
-        slot_ms: i64,
-        assembly: &mut Assembly,
-    ) -> Result<(), QueryError> {
+    async fn gather_days(&self, source: &LiveSource, slot_ms: i64, assembly: &mut Assembly) -> Result<(), QueryError> {
         let (from_ms, to_ms) = assembly.span();
         for number in store_rows::day_schemas(&self.db, source.id, slot_ms).await? {
             let schema = self.schema(number)?;
@@ -179,7 +173,7 @@ impl Inner {
 }
 
 /// The frames in entries of batches.
-fn frames(entries: &[Vec<u8>]) -> Result<Vec<WindowFrame<'_>>, QueryError> {
+pub(super) fn frames(entries: &[Vec<u8>]) -> Result<Vec<WindowFrame<'_>>, QueryError> {
     let mut frames = Vec::with_capacity(entries.len());
     for entry in entries {
         match batch::single(entry) {

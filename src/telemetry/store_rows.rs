@@ -85,17 +85,8 @@ pub(super) async fn rows_insert(inner: &Inner, window: i64, rows: Rows) -> Resul
     insert(&transaction, "telemetry_chunk", columns, None, chunks).await?;
     let columns = ["id", "source_id", "schema_number", "first_ms", "end_ms", "made_by", "body"];
     insert(&transaction, "telemetry_slots", columns, None, slots).await?;
-    let columns = [
-        "source_id",
-        "made_by",
-        "schema_number",
-        "instant_ms",
-        "uncertain",
-        "boot",
-        "epoch",
-        "sequence",
-        "body",
-    ];
+    let columns =
+        ["source_id", "made_by", "schema_number", "instant_ms", "uncertain", "boot", "epoch", "sequence", "body"];
     insert(&transaction, "telemetry_carried", columns, None, carried).await?;
     transaction.commit().await
 }
@@ -210,7 +201,8 @@ pub(super) async fn around(
     replaced: &mut Replaced,
 ) -> Result<AroundRows, DbErr> {
     let (from_ms, to_ms) = (anew.reach_from_ms(), anew.reach_to_ms());
-    let mut around = AroundRows { chunks: chunks_between(db, source, from_ms, to_ms, compacted).await?, ..Default::default() };
+    let mut around =
+        AroundRows { chunks: chunks_between(db, source, from_ms, to_ms, compacted).await?, ..Default::default() };
     // The frame before says whether the machine was started anew.
     let text = "SELECT schema_number, body FROM telemetry_chunk WHERE source_id = $1 AND last_ms < $2 AND made_by <= $3
         ORDER BY last_ms DESC LIMIT 1";

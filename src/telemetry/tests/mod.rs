@@ -1,12 +1,16 @@
 //! Telemetry over real databases: an agent that speaks to the sink, a control that is started,
 //! killed and started again.
 
-use super::Telemetry;
+use super::columns::FrameMeta;
+use super::ordered::{FramesError, Ordered};
+use super::slot::SlotBlock;
+use super::slot_block::SlotBlockView;
+use super::{StoredSchema, Telemetry, store_rows};
 use crate::access::Access;
 use crate::config;
 use crate::fleet::sink::{ControlAnchor, Opening, Sink, SinkSession};
 use crate::platform::clock::{Clock, UnixMs};
-use crate::platform::ids::{AgentId, OrganizationId};
+use crate::platform::ids::{AgentId, OrganizationId, SourceId};
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::TestDatabase;
@@ -19,6 +23,7 @@ use tongtu_protocol::codec::State;
 use tongtu_protocol::schema::SchemaId;
 use tongtu_protocol::v1::{self, Verdict};
 
+mod compaction;
 mod ingest;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
@@ -62,6 +67,71 @@ impl Control {
     pub(super) fn set(&self, now_ms: UnixMs) {
         self.clock.store(now_ms, Ordering::Relaxed);
     }
+}
+
+impl Control {
+    /// Seals the open window and waits until `window` is compacted.
+    pub(super) async fn seal(&self, window: i64) {
+        self.telemetry.seal();
+        until(|| self.telemetry.inner.compacted.load(Ordering::SeqCst) >= window).await;
+    }
+}
+
+/// Waits for a condition.
+pub(super) async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..4_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it did not come about in 20 seconds");
+}
+
+pub(super) fn schema() -> StoredSchema {
+    let columns = columns();
+    StoredSchema { number: 1, id: SchemaId::of(&columns), columns }
+}
+
+/// A frame as it is found in windows and chunks.
+pub(super) struct StoredFrame {
+    pub meta: FrameMeta,
+    pub state: State,
+    /// In a chunk.
+    pub kept: bool,
+}
+
+/// Every frame of source 1 that is stored, in order of instant.
+pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
+    let inner = &control.telemetry.inner;
+    let source = inner.registry.source(SourceId(1)).expect("the source");
+    let fresh = inner.fresh(&source, UnixMs::MAX).await.expect("the windows can be read");
+    let frames = super::fetch::frames(&fresh.entries).expect("entries");
+    let mut ordered = Ordered::new(&frames, &inner.registry).expect("frames");
+    let chunks = store_rows::chunks_between(&inner.db, SourceId(1), 0, UnixMs::MAX, fresh.compacted).await;
+    let chunks = chunks.expect("chunks");
+    for (schema, chunk) in &chunks {
+        ordered.add_chunk(*schema, chunk).expect("a chunk");
+    }
+    let mut all = Vec::new();
+    let read = ordered.for_each(&inner.registry, |frame| {
+        all.push(StoredFrame { meta: *frame.meta, state: frame.state.clone(), kept: frame.kept });
+        Ok::<_, FramesError>(())
+    });
+    read.expect("frames that can be read");
+    all
+}
+
+/// All slots of five minutes that are stored of source 1.
+pub(super) async fn stored_slots(control: &Control) -> Vec<SlotBlock> {
+    let inner = &control.telemetry.inner;
+    let compacted = inner.compacted.load(Ordering::SeqCst);
+    let bodies = store_rows::slots_between(&inner.db, SourceId(1), 0, UnixMs::MAX, compacted).await.expect("slots");
+    let block = |body: &Vec<u8>| {
+        let view = SlotBlockView::open(body).expect("a block");
+        view.block(view.columns()).expect("its columns")
+    };
+    bodies.iter().map(block).collect()
 }
 
 /// The columns of the agent below: its sequence as a counter, a gauge, and one that comes and goes.

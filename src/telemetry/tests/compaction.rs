@@ -1,0 +1,137 @@
+//! Windows become chunks and slots, and nothing is lost or counted twice on the way.
+
+use super::*;
+use crate::platform::testing;
+use crate::telemetry::slot::{self, SLOT_MS, SlotBlock};
+
+/// What slots say of the whole, by making them of all frames at once.
+fn expected_slots(stored: &[StoredFrame]) -> BTreeMap<i64, (u64, u32, u32)> {
+    let schema = schema();
+    let mut all = crate::telemetry::columns::Columns::new(schema.columns.len());
+    for frame in stored {
+        all.push_state(frame.meta, &frame.state);
+    }
+    let block = slot::make(&schema, None, &mut all, INTERVAL_MS, SLOT_MS);
+    summed(block.into_iter())
+}
+
+/// Of each slot: the sequence counter's delta and covered milliseconds, and the gauge's count.
+fn summed(blocks: impl Iterator<Item = SlotBlock>) -> BTreeMap<i64, (u64, u32, u32)> {
+    use crate::telemetry::slot::ColumnSlots;
+    let mut sums: BTreeMap<i64, (u64, u32, u32)> = BTreeMap::new();
+    for block in blocks {
+        for slot in 0..block.frames.len() {
+            let sum = sums.entry(block.first_ms + slot as i64 * SLOT_MS).or_default();
+            match &block.columns[0] {
+                ColumnSlots::Counter(slots) => {
+                    sum.0 += slots[slot].delta;
+                    sum.1 += slots[slot].covered_ms;
+                }
+                other => panic!("a counter, not {other:?}"),
+            }
+            match &block.columns[1] {
+                ColumnSlots::Gauge(slots) => sum.2 += slots[slot].count,
+                other => panic!("a gauge, not {other:?}"),
+            }
+        }
+    }
+    sums.retain(|_, sum| *sum != (0, 0, 0));
+    sums
+}
+
+async fn check(control: &Control, sequences: impl IntoIterator<Item = u64>) {
+    let stored = stored(control).await;
+    let mut found: Vec<_> = stored.iter().map(|frame| frame.meta.sequence).collect();
+    found.sort_unstable();
+    assert_eq!(found, sequences.into_iter().collect::<Vec<_>>(), "every frame once");
+    for frame in &stored {
+        assert_eq!(frame.state, values(frame.meta.sequence), "sequence {}", frame.meta.sequence);
+    }
+    let kept: Vec<_> = stored.into_iter().filter(|frame| frame.kept).collect();
+    assert_eq!(summed(stored_slots(control).await.into_iter()), expected_slots(&kept));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_hand_on_to_each_other() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        for window in 0..5u64 {
+            let sequences = window * 33 + 1..=window * 33 + 33;
+            stream.frames(sequences.clone());
+            stream.accepted(*sequences.start(), *sequences.end()).await;
+            control.seal(window as i64 + 1).await;
+            check(&control, 1..=window * 33 + 33).await;
+        }
+        stream.frames(166..=170);
+        stream.accepted(166, 170).await;
+        check(&control, 1..=170).await;
+        // After the windows are gone, what they settled is known still.
+        let again = Control::start(&database, NOON + 3_600_000).await;
+        assert_eq!(again.telemetry.delivery(AgentId(7)).records_accepted, 170);
+        let mut stream = Stream::open(&again, 7, 99);
+        stream.frames(1..=175);
+        stream.accepted(1, 175).await;
+        again.seal(6).await;
+        check(&again, 1..=175).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_frames_make_their_slots_anew() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 7_200_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        // Every third frame is missing, then a whole hour, then what is newest.
+        let first: Vec<u64> = (1..=60).filter(|sequence| sequence % 3 != 0).chain(300..=340).collect();
+        stream.frames(first.clone());
+        stream.answered(|stream| stream.has_accepted(300, 340)).await;
+        control.seal(1).await;
+        check(&control, first.clone()).await;
+        // The missing ones come, together with newer ones, over several windows.
+        let parts: [Vec<u64>; 4] = [
+            (1..=30).filter(|sequence| sequence % 3 == 0).collect(),
+            (31..=60).filter(|sequence| sequence % 3 == 0).chain(341..=345).collect(),
+            (61..=150).chain(346..=350).collect(),
+            (151..=299).collect(),
+        ];
+        let mut all = first;
+        for (window, part) in (2..).zip(parts) {
+            stream.restart_lane();
+            let last = *part.last().expect("frames");
+            stream.frames(part.clone());
+            stream.accepted(last, last).await;
+            control.seal(window).await;
+            all.extend(part);
+            all.sort_unstable();
+            check(&control, all.clone()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_was_killed_leaves_no_trace() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.frames(1..=50);
+        stream.accepted(1, 50).await;
+        // As a killed attempt leaves it: rows of a window that does not count yet.
+        let inner = &control.telemetry.inner;
+        let made = crate::telemetry::compact::compact(&inner.registry, &[], None, INTERVAL_MS, &[]).expect("nothing");
+        assert!(made.chunks.is_empty() && made.carried.is_none());
+        let mut rows = crate::telemetry::store_rows::Rows::default();
+        let chunk = |first_ms| crate::telemetry::compact::ChunkMade {
+            schema: 1,
+            first_ms,
+            last_ms: first_ms + 1,
+            body: vec![1, 2, 3],
+        };
+        let made = crate::telemetry::compact::Made { chunks: vec![chunk(NOON)], ..Default::default() };
+        rows.made.push((crate::platform::ids::SourceId(1), made));
+        crate::telemetry::store_rows::rows_insert(inner, 1, rows).await.expect("a row");
+        check(&control, 1..=50).await;
+        control.seal(1).await;
+        check(&control, 1..=50).await;
+    }
+}
