@@ -1,7 +1,5 @@
 //! What other domains and the API read of sources, beside whole frames.
 
-use super::columns::{Columns, FrameMeta};
-use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
 use super::{Glance, Series, SeriesQuery, SourceInfo, Telemetry};
 use crate::access::capability::MeasurementsRead;
@@ -24,22 +22,8 @@ impl Telemetry {
             return Ok(None);
         }
         let mut assembly = Assembly::new(query, &source.info(), periods, self.inner.clock.now_ms())?;
-        self.gather(&source, &mut assembly).await?;
+        self.inner.gather(&source, &mut assembly).await?;
         assembly.finish().map(Some)
-    }
-
-    /// Hands the assembly what lies in its span: chunks or slots, and the frames of the windows.
-    async fn gather(&self, source: &LiveSource, assembly: &mut Assembly) -> Result<(), QueryError> {
-        source.glance(|glance| {
-            let meta = |instant_ms, boot| FrameMeta { instant_ms, sequence: 1, epoch: 1, boot, uncertain: false };
-            let mut columns = Columns::new(glance.schema.columns.len());
-            if let Some(before) = glance.before.filter(|before| before.schema.number == glance.schema.number) {
-                columns.push_state(meta(before.instant_ms, before.boot), before.state);
-            }
-            columns.push_state(meta(glance.instant_ms, glance.boot), glance.state);
-            assembly.fresh(glance.schema, None, &mut columns);
-        });
-        Ok(())
     }
 
     /// Whether the permit's organisations own a source now.
