@@ -3,13 +3,20 @@
 
 #[cfg(target_os = "linux")]
 pub mod adjtimex;
+pub mod agent;
 pub mod backoff;
 pub mod clock;
 pub mod collect;
+pub mod configuration;
 mod conversation;
+pub mod data;
+pub mod enrol;
+mod exposition;
+mod frames;
 pub mod link;
 pub mod memory;
 pub mod metric;
+pub mod own;
 pub mod queue;
 pub mod ranges;
 pub mod session;

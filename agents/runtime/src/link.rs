@@ -133,6 +133,8 @@ impl Credentials {
 pub struct Link {
     address: Arc<str>,
     tls: Arc<ClientConfig>,
+    /// What control showed when it was reached last.
+    shown: Arc<Mutex<Vec<CertificateDer<'static>>>>,
 }
 
 impl Link {
@@ -156,13 +158,25 @@ impl Link {
         config.alpn_protocols = vec![b"h2".to_vec()];
         // A session lives long: tickets would only cost memory.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { address: address.into(), tls: Arc::new(config) })
+        Ok(Self { address: address.into(), tls: Arc::new(config), shown: Arc::default() })
     }
 
     /// `HOST:PORT`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether `trust` would take for control whom this link reached last.
+    ///
+    /// # Errors
+    /// It would not, or nobody was reached.
+    pub fn accepted_by(&self, trust: &Trust) -> Result<(), LinkError> {
+        let foreign = || LinkError::ForeignAuthority(self.address.to_string());
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let (certificate, intermediates) = shown.split_first().ok_or_else(foreign)?;
+        let verified = trust.0.verify_server_cert(certificate, intermediates, &control_name(), &[], UnixTime::now());
+        verified.map(drop).map_err(|_| foreign())
     }
 
     /// Connects, verifies control, and is ready for calls.
@@ -175,9 +189,12 @@ impl Link {
         let tcp = timeout(STEP_TIMEOUT, self.tcp()).await.map_err(slow)??;
         // Frames are small and wait for nothing.
         let _ = tcp.set_nodelay(true);
-        let name = ServerName::try_from(CONTROL_NAME).expect("a name of ASCII letters");
-        let handshake = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp);
+        let handshake = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(control_name(), tcp);
         let tls = timeout(STEP_TIMEOUT, handshake).await.map_err(slow)?.map_err(|error| self.tls_error(&error))?;
+        if let Some(shown) = tls.get_ref().1.peer_certificates() {
+            let shown = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        }
         let once = Mutex::new(Some(TokioIo::new(tls)));
         let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
             let io = once.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -220,6 +237,10 @@ impl Link {
             _ => LinkError::NotControl { address, cause: chain(error) },
         }
     }
+}
+
+fn control_name() -> ServerName<'static> {
+    ServerName::try_from(CONTROL_NAME).expect("a name of ASCII letters")
 }
 
 fn provider() -> Arc<CryptoProvider> {

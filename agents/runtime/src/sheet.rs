@@ -27,6 +27,10 @@ pub(crate) struct ColumnKey {
 }
 
 impl ColumnKey {
+    pub(crate) fn metric(&self) -> &'static Metric {
+        self.metric
+    }
+
     fn is(&self, metric: &'static Metric, labels: &[&str]) -> bool {
         std::ptr::eq(self.metric, metric) && same_labels(&self.labels, labels)
     }

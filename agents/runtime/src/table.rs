@@ -189,6 +189,10 @@ impl FrameSchema {
         self.keys.len()
     }
 
+    pub(crate) fn keys(&self) -> &[ColumnKey] {
+        &self.keys
+    }
+
     /// As the wire has it.
     #[must_use]
     pub fn to_wire(&self) -> v1::Schema {

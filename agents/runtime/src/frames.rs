@@ -1,0 +1,213 @@
+//! The thread that makes frames: waits for a tick, runs the collector table, appends to the spool.
+
+use crate::agent::AgentOptions;
+use crate::clock;
+use crate::exposition::LastFrame;
+use crate::own::Own;
+use crate::queue::Source;
+use crate::spool::{Spool, Writer};
+use crate::table::Table;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tongtu_protocol::v1;
+
+/// What the frames are told by the rest of the agent.
+pub(crate) struct Orders {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    stop: bool,
+    interval: Duration,
+    /// Settings that have not been applied.
+    collectors: Option<Vec<v1::CollectorSetting>>,
+    /// Facts that have not been written.
+    facts: Option<BTreeMap<String, String>>,
+    reconnects: u64,
+}
+
+impl Orders {
+    pub(crate) fn new(interval: Duration) -> Self {
+        let inner = Inner { stop: false, interval, collectors: None, facts: None, reconnects: 0 };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.inner().stop = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn interval(&self) -> Duration {
+        self.inner().interval
+    }
+
+    pub(crate) fn configure(&self, interval: Duration, collectors: Vec<v1::CollectorSetting>) {
+        let mut inner = self.inner();
+        inner.interval = interval;
+        inner.collectors = Some(collectors);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn facts(&self, facts: BTreeMap<String, String>) {
+        self.inner().facts = Some(facts);
+    }
+
+    pub(crate) fn count_reconnect(&self) {
+        self.inner().reconnects += 1;
+    }
+
+    /// Waits for the end of the process; whether it came.
+    pub(crate) fn wait_stop(&self, longest: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.inner(), longest, |inner| !inner.stop);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// Waits until boot time `tick(interval)`; `false`: the process ends.
+    fn wait_tick(&self, tick: impl Fn(u64) -> u64) -> bool {
+        let mut inner = self.inner();
+        while !inner.stop {
+            let until = tick(inner.interval.as_millis() as u64);
+            let left = until.saturating_sub(clock::boottime_ms());
+            if left == 0 {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(inner, Duration::from_millis(left));
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+}
+
+/// The tick after `last`: ticks are `phase` after each multiple of the interval, so that the agents
+/// of a fleet do not all report at once, and one restarted falls into its old step.
+fn next_tick(last_ms: u64, interval_ms: u64, phase: u64) -> u64 {
+    let phase = phase % interval_ms;
+    (last_ms + interval_ms - phase) / interval_ms * interval_ms + phase
+}
+
+/// Everything that makes frames.
+pub(crate) struct Frames {
+    table: Table,
+    writer: Writer,
+    spool: Spool,
+    orders: Arc<Orders>,
+    last_frame: Option<LastFrame>,
+    kind: &'static str,
+    machine_id: String,
+    boot_id: String,
+    phase: u64,
+    source: Option<Arc<Source>>,
+    statm: Option<File>,
+    frames: u64,
+}
+
+impl Frames {
+    pub(crate) fn new(
+        options: &AgentOptions,
+        machine_id: String,
+        boot_id: String,
+        spool: Spool,
+        writer: Writer,
+        orders: Arc<Orders>,
+        last_frame: Option<LastFrame>,
+    ) -> Self {
+        Self {
+            table: Table::new(options.collectors, options.context.clone()),
+            writer,
+            spool,
+            orders,
+            last_frame,
+            kind: options.kind,
+            phase: u64::from(crc32c::crc32c(machine_id.as_bytes())),
+            machine_id,
+            boot_id,
+            source: None,
+            statm: File::open("/proc/self/statm").ok(),
+            frames: 0,
+        }
+    }
+
+    /// Makes frames until the process ends; the first at once.
+    pub(crate) fn run(mut self) {
+        let mut last_ms = None;
+        let orders = Arc::clone(&self.orders);
+        let phase = self.phase;
+        while orders.wait_tick(|interval_ms| last_ms.map_or(0, |last| next_tick(last, interval_ms, phase))) {
+            self.tick();
+            // What was slept through, or took too long, is not made up for.
+            last_ms = Some(clock::boottime_ms());
+        }
+    }
+
+    fn tick(&mut self) {
+        let (interval, collectors, facts, reconnects) = {
+            let mut inner = self.orders.inner();
+            (inner.interval, inner.collectors.take(), inner.facts.take(), inner.reconnects)
+        };
+        if let Some(collectors) = collectors {
+            self.table.reset();
+            for setting in collectors {
+                let interval = Duration::from_millis(setting.interval_ms.into());
+                self.table.configure(&setting.name, setting.enabled, interval);
+            }
+        }
+        let clock = clock::clock();
+        self.frames += 1;
+        let own = Own {
+            statm: self.statm.as_ref(),
+            depth: self.spool.depth(&self.boot_id, &clock),
+            reconnects,
+            frames: self.frames,
+        };
+        self.writer.begin(clock);
+        let (schema, state) = self.table.frame(clock.boottime_ms, |out| own.put(out));
+        let interval_ms = interval.as_millis() as u32;
+        let known =
+            self.source.as_ref().filter(|source| source.schema == schema.id() && source.interval_ms == interval_ms);
+        let source = match known {
+            Some(source) => Arc::clone(source),
+            None => Arc::new(Source {
+                kind: self.kind.to_owned(),
+                key: self.machine_id.clone(),
+                schema: schema.id(),
+                columns: schema.columns(),
+                interval_ms,
+            }),
+        };
+        self.writer.frame(&source, || schema.to_wire(), state);
+        let written_facts = facts.clone();
+        if let Some(facts) = facts {
+            self.writer.facts(&source, || schema.to_wire(), facts);
+        }
+        if let Some(last) = &self.last_frame {
+            last.set(schema, state);
+        }
+        self.source = Some(source);
+        if !self.writer.commit() {
+            // Facts come only when they change, so these must not be lost.
+            let mut inner = self.orders.inner();
+            inner.facts = inner.facts.take().or(written_facts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_even_and_in_step() {
+        assert_eq!(next_tick(0, 15_000, 4_000), 4_000);
+        assert_eq!(next_tick(4_000, 15_000, 4_000), 19_000);
+        assert_eq!(next_tick(4_003, 15_000, 19_000), 19_000);
+        assert_eq!(next_tick(18_999, 15_000, 4_000), 19_000);
+        assert_eq!(next_tick(500_000, 15_000, 4_000), 514_000, "after a sleep");
+    }
+}
