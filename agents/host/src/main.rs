@@ -1,18 +1,25 @@
-//! `tongtu-agent`: the agent of a host.
+//! `tongtu-agent`: the agent of a host. Parses what is asked for and leaves the rest to the runtime.
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use std::process::ExitCode;
-use tongtu_agent_host::collectors::COLLECTORS;
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use tongtu_agent_host::{collectors::COLLECTORS, inventory};
 use tongtu_agent_runtime::{
+    agent::{self, AgentOptions},
     collect::{CollectorReport, Context, Outcome},
+    enrol::{self, Enrol},
     table,
 };
+use tracing_subscriber::filter::LevelFilter;
+
+const KIND: &str = "host";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Reports what this machine does and is to a Tongtu control service.
 ///
-/// First `enroll` with a token that control made (`tongtu agent token`), then `run`. The agent
-/// listens on nothing, needs no root, and can be told to report, never to act.
+/// First `enroll` with a token that control made (`tongtu agent token`), then `run`, as one user
+/// who need not be root. The agent listens on nothing. Control can tell it what to report and how
+/// often, and nothing else.
 #[derive(Debug, Parser)]
 #[command(name = "tongtu-agent", version)]
 struct Arguments {
@@ -22,12 +29,50 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes this machine known to control, once.
+    ///
+    /// The token carries control's address and the fingerprint of its certificate authority, so
+    /// control is verified before anything is sent. What comes back, a certificate of one year that
+    /// renews itself, is kept in the data directory, with its key readable by this user only. A
+    /// command that was cut short can be given again.
+    #[command(after_help = "Example:\n  tongtu-agent enroll --token \"$(cat token)\" --data /var/lib/tongtu-agent")]
+    Enroll {
+        /// What `tongtu agent token` printed on the machine of control. It is a secret until used.
+        #[arg(long, value_name = "TOKEN")]
+        token: String,
+        /// Where the agent keeps its enrolment and its spool; made if it is not there.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Enrols anew although the directory holds an enrolment.
+        #[arg(long)]
+        replace: bool,
+        /// Prints one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Collects and reports, until it is told to stop (Ctrl-C, SIGTERM).
+    ///
+    /// A frame of every value is taken each 15 s, written to the spool in the data directory and
+    /// sent. While control is away the spool keeps up to 512 MiB and 7 days; what it could not keep
+    /// is reported as lost. A file `agent.toml` in the data directory may set other figures:
+    ///
+    ///   interval = "15s"
+    ///   metrics = "127.0.0.1:6482"   # a local /metrics; off without this line
+    ///   [spool]
+    ///   max_size = "512MiB"
+    ///   max_age = "7d"
+    #[command(verbatim_doc_comment)]
+    Run {
+        /// Where `enroll` put the enrolment.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Shows what would be collected on this machine, what cannot be, and why.
     ///
     /// Runs every collector once, as the user who asks: run it as the user that the agent will run
     /// as. Nothing is sent and no file is written. Fails only if nothing at all can be collected.
     Check {
-        /// Prints one JSON document, with every value.
+        /// Prints one JSON document, with every value and the inventory.
         #[arg(long)]
         json: bool,
     },
@@ -35,8 +80,50 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Enroll { token, data, replace, json } => {
+            let enrol = Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace };
+            match block_on(enrol::enroll(enrol)) {
+                Ok(enrolled) => {
+                    let (agent, control) = (enrolled.agent_id, enrolled.address);
+                    print(&match json {
+                        true => format!("{:#}", json!({ "agent": agent, "control": control })),
+                        false => format!("enrolled as {agent} with the control at {control}"),
+                    });
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            }
+        }
+        Command::Run { data } => {
+            let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
+            log.with_max_level(LevelFilter::INFO).with_target(false).init();
+            let options = AgentOptions {
+                kind: KIND,
+                version: VERSION,
+                collectors: COLLECTORS,
+                inventory: inventory::read,
+                data,
+                context: Context::default(),
+            };
+            match block_on(agent::run(options)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            }
+        }
         Command::Check { json } => check(json),
     }
+}
+
+/// One thread does everything that waits: the agent is to be small, not quick.
+fn block_on<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("this system gives the agent no event loop: {error}"))?;
+    runtime.block_on(work).map_err(|error| error.to_string())
+}
+
+fn fail(error: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "tongtu-agent: {error}");
+    ExitCode::FAILURE
 }
 
 fn check(as_json: bool) -> ExitCode {
@@ -49,7 +136,6 @@ fn check(as_json: bool) -> ExitCode {
 
 /// A reader that has gone away (`| head`) is no reason to panic.
 fn print(text: &str) {
-    use std::io::Write as _;
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
@@ -106,7 +192,7 @@ fn check_json(reports: &[CollectorReport], values: usize) -> String {
         .collect();
     let (collected, unavailable, failed) = tally(reports);
     let document = json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": VERSION,
         "collectors": collectors,
         "totals": {
             "values": values,
@@ -114,7 +200,7 @@ fn check_json(reports: &[CollectorReport], values: usize) -> String {
             "unavailable": unavailable,
             "failed": failed,
         },
-        "inventory": tongtu_agent_host::inventory::read(),
+        "inventory": inventory::read(),
     });
     format!("{document:#}")
 }

@@ -33,27 +33,38 @@ impl TextFile {
         }
     }
 
-    /// What it holds now.
+    /// What it holds now. A file that cannot be read any more, as one of a kernel module that was
+    /// taken out and put in, is opened anew.
     ///
     /// # Errors
     /// Of reading; names the file.
     pub(crate) fn read(&mut self) -> io::Result<&str> {
+        let read = self.fill().or_else(|_| {
+            self.file = File::open(&self.path)?;
+            self.fill()
+        });
+        match read {
+            Ok(length) => Ok(valid(&mut self.buffer[..length])),
+            Err(error) => {
+                let text = format!("{}: {error}", self.path.display());
+                Err(io::Error::new(error.kind(), text))
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
         let mut length = 0;
         loop {
             if length == self.buffer.len() {
                 self.buffer.resize((length * 2).max(4096), 0);
             }
             match self.file.read_at(&mut self.buffer[length..], length as u64) {
-                Ok(0) => break,
+                Ok(0) => return Ok(length),
                 Ok(count) => length += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let text = format!("{}: {error}", self.path.display());
-                    return Err(io::Error::new(error.kind(), text));
-                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(valid(&mut self.buffer[..length]))
     }
 }
 

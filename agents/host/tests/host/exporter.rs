@@ -116,7 +116,7 @@ fn names_types_labels_and_values_are_those_of_node_exporter() {
     let strict = is_the_specification(&exporter.scrape());
     // As an agent does, files are kept open from frame to frame.
     let mut table = Table::new(COLLECTORS, Context::default());
-    table.check();
+    let _ = table.check();
     // A machine moves between two scrapes; what is really different stays so.
     let comparison = (0..5)
         .map(|_| {

@@ -1,6 +1,6 @@
 //! The agent of a host on this machine, on recorded ones, and beside node_exporter.
 
-mod check;
+mod cli;
 mod cost;
 mod exporter;
 mod kernels;

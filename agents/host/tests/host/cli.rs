@@ -1,4 +1,4 @@
-//! `tongtu-agent check`, as a person runs it.
+//! `tongtu-agent`, as a person runs it. With control it is run in the integration tests.
 
 use std::{
     fs,
@@ -60,10 +60,41 @@ fn it_needs_no_root() {
     assert_eq!(document["totals"]["failed"], 0, "{document:#}");
 }
 
+/// It ends with 1 and one sentence of what is wrong.
+#[track_caller]
+fn refused(arguments: &[&str], part: &str) {
+    let output = run(agent().args(arguments));
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+    assert!(text.starts_with("tongtu-agent: ") && text.contains(part), "{arguments:?}: {text}");
+    assert_eq!(text.trim().lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn what_cannot_work_is_one_sentence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    refused(&["run", "--data", &path("none")], "enroll");
+    refused(&["run", "--data", &path("")], "enroll");
+    refused(&["enroll", "--token", "nonsense", "--data", &path("new")], "token");
+    fs::write(directory.path().join("file"), "").expect("written");
+    refused(&["run", "--data", &path("file")], "file");
+}
+
 #[test]
 fn a_wrong_word_is_a_usage_error_and_help_teaches() {
-    assert_eq!(run(agent().arg("chekc")).status.code(), Some(2));
-    let help = run(agent().arg("--help"));
-    let text = String::from_utf8(help.stdout).expect("text");
-    assert!(help.status.success() && text.contains("check"), "{text}");
+    for wrong in [&["chekc"][..], &["enroll"], &["enroll", "--token", "x"], &["run"], &[]] {
+        assert_eq!(run(agent().args(wrong)).status.code(), Some(2), "{wrong:?}");
+    }
+    for (arguments, part) in [
+        (&["--help"][..], "tongtu agent token"),
+        (&["enroll", "--help"], "fingerprint"),
+        (&["run", "--help"], "max_size"),
+        (&["check", "--help"], "--json"),
+    ] {
+        let help = run(agent().args(arguments));
+        let text = String::from_utf8(help.stdout).expect("text");
+        assert!(help.status.success() && text.contains(part), "{text}");
+    }
 }
