@@ -1,11 +1,22 @@
 //! One word to every task: finish what you hold and end.
+//!
+//! A task without which control would only pretend to work holds an [`Essential`]: its panic stops
+//! the process, which its supervisor starts anew, instead of leaving it half alive.
 
 use tokio::sync::watch;
 
 /// Cloned to every task. Once [`trigger`](Self::trigger)ed it stays so.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
-    word: watch::Sender<bool>,
+    word: watch::Sender<Word>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    GoOn,
+    Stop,
+    /// An essential task ended by itself.
+    Broken(&'static str),
 }
 
 impl Default for Shutdown {
@@ -18,7 +29,7 @@ impl Shutdown {
     /// Not triggered.
     #[must_use]
     pub fn new() -> Self {
-        Self { word: watch::channel(false).0 }
+        Self { word: watch::channel(Word::GoOn).0 }
     }
 
     /// Triggered by SIGINT or SIGTERM. A second signal ends the process at once.
@@ -49,13 +60,22 @@ impl Shutdown {
 
     /// Tells every task to end.
     pub fn trigger(&self) {
-        self.word.send_replace(true);
+        self.say(Word::Stop);
     }
 
     /// Whether it was told.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
-        *self.word.borrow()
+        *self.word.borrow() != Word::GoOn
+    }
+
+    /// The essential task that ended by itself, if that is why.
+    #[must_use]
+    pub fn broken(&self) -> Option<&'static str> {
+        match *self.word.borrow() {
+            Word::Broken(task) => Some(task),
+            Word::GoOn | Word::Stop => None,
+        }
     }
 
     /// Waits until it is told. Cancel safe, `'static`.
@@ -63,7 +83,70 @@ impl Shutdown {
         let mut told = self.word.subscribe();
         async move {
             // The sender lives in every clone; when the last is gone nobody can say more.
-            let _ = told.wait_for(|triggered| *triggered).await;
+            let _ = told.wait_for(|word| *word != Word::GoOn).await;
         }
+    }
+
+    /// To be held by a task that must not end before it is told.
+    #[must_use]
+    pub fn essential(&self, task: &'static str) -> Essential {
+        Essential { task, shutdown: self.clone() }
+    }
+
+    /// The first word counts.
+    fn say(&self, new: Word) {
+        self.word.send_if_modified(|word| {
+            let first = *word == Word::GoOn;
+            if first {
+                *word = new;
+            }
+            first
+        });
+    }
+}
+
+/// Stops the process if it is dropped (by a panic, or an end too early) before that was told to stop.
+#[derive(Debug)]
+pub struct Essential {
+    task: &'static str,
+    shutdown: Shutdown,
+}
+
+impl Drop for Essential {
+    fn drop(&mut self) {
+        if !self.shutdown.is_triggered() {
+            tracing::error!(task = self.task, "an essential task ended; stopping");
+            self.shutdown.say(Word::Broken(self.task));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_clone_hears_the_first_word() {
+        let shutdown = Shutdown::new();
+        let heard = shutdown.triggered();
+        assert!(!shutdown.is_triggered());
+        shutdown.clone().trigger();
+        heard.await;
+        shutdown.triggered().await;
+        drop(shutdown.essential("late"));
+        assert_eq!(shutdown.broken(), None);
+    }
+
+    #[tokio::test]
+    async fn the_panic_of_an_essential_task_stops_the_rest() {
+        let shutdown = Shutdown::new();
+        let essential = shutdown.essential("committer");
+        let task = tokio::spawn(async move {
+            let _held = essential;
+            panic!("on purpose");
+        });
+        shutdown.triggered().await;
+        assert_eq!(shutdown.broken(), Some("committer"));
+        assert!(task.await.is_err());
     }
 }
