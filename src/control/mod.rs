@@ -112,6 +112,8 @@ pub struct Running {
     http: SocketAddr,
     agents: SocketAddr,
     shutdown: Shutdown,
+    /// What tells telemetry that nothing comes any more.
+    recording: Shutdown,
     serving: Vec<JoinHandle<io::Result<()>>>,
     telemetry: Telemetry,
     db: Db,
@@ -136,7 +138,7 @@ impl Running {
     /// Waits until the shutdown is triggered and everything is closed.
     ///
     /// # Errors
-    /// A listener broke, which stops control as well.
+    /// A port or an essential task broke, which stops control as well.
     pub async fn finished(mut self) -> io::Result<()> {
         let (first, _, rest) = futures_util::future::select_all(std::mem::take(&mut self.serving)).await;
         self.shutdown.trigger();
@@ -144,10 +146,15 @@ impl Running {
         for task in rest {
             result = result.and(flatten(task.await));
         }
+        // From here on nobody can ask or send.
         let _ = fs::remove_file(&self.address_file);
+        self.recording.trigger();
         self.telemetry.close().await;
         self.db.close().await;
-        result
+        match self.shutdown.broken().or(self.recording.broken()) {
+            Some(task) => result.and(Err(io::Error::other(format!("{task} ended by itself")))),
+            None => result,
+        }
     }
 }
 
@@ -204,8 +211,25 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let compute = Compute::open(db.clone(), access.clone(), fleet.clone(), telemetry.clone(), clock.clone()).await;
     let compute = compute.map_err(StartError::Compute)?;
     agent_metrics::register(fleet.clone(), &registry);
-    telemetry.start(&shutdown);
-    tokio::spawn(compute.clone().keep_reconciled(shutdown.clone()));
+    // Told later than the ports, so that what they still take is committed and answered.
+    let recording = Shutdown::new();
+    telemetry.start(&recording);
+    tokio::spawn({
+        let (recording, shutdown) = (recording.clone(), shutdown.clone());
+        async move {
+            recording.triggered().await;
+            shutdown.trigger();
+        }
+    });
+    serving.push(tokio::spawn({
+        let (compute, shutdown) = (compute.clone(), shutdown.clone());
+        let essential = shutdown.essential("joining hosts");
+        async move {
+            compute.keep_reconciled(shutdown).await;
+            drop(essential);
+            Ok(())
+        }
+    }));
 
     let gateway = {
         let (fleet, telemetry, shutdown) = (fleet.clone(), telemetry.clone(), shutdown.clone());
@@ -236,6 +260,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         http,
         agents,
         shutdown,
+        recording,
         serving,
         telemetry,
         db,

@@ -90,7 +90,7 @@ impl Shutdown {
     /// To be held by a task that must not end before it is told.
     #[must_use]
     pub fn essential(&self, task: &'static str) -> Essential {
-        Essential { task, shutdown: self.clone() }
+        Essential { task, shutdown: self.clone(), unless: None }
     }
 
     /// The first word counts.
@@ -110,11 +110,22 @@ impl Shutdown {
 pub struct Essential {
     task: &'static str,
     shutdown: Shutdown,
+    unless: Option<Shutdown>,
+}
+
+impl Essential {
+    /// The task may end as well when `other` is triggered.
+    #[must_use]
+    pub fn unless(mut self, other: &Shutdown) -> Self {
+        self.unless = Some(other.clone());
+        self
+    }
 }
 
 impl Drop for Essential {
     fn drop(&mut self) {
-        if !self.shutdown.is_triggered() {
+        let told = self.shutdown.is_triggered() || self.unless.as_ref().is_some_and(Shutdown::is_triggered);
+        if !told {
             tracing::error!(task = self.task, "an essential task ended; stopping");
             self.shutdown.say(Word::Broken(self.task));
         }
@@ -134,6 +145,9 @@ mod tests {
         heard.await;
         shutdown.triggered().await;
         drop(shutdown.essential("late"));
+        let other = Shutdown::new();
+        drop(other.essential("closed").unless(&shutdown));
+        assert_eq!(other.broken(), None);
         assert_eq!(shutdown.broken(), None);
     }
 

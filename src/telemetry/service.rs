@@ -132,8 +132,21 @@ impl Telemetry {
         let Some(start) = tasks.committer.take() else { return };
         let committer = Committer::new(Arc::clone(&self.inner), start);
         let stop = tasks.stop.clone();
-        tasks.committing = Some(tokio::spawn(committer.run(stop.clone())));
-        tasks.others.push(tokio::spawn(compaction::run(Arc::clone(&self.inner))));
+        // Either's panic stops control; closing is an end as well.
+        let committing = shutdown.essential("committing records").unless(&stop);
+        tasks.committing = Some(tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                committer.run(stop).await;
+                drop(committing);
+            }
+        }));
+        let compacting = shutdown.essential("compaction").unless(&stop);
+        let inner = Arc::clone(&self.inner);
+        tasks.others.push(tokio::spawn(async move {
+            compaction::run(inner).await;
+            drop(compacting);
+        }));
         let word = shutdown.triggered();
         tasks.others.push(tokio::spawn(async move {
             word.await;
