@@ -2,7 +2,11 @@
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 use tongtu_agent_host::{collectors::COLLECTORS, inventory};
 use tongtu_agent_runtime::{
     agent::{self, AgentOptions},
@@ -95,8 +99,9 @@ fn main() -> ExitCode {
             }
         }
         Command::Run { data } => {
-            let log = tracing_subscriber::fmt().with_writer(std::io::stderr);
-            log.with_max_level(LevelFilter::INFO).with_target(false).init();
+            let log = tracing_subscriber::fmt().with_writer(io::stderr);
+            let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
+            log.with_max_level(LevelFilter::INFO).init();
             let options = AgentOptions {
                 kind: KIND,
                 version: VERSION,
@@ -122,7 +127,7 @@ fn block_on<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -
 }
 
 fn fail(error: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "tongtu-agent: {error}");
+    let _ = writeln!(io::stderr(), "tongtu-agent: {error}");
     ExitCode::FAILURE
 }
 
@@ -136,7 +141,7 @@ fn check(as_json: bool) -> ExitCode {
 
 /// A reader that has gone away (`| head`) is no reason to panic.
 fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// How many of the collectors there are of each outcome.
