@@ -13,7 +13,7 @@ pub mod token;
 pub mod wire;
 
 /// The generated messages and gRPC services of `proto/tongtu/agent/v1/agent.proto`.
-#[expect(missing_docs, clippy::all, reason = "generated code")]
+#[expect(missing_docs, clippy::all, clippy::allow_attributes, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("tongtu.agent.v1");
 }
