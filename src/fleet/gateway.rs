@@ -14,10 +14,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tongtu_protocol::{limits, reason::Reason, v1};
+use tongtu_protocol::{limits, reason::Reason, v1, wire};
+use tonic::codec::{Codec, EncodeBody};
 use tonic::codegen::BoxFuture;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
@@ -26,6 +27,7 @@ use v1::telemetry_server::{Telemetry, TelemetryServer};
 
 use super::admission::Fault;
 use super::authority::ServerCertificate;
+use super::inbound::Inbound;
 use super::peer::{Peer, PeerCertificate, Verifier};
 use super::refusals::Subject;
 use super::session::Session;
@@ -57,19 +59,19 @@ impl Fleet {
         shutdown: Shutdown,
     ) -> Result<(), FleetError> {
         let _ = self.sink.set(sink.clone());
+        let services = Arc::new(Services { fleet: self.clone(), sink });
         let gateway = Gateway {
             acceptor: TlsAcceptor::from(Arc::new(self.tls()?)),
-            enrolment: EnrolmentServer::new(Services { fleet: self.clone(), sink: sink.clone() })
-                .max_decoding_message_size(limits::ENROLMENT_BYTES),
-            telemetry: TelemetryServer::new(Services { fleet: self.clone(), sink })
-                .max_decoding_message_size(limits::MESSAGE_BYTES),
+            enrolment: EnrolmentServer::from_arc(services.clone()).max_decoding_message_size(limits::ENROLMENT_BYTES),
+            telemetry: TelemetryServer::from_arc(services.clone()).max_decoding_message_size(limits::ENROLMENT_BYTES),
+            services,
             fleet: self.clone(),
             shutdown: shutdown.clone(),
         };
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let reports = tokio::spawn(self.clone().keep_reports(shutdown.clone()));
         // Each connection holds a sender: when all are gone, nothing comes any more.
-        let (open, mut all_closed) = tokio::sync::mpsc::channel::<()>(1);
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
         let told = shutdown.triggered();
         tokio::pin!(told);
         loop {
@@ -84,10 +86,7 @@ impl Fleet {
             match accepted {
                 Ok((permit, (stream, address))) => {
                     let (gateway, open) = (gateway.clone(), open.clone());
-                    tokio::spawn(async move {
-                        gateway.connection(stream, address, permit).await;
-                        drop(open);
-                    });
+                    tokio::spawn(gateway.connection(stream, address, (permit, open)));
                 }
                 // Out of file descriptors, or the peer has gone already: neither ends the service.
                 Err(error) => {
@@ -131,12 +130,18 @@ struct Gateway {
     acceptor: TlsAcceptor,
     enrolment: EnrolmentServer<Services>,
     telemetry: TelemetryServer<Services>,
+    services: Arc<Services>,
     fleet: Fleet,
     shutdown: Shutdown,
 }
 
 impl Gateway {
-    async fn connection(self, stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn connection(
+        self,
+        stream: TcpStream,
+        address: SocketAddr,
+        (permit, open): (OwnedSemaphorePermit, mpsc::Sender<()>),
+    ) {
         let _ = stream.set_nodelay(true);
         let shaken = tokio::time::timeout(self.fleet.timing.handshake, self.acceptor.accept(stream)).await;
         drop(permit);
@@ -160,10 +165,14 @@ impl Gateway {
             },
         };
         let peer = Peer { certificate, address, connected_ms: self.fleet.clock.now_ms() };
-        self.fleet.metrics.connections.inc();
-        let fleet = self.fleet.clone();
-        self.serve(stream, peer).await;
-        fleet.metrics.connections.dec();
+        // A task of its own, so that what the handshake needed does not stay for the connection's life.
+        tokio::spawn(async move {
+            let connections = self.fleet.metrics.connections.clone();
+            connections.inc();
+            self.serve(stream, peer).await;
+            connections.dec();
+            drop(open);
+        });
     }
 
     async fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) {
@@ -206,6 +215,10 @@ impl Gateway {
         mut request: hyper::Request<Incoming>,
         peer: Peer,
     ) -> BoxFuture<hyper::Response<tonic::body::Body>, Infallible> {
+        if request.uri().path() == "/tongtu.agent.v1.Telemetry/Session" {
+            let answer = self.services.session_begin(request.into_body(), peer);
+            return Box::pin(std::future::ready(Ok(answer.unwrap_or_else(|status| status.into_http()))));
+        }
         request.extensions_mut().insert(peer);
         if request.uri().path().starts_with("/tongtu.agent.v1.Enrolment/") {
             self.enrolment.clone().call(request)
@@ -224,7 +237,6 @@ fn handshake_reason(error: &std::io::Error) -> &'static str {
     }
 }
 
-#[derive(Clone)]
 struct Services {
     fleet: Fleet,
     sink: Arc<dyn Sink>,
@@ -260,6 +272,26 @@ impl Services {
     }
 }
 
+impl Services {
+    /// Begins a session on a call's body. It is read by [`Inbound`], so it does not pass tonic's reader.
+    fn session_begin(&self, body: Incoming, peer: Peer) -> Result<hyper::Response<tonic::body::Body>, Status> {
+        let certificate = self.certificate(peer)?;
+        let refused = |reason: Reason| self.refused(reason.into(), Subject::Agent(certificate.agent));
+        let (agent, _) = self.fleet.on_record(certificate).map_err(refused)?;
+        if certificate.not_after_ms <= self.fleet.clock.now_ms() {
+            return Err(refused(Reason::CertificateExpired));
+        }
+        let peer = (peer, certificate);
+        let session = Session::new(self.fleet.clone(), self.sink.clone(), peer, agent, Inbound::new(body));
+        let encoder = wire::Codec::<v1::ToAgent, v1::ToControl>::default().encoder();
+        let body = EncodeBody::new_server(encoder, session, None, Default::default(), None);
+        let mut response = hyper::Response::new(tonic::body::Body::new(body));
+        let kind = hyper::header::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+        Ok(response)
+    }
+}
+
 #[tonic::async_trait]
 impl Enrolment for Services {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
@@ -271,23 +303,11 @@ impl Enrolment for Services {
 
 #[tonic::async_trait]
 impl Telemetry for Services {
-    type SessionStream = Session;
+    type SessionStream = tokio_stream::Empty<Result<v1::ToAgent, Status>>;
 
-    async fn session(&self, request: Request<Streaming<v1::ToControl>>) -> Result<Response<Session>, Status> {
-        let peer = self.peer(&request);
-        let certificate = self.certificate(peer)?;
-        let subject = Subject::Agent(certificate.agent);
-        let (agent, _) = self.fleet.on_record(certificate).map_err(|reason| self.refused(reason.into(), subject))?;
-        if certificate.not_after_ms <= self.fleet.clock.now_ms() {
-            return Err(self.refused(Reason::CertificateExpired.into(), subject));
-        }
-        Ok(Response::new(Session::new(
-            self.fleet.clone(),
-            self.sink.clone(),
-            (peer, certificate),
-            agent,
-            request.into_inner(),
-        )))
+    /// [`Services::session_begin`] answers this call before it could come here.
+    async fn session(&self, _: Request<Streaming<v1::ToControl>>) -> Result<Response<Self::SessionStream>, Status> {
+        Err(Status::unimplemented("a session is begun elsewhere"))
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {

@@ -6,7 +6,7 @@
 //! | `peer` | who is at the other end of a connection |
 //! | `enrolment` | tokens; from a token, or an old certificate, to a certificate |
 //! | `gateway` | the agents' port: TLS, HTTP/2, the gRPC services |
-//! | `session` | one agent's stream, as a state machine |
+//! | `session`, `inbound` | one agent's stream, as a state machine; messages out of its bytes |
 //! | `admission`, `state` | rules, pure |
 //! | `directory` | all agents in memory, and the stream each holds |
 //! | `reports` | what is known of agents, for others and for the database |
@@ -34,6 +34,7 @@ mod configuration;
 mod directory;
 mod enrolment;
 mod gateway;
+mod inbound;
 mod peer;
 mod refusals;
 mod reports;

@@ -17,11 +17,12 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tongtu_protocol::{VERSION, reason::Reason, v1};
-use tonic::{Code, Status, Streaming};
+use tonic::Status;
 
 use super::Fleet;
 use super::admission::{self, Fault};
 use super::directory::{Admission, Agent, Live, Order, Rival};
+use super::inbound::Inbound;
 use super::peer::{Peer, PeerCertificate};
 use super::refusals::Subject;
 use super::sink::{ControlAnchor, Opening, Sink, SinkSession};
@@ -120,7 +121,7 @@ pub(super) struct Session {
     peer: Peer,
     certificate: PeerCertificate,
     agent: Arc<Agent>,
-    inbound: Streaming<v1::ToControl>,
+    inbound: Inbound,
     phase: Phase,
     outbox: VecDeque<ToAgent>,
     timer: Pin<Box<Sleep>>,
@@ -132,7 +133,7 @@ impl Session {
         sink: Arc<dyn Sink>,
         (peer, certificate): (Peer, PeerCertificate),
         agent: Arc<Agent>,
-        inbound: Streaming<v1::ToControl>,
+        inbound: Inbound,
     ) -> Self {
         let timer = Box::pin(tokio::time::sleep(fleet.timing.hello));
         Self { fleet, sink, peer, certificate, agent, inbound, phase: Phase::Begun, outbox: VecDeque::new(), timer }
@@ -170,9 +171,9 @@ impl Session {
                 return Poll::Pending;
             }
             turn -= 1;
-            match ready!(Pin::new(&mut self.inbound).poll_next(cx)) {
+            match ready!(self.inbound.poll_message(cx)) {
                 None => return Poll::Ready(Err(End::Quiet)),
-                Some(Err(status)) => return Poll::Ready(Err(inbound_end(&status))),
+                Some(Err(fault)) => return Poll::Ready(Err(fault.into())),
                 Some(Ok(v1::ToControl { message: Some(message) })) => self.on_message(message)?,
                 // Something of a later version that is no affair of this one.
                 Some(Ok(v1::ToControl { message: None })) => {}
@@ -333,19 +334,5 @@ impl Stream for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// What the end of the agent's half means: a fault of its messages, or a connection that went.
-fn inbound_end(status: &Status) -> End {
-    if let Some(reason) = Reason::of(status) {
-        return Fault { reason, detail: status.message().to_owned() }.into();
-    }
-    // A status of the connection has the connection's error as its source.
-    let of_message = std::error::Error::source(status).is_none();
-    match status.code() {
-        Code::OutOfRange if of_message => Reason::Limit.into(),
-        Code::Internal if of_message => Reason::Undecodable.into(),
-        _ => End::Quiet,
     }
 }

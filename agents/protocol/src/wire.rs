@@ -6,7 +6,7 @@
 //! repeated fields, against [`crate::limits`].
 
 use crate::{limits, reason::Reason, v1};
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::{
@@ -43,6 +43,26 @@ pub enum Excess {
     /// Not a message.
     #[error("a message cannot be decoded")]
     Malformed,
+}
+
+impl Excess {
+    /// The reason that the other side is told.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Count(_) | Self::Elements => Reason::Limit,
+            Self::Malformed => Reason::Undecodable,
+        }
+    }
+}
+
+/// Judges a message, then decodes it. Nothing is copied: the bodies of frames share these bytes.
+///
+/// # Errors
+/// The limit that is exceeded, or bytes that are no message.
+pub fn read<U: Bounded>(encoded: Bytes) -> Result<U, Excess> {
+    U::judge(&encoded)?;
+    U::decode(encoded).map_err(|_| Excess::Malformed)
 }
 
 /// A field that holds messages: where it is, what it may hold, and what to look at inside.
@@ -200,13 +220,8 @@ impl<U: Bounded> Decoder for Codec<(), U> {
     type Error = Status;
 
     fn decode(&mut self, encoded: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // Without copying: the bodies of frames go on sharing this memory.
         let encoded = encoded.copy_to_bytes(encoded.remaining());
-        U::judge(&encoded).map_err(|excess| match excess {
-            Excess::Malformed => Reason::Undecodable.status(),
-            excess => Reason::Limit.status_with(excess.to_string()),
-        })?;
-        U::decode(encoded).map(Some).map_err(|_| Reason::Undecodable.status())
+        read(encoded).map(Some).map_err(|excess| excess.reason().status_with(excess.to_string()))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
