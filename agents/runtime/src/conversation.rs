@@ -247,11 +247,10 @@ impl<C> Conversation<C> {
             self.in_flight.push_back(Flight { epoch, sequence, live, sent: now });
         }
         let lane = if live { &mut self.live } else { &mut self.backlog };
-        let stays = !(idle && !live) && lane.number != 0;
         if idle || lane.number != 0 {
             lane.idle = idle;
             // A backlog that is done holds no place and no state.
-            lane.cursor = (stays || (live && idle)).then_some(cursor);
+            lane.cursor = (live || !idle).then_some(cursor);
         }
         if !define.boots.is_empty() || !define.sources.is_empty() {
             self.outbox.push_back(message(v1::to_control::Message::Define(define)));
@@ -410,11 +409,10 @@ impl<C> Conversation<C> {
         };
         let asked = |flight: &&Flight| flight.epoch == epoch && (answer.first..=answer.last).contains(&flight.sequence);
         let asked = self.in_flight.iter().find(asked).map(|flight| flight.sent);
-        match (self.schemas_sent.get(&id), asked) {
-            // The records were on their way before the schema was.
-            (Some(sent), Some(asked)) if *sent > asked => return Ok(self.again(epoch, answer, None)),
-            (_, None) => return Ok(self.again(epoch, answer, None)),
-            _ => {}
+        // The records were on their way before the schema was, or are not any more.
+        if asked.is_none_or(|asked| self.schemas_sent.get(&id).is_some_and(|sent| *sent > asked)) {
+            self.again(epoch, answer, None);
+            return Ok(());
         }
         let Some(schema) = queue.schema(id)? else {
             tracing::error!("the spool has lost a schema; its records are dropped");

@@ -30,6 +30,8 @@ fn push(queue: &mut MemoryQueue) -> u64 {
     queue.push_frame(number * 15_000, &State::from_values(&values))
 }
 
+type Chains = HashMap<u32, (u64, State)>;
+
 /// What control knows and how it answers.
 #[derive(Default)]
 struct Control {
@@ -37,7 +39,7 @@ struct Control {
     boots: HashMap<u32, String>,
     schemas: HashMap<SchemaId, usize>,
     /// By lane: the last sequence, and the state of each source with its sequence.
-    lanes: HashMap<u32, (u64, HashMap<u32, (u64, State)>)>,
+    lanes: HashMap<u32, (u64, Chains)>,
     /// First column of each record received, by sequence.
     received: BTreeMap<u64, Option<i64>>,
     /// In order of arrival: (live, sequence).

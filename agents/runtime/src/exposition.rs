@@ -23,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last frame, if anybody may look at it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastFrame(Arc<Mutex<Option<(Arc<FrameSchema>, State)>>>);
+pub(crate) struct LastFrame(Arc<Mutex<Option<Frame>>>);
+
+type Frame = (Arc<FrameSchema>, State);
 
 impl LastFrame {
     pub(crate) fn set(&self, schema: &Arc<FrameSchema>, state: &State) {

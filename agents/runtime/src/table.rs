@@ -57,7 +57,7 @@ static AVAILABLE: Metric = Metric {
 /// The metrics that the table itself puts.
 pub static METRICS: &[&Metric] = &[&DURATION, &SUCCESS, &AVAILABLE];
 
-/// What moves between the table and a worker.
+/// What moves between the table and a worker; boxed, so that it moves as a pointer.
 struct Job {
     index: usize,
     spec: &'static CollectorSpec,
@@ -107,7 +107,7 @@ impl Job {
 struct Pool {
     queue: VecDeque<Box<Job>>,
     running: Vec<(usize, Instant)>,
-    finished: Vec<Box<Job>>,
+    finished: VecDeque<Box<Job>>,
     idle: usize,
     closed: bool,
 }
@@ -142,7 +142,7 @@ impl Shared {
             job.run(&self.context);
             pool = self.pool();
             pool.running.retain(|(index, _)| *index != job.index);
-            pool.finished.push(job);
+            pool.finished.push_back(job);
             if pool.queue.is_empty() {
                 self.done.notify_one();
             }
@@ -237,7 +237,7 @@ impl Table {
         let pool = Pool {
             queue: VecDeque::with_capacity(specs.len()),
             running: Vec::with_capacity(specs.len()),
-            finished: Vec::with_capacity(specs.len()),
+            finished: VecDeque::with_capacity(specs.len()),
             ..Pool::default()
         };
         Self {
@@ -345,7 +345,7 @@ impl Table {
 
     /// What workers have finished, now or long ago.
     fn take_back(&mut self, pool: &mut Pool) {
-        while let Some(mut job) = pool.finished.pop() {
+        while let Some(mut job) = pool.finished.pop_front() {
             let entry = &mut self.entries[job.index];
             let result = std::mem::replace(&mut job.result, RunResult::Collected);
             entry.took = job.took;
