@@ -29,6 +29,8 @@ mod tests;
 mod token;
 
 pub use permit::{Denied, Permit, Principal, Role};
+#[cfg(test)]
+pub(crate) use token::testing as testing_token;
 pub use token::{ApiTokenFile, ApiTokenInfo, TokenFileError};
 
 /// The organisation that the first start creates; every other is below it.

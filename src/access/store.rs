@@ -109,11 +109,12 @@ pub(super) async fn ownership_insert(
     Ok(())
 }
 
-/// Inserts a token and revokes `instead_of`, in one transaction.
+/// Inserts a token of the root organisation and revokes `instead_of`, in one transaction.
 pub(super) async fn token_insert(
     db: &Db,
     hash: [u8; 32],
     name: &str,
+    role: Role,
     now: UnixMs,
     instead_of: Option<ApiTokenId>,
 ) -> Result<ApiTokenInfo, DbErr> {
@@ -130,7 +131,7 @@ pub(super) async fn token_insert(
         id: ApiTokenId(last.unwrap_or(0) + 1),
         name: name.to_owned(),
         organization: ROOT,
-        role: Role::Operator,
+        role,
         created_ms: now,
         revoked_ms: None,
     };

@@ -137,13 +137,24 @@ pub(super) async fn renew(access: &Access, data: &Path) -> Result<(), TokenFileE
 async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> Result<(), TokenFileError> {
     let hash = hash(text);
     let now = access.clock.now_ms();
-    let token = store::token_insert(&access.db, hash, FILE, now, instead_of).await.map_err(AccessError::from)?;
+    let token = store::token_insert(&access.db, hash, FILE, Role::Operator, now, instead_of)
+        .await
+        .map_err(AccessError::from)?;
     let mut state = access.write();
     for old in state.tokens.values_mut().filter(|token| Some(token.id) == instead_of) {
         old.revoked_ms = Some(now);
     }
     state.tokens.insert(hash, token);
     Ok(())
+}
+
+/// A live token of a role, for tests: nothing else makes one yet.
+#[cfg(test)]
+pub(crate) async fn testing(access: &Access, role: Role) -> String {
+    let text = generate();
+    let token = store::token_insert(&access.db, hash(&text), "test", role, access.clock.now_ms(), None).await;
+    access.write().tokens.insert(hash(&text), token.expect("inserted"));
+    text
 }
 
 /// The file is there whole, or not at all.

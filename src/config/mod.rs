@@ -20,7 +20,7 @@ pub const DEFAULT: &str = include_str!("default.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// API, UI and `/metrics`.
+    /// API and `/metrics`.
     pub http: Http,
     /// The agents' port.
     pub agents: Agents,
@@ -32,7 +32,7 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
-/// API, UI and `/metrics`.
+/// API and `/metrics`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
@@ -249,17 +249,18 @@ fn merge(base: &mut toml::Table, over: toml::Table) {
 
 /// A parser's report spans lines; a start error is one sentence with line or key.
 fn one_sentence(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().replace("unknown field", "unknown key");
     if let Some(span) = error.span() {
         let before = text.get(..span.start).unwrap_or(text);
         let number = before.matches('\n').count() + 1;
         // The key only: a value may be a secret.
         let line = text.lines().nth(number - 1).unwrap_or_default();
         let key = line.split_once('=').map_or(String::new(), |(key, _)| format!(" ({})", key.trim()));
-        return format!("line {number}{key}: {}", error.message());
+        return format!("line {number}{key}: {message}");
     }
     let report = error.to_string();
     match report.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')) {
-        Some(key) => format!("{key}: {}", error.message()),
-        None => error.message().to_owned(),
+        Some(key) => format!("{key}: {message}"),
+        None => message,
     }
 }

@@ -202,7 +202,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 
     health.phase("reading agents");
     let advertise = advertised(&config.agents, agents);
-    let fleet = Fleet::open(db.clone(), access.clone(), clock.clone(), &data, advertise, &registry).await?;
+    let fleet = Fleet::open(db.clone(), access.clone(), clock.clone(), &data, advertise.clone(), &registry).await?;
 
     health.phase("reading what was measured");
     let telemetry =
@@ -255,7 +255,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     health.started(authenticated.layer(middleware::from_fn(http::named)));
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, http)?;
-    tracing::info!(%http, %agents, data = %data.display(), "ready");
+    tracing::info!(%http, %agents, advertised = advertise, data = %data.display(), "ready");
     Ok(Running {
         http,
         agents,

@@ -7,6 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::access::{Role, testing_token};
+use crate::platform::testing;
 
 struct Started {
     running: Running,
@@ -113,6 +115,70 @@ async fn every_operation_asks_for_a_token() {
         }
     }
     assert!(asked >= 3);
+}
+
+/// What a token that may only look is answered: a case for each operation of the document.
+const READER: [(&str, &str, &str, u16); 15] = [
+    ("agent_list", "GET", "/api/v1/agents", 200),
+    ("agent_fetch", "GET", "/api/v1/agents/agent_1", 404),
+    ("agent_revoke", "POST", "/api/v1/agents/agent_1/revoke", 403),
+    ("token_list", "GET", "/api/v1/agents/tokens", 200),
+    ("token_create", "POST", "/api/v1/agents/tokens", 403),
+    ("token_revoke", "DELETE", "/api/v1/agents/tokens/enrolment_1", 403),
+    ("host_list", "GET", "/api/v1/hosts", 200),
+    ("host_fetch", "GET", "/api/v1/hosts/host_1", 404),
+    ("targets", "GET", "/api/v1/prometheus/targets", 200),
+    ("series", "GET", "/api/v1/series?source=source_1&metric=node_load1", 404),
+    ("source_list", "GET", "/api/v1/sources", 200),
+    ("source_metrics", "GET", "/metrics/sources/source_1", 404),
+    ("own_metrics", "GET", "/metrics", 200),
+    ("api_token_list", "GET", "/api/v1/tokens", 403),
+    ("api_token_revoke", "POST", "/api/v1/tokens/token_1/revoke", 403),
+];
+
+#[tokio::test]
+async fn every_operation_has_its_case_of_authorisation() {
+    let started = started().await;
+    let reader = testing_token(&started.running.parts.access, Role::Reader).await;
+    let document: Value = serde_json::from_str(openapi()).expect("JSON");
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        for operation in operations.as_object().expect("operations").values() {
+            let id = operation["operationId"].as_str().expect("an id");
+            let has_case = READER.iter().any(|(case, ..)| *case == id);
+            assert!(has_case || ["/healthz", "/readyz"].contains(&path.as_str()), "{id} has no case");
+        }
+    }
+    for (id, method, url, status) in READER {
+        let method: Method = method.parse().expect("a method");
+        let request = started.client.request(method, format!("http://{}{url}", started.running.http()));
+        let answer = request.bearer_auth(&reader).json(&serde_json::json!({})).send().await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn control_starts_again_on_what_it_left_on_either_database() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for test in testing::databases().await {
+        let testing::TestDatabase { name, db, config, data } = test;
+        db.close().await;
+        drop(db);
+        let mut options = options(data.path());
+        options.config.database = config;
+        for _ in 0..2 {
+            let shutdown = Shutdown::new();
+            let running =
+                run(options.clone(), shutdown.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            let token = fs::read_to_string(data.path().join("api-token")).expect("the token");
+            let url = format!("http://{}/api/v1/tokens", running.http());
+            let client = Client::builder().no_proxy().build().expect("a client");
+            let listed = client.get(url).bearer_auth(token.trim()).send().await.expect("an answer");
+            let listed: Value = listed.json().await.expect("JSON");
+            assert_eq!(listed["tokens"].as_array().map(Vec::len), Some(1), "{name}: {listed}");
+            shutdown.trigger();
+            running.finished().await.expect("a clean stop");
+        }
+    }
 }
 
 #[tokio::test]
