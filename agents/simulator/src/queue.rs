@@ -199,7 +199,7 @@ impl FrameQueue {
         if self.held != Held::No {
             return false;
         }
-        let end_ms = self.shared.end_ms.load(Relaxed);
+        let end_ms = self.end_ms();
         let now_ms = self.shared.time.now_ms().min(end_ms - 1);
         let mut made = false;
         while self.due_ms <= now_ms {
@@ -238,7 +238,7 @@ impl FrameQueue {
         if self.shared.pacing == Pacing::Saturated && self.unsettled > 0 {
             return None;
         }
-        if self.due_ms >= self.shared.end_ms.load(Relaxed) {
+        if self.due_ms >= self.end_ms() {
             return None;
         }
         let wait_ms = self.due_ms - self.shared.time.now_ms();
@@ -247,14 +247,15 @@ impl FrameQueue {
 
     /// Everything made is settled and nothing more will be made.
     pub(crate) fn is_done(&self) -> bool {
-        self.unsettled == 0 && self.due_ms >= self.shared.end_ms.load(Relaxed).min(self.last_ms())
+        self.unsettled == 0 && self.due_ms >= self.end_ms()
     }
 
-    /// A saturated agent has caught up when its next frame lies ahead; others go on to the end.
-    fn last_ms(&self) -> i64 {
+    /// No frame is made from here on: a saturated agent is done when it has caught up, others at the end.
+    fn end_ms(&self) -> i64 {
+        let end_ms = self.shared.end_ms.load(Relaxed);
         match self.shared.pacing {
-            Pacing::Saturated => self.shared.time.start_ms(),
-            Pacing::Paced | Pacing::Backlog => i64::MAX,
+            Pacing::Saturated => end_ms.min(self.shared.time.start_ms()),
+            Pacing::Paced | Pacing::Backlog => end_ms,
         }
     }
 
@@ -511,17 +512,17 @@ impl Queue for FrameQueue {
     }
 
     fn changed(&mut self) -> impl Future<Output = ()> + Send {
-        // Called in a session that is up: control has said how to number.
-        if self.held == Held::UntilWelcomed {
-            self.held = Held::No;
-        }
-        let made = self.make_due();
-        let wait = self.wait();
         async move {
-            match wait {
-                _ if made => {}
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
+            // Called in a session that is up: control has said how to number.
+            if self.held == Held::UntilWelcomed {
+                self.held = Held::No;
+            }
+            // Made and told in one poll: a future that is dropped in between would tell nobody.
+            while !self.make_due() {
+                match self.wait() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
             }
         }
     }
