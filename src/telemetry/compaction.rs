@@ -48,6 +48,9 @@ pub(super) enum CompactionError {
 
 /// Compacts what is sealed, for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
+    if let Err(error) = remove_compacted(&inner).await {
+        tracing::warn!(%error, "a compacted window was not taken away; it is tried at the next start");
+    }
     let mut sealed = inner.sealed.subscribe();
     loop {
         let window = inner.compacted.load(Ordering::Relaxed) + 1;
@@ -73,6 +76,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// Compacts one sealed window and takes it away.
 pub(super) async fn compact_window(inner: &Arc<Inner>, window: i64) -> Result<(), CompactionError> {
+    let alone = inner.slots_writer.lock().await;
     store_rows::unmade_delete(&inner.db, window).await?;
     let mut replaced = store_rows::Replaced::default();
     let mut agents = BTreeSet::new();
@@ -89,7 +93,20 @@ pub(super) async fn compact_window(inner: &Arc<Inner>, window: i64) -> Result<()
     for source in inner.registry.sources() {
         source.forget_places(window);
     }
-    remove(inner, window).await?;
+    drop(alone);
+    if let Err(error) = remove(inner, window).await {
+        tracing::warn!(window, %error, "a compacted window was not taken away; it is tried at the next start");
+    }
+    Ok(())
+}
+
+/// Takes away windows that were compacted before the last process ended.
+async fn remove_compacted(inner: &Inner) -> Result<(), DbErr> {
+    for window in store::window_list(&inner.db).await? {
+        if window.state == WindowState::Compacted {
+            remove(inner, window.id).await?;
+        }
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub mod columns;
 mod committer;
 mod compact;
 mod compaction;
+mod days;
 pub mod exposition;
 mod fetch;
 mod ingest;
@@ -36,6 +37,7 @@ mod service;
 pub mod slot;
 pub mod slot_block;
 mod store;
+mod store_days;
 mod store_rows;
 #[cfg(test)]
 mod tests;

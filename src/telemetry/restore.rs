@@ -29,6 +29,7 @@ pub(super) struct Restored {
     pub compacted: i64,
     pub next_chunk: i64,
     pub next_slots: i64,
+    pub next_day: i64,
     pub start: CommitterStart,
 }
 
@@ -87,8 +88,9 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
     let next_event = store::last_key(db, "telemetry_event").await? + 1;
     let next_chunk = store::last_key(db, "telemetry_chunk").await? + 1;
     let next_slots = store::last_key(db, "telemetry_slots").await? + 1;
+    let next_day = store::last_key(db, "telemetry_day").await? + 1;
     let start = CommitterStart { window, next_batch: last_batch + 1, next_event };
-    Ok(Restored { registry, agents, compacted, next_chunk, next_slots, start })
+    Ok(Restored { registry, agents, compacted, next_chunk, next_slots, next_day, start })
 }
 
 async fn registry(db: &Db) -> Result<Registry, TelemetryError> {

@@ -2,13 +2,13 @@
 
 use super::agent_state::Agent;
 use super::committer::{self, Committer};
-use super::compaction;
 use super::ingest::Session;
 use super::instruments::Instruments;
 use super::live::LiveSource;
 use super::queue::Queue;
 use super::registry::Registry;
 use super::{Facts, LiveFrame, SourceInfo, restore};
+use super::{compaction, days};
 use crate::access::{Access, Permit, Resource, capability::MeasurementsRead};
 use crate::config;
 use crate::fleet::sink::{Delivery, Opening, Sink, SinkSession};
@@ -66,6 +66,9 @@ pub(super) struct Inner {
     /// Keys of rows that compaction makes.
     pub next_chunk: AtomicI64,
     pub next_slots: AtomicI64,
+    pub next_day: AtomicI64,
+    /// Held by who takes slots out of rows: compaction, or the closing of days.
+    pub slots_writer: tokio::sync::Mutex<()>,
     /// The open window should be sealed at once.
     pub seal_wanted: AtomicBool,
     /// Windows before this one are sealed.
@@ -119,6 +122,8 @@ impl Telemetry {
             compacted: AtomicI64::new(restored.compacted),
             next_chunk: AtomicI64::new(restored.next_chunk),
             next_slots: AtomicI64::new(restored.next_slots),
+            next_day: AtomicI64::new(restored.next_day),
+            slots_writer: tokio::sync::Mutex::default(),
             seal_wanted: AtomicBool::new(false),
             sealed,
             tasks: Mutex::new(tasks),
@@ -146,6 +151,12 @@ impl Telemetry {
         tasks.others.push(tokio::spawn(async move {
             compaction::run(inner).await;
             drop(compacting);
+        }));
+        let following = shutdown.essential("closing days").unless(&stop);
+        let inner = Arc::clone(&self.inner);
+        tasks.others.push(tokio::spawn(async move {
+            days::run(inner).await;
+            drop(following);
         }));
         let word = shutdown.triggered();
         tasks.others.push(tokio::spawn(async move {
@@ -206,6 +217,16 @@ impl Telemetry {
     pub fn seal(&self) {
         self.inner.seal_wanted.store(true, Ordering::Relaxed);
         self.inner.queue.filled.notify_one();
+    }
+
+    /// Ends every task where it stands.
+    #[cfg(test)]
+    pub(super) async fn abandon(&self) {
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks.committing.into_iter().chain(tasks.others) {
+            task.abort();
+            let _ = task.await;
+        }
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, Tasks> {

@@ -46,3 +46,161 @@ async fn what_was_accepted_is_there_after_a_restart() {
         control.telemetry.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_record_gets_its_reason_and_harms_no_other() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    stream.frames(1..=3);
+    stream.accepted(1, 3).await;
+    let refused = |stream: &Stream, sequence: u64, refusal: v1::Refusal| {
+        stream.refused.iter().any(|(first, last, why)| (*first..=*last).contains(&sequence) && *why == refusal)
+    };
+    // Each in a lane of its own, followed by a good frame.
+    type Spoil = fn(&mut v1::Record);
+    fn frame(record: &mut v1::Record) -> &mut v1::Frame {
+        match &mut record.body {
+            Some(v1::record::Body::Frame(frame)) => frame,
+            _ => panic!("a frame"),
+        }
+    }
+    let cases: [(Spoil, v1::Refusal); 9] = [
+        (|record| record.crc32c ^= 1, v1::Refusal::Checksum),
+        (
+            |record| {
+                frame(record).body = vec![0; 3].into();
+                record.crc32c = crc32c::crc32c(&[0; 3]);
+            },
+            v1::Refusal::Undecodable,
+        ),
+        (|record| frame(record).body = vec![2; 100_000].into(), v1::Refusal::TooLarge),
+        (|record| frame(record).source = 5, v1::Refusal::UnknownSource),
+        (|record| frame(record).base_sequence = 2, v1::Refusal::UnknownBase),
+        (|record| record.boottime_ms += 3_600_000, v1::Refusal::Future),
+        (|record| record.boottime_ms -= 30 * 86_400_000, v1::Refusal::TooOld),
+        (|record| record.boot = 9, v1::Refusal::UnknownBoot),
+        (|record| record.body = None, v1::Refusal::Undecodable),
+    ];
+    let mut sequence = 4;
+    for (spoil, refusal) in cases {
+        stream.restart_lane();
+        let mut record = stream.record(sequence);
+        spoil(&mut record);
+        stream.send(vec![record]);
+        stream.answered(|stream| refused(stream, sequence, refusal)).await;
+        stream.restart_lane();
+        stream.frames([sequence + 1]);
+        stream.accepted(sequence + 1, sequence + 1).await;
+        sequence += 2;
+    }
+    // Not ascending; a number that no record has.
+    stream.restart_lane();
+    let (late, early) = (stream.record(sequence + 1), stream.record(sequence));
+    stream.send(vec![late, early]);
+    stream.answered(|stream| refused(stream, sequence, v1::Refusal::OutOfOrder)).await;
+    stream.restart_lane();
+    let mut record = stream.record(sequence + 2);
+    record.sequence = 0;
+    stream.send(vec![record]);
+    stream.answered(|stream| refused(stream, 0, v1::Refusal::BadSequence)).await;
+    assert!(stream.later.is_empty());
+    let delivery = control.telemetry.delivery(AgentId(7));
+    assert_eq!((delivery.records_refused, delivery.records_accepted), (10, 3 + 9 + 1));
+    // What was refused is settled: sent again, nobody waits for it.
+    stream.restart_lane();
+    stream.frames([4]);
+    stream.accepted(4, 4).await;
+    assert!(stored(&control).await.iter().all(|frame| frame.meta.sequence != 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_on_one_that_was_not_usable_begins_the_lane_anew() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    let mut bad = stream.record(1);
+    bad.crc32c ^= 1;
+    let good = stream.record(2);
+    stream.send(vec![bad, good]);
+    stream.answered(|stream| !stream.later.is_empty() && !stream.refused.is_empty()).await;
+    assert_eq!(stream.later, [(2, 2)]);
+    stream.restart_lane();
+    stream.frames(2..=3);
+    stream.accepted(2, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_schema_is_asked_for_and_kept() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    let mut stream = Stream::open_bare(&control, 7, 99);
+    stream.define(false);
+    stream.frames(1..=2);
+    stream.answered(|stream| stream.need_schema > 0).await;
+    stream.define(true);
+    stream.restart_lane();
+    stream.frames(1..=2);
+    stream.accepted(1, 2).await;
+    let again = Control::start(&database, NOON + 600_000).await;
+    let mut stream = Stream::open_bare(&again, 8, 1);
+    stream.define(false);
+    stream.frames(1..=2);
+    stream.accepted(1, 2).await;
+    assert_eq!(stream.need_schema, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_says_later() {
+    let database = testing::sqlite().await;
+    let control = Control::start_with(&database, NOON + 600_000, |config| config.queue_size = 1).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    stream.frames([1]);
+    stream.frames([2]);
+    stream
+        .answered(|stream| stream.has_accepted(1, 1) && (stream.has_accepted(2, 2) || !stream.later.is_empty()))
+        .await;
+    stream.restart_lane();
+    stream.frames([2]);
+    stream.answered(|stream| stream.has_accepted(2, 2) || stream.later.len() > 1).await;
+    assert!(stream.refused.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_an_hour_off_is_corrected() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    // The anchors of another boot are the agent's own, an hour ahead when it was not synchronised.
+    let boottime = |ms: i64| (ms - BOOTED_MS) as u64;
+    let clock =
+        |at: i64, ahead: i64, synchronised| v1::Clock { boottime_ms: boottime(at), wall_ms: at + ahead, synchronised };
+    let anchors = vec![clock(NOON - 120_000, 3_600_000, false), clock(NOON, 0, true)];
+    stream.define_boot(2, "an earlier boot", anchors);
+    let mut first = stream.record_at(1, NOON - 90_000);
+    first.boot = 2;
+    let second = stream.record_at(2, NOON + 30_000);
+    stream.send(vec![first, second]);
+    stream.accepted(1, 2).await;
+    let frames = stored(&control).await;
+    let instants: Vec<_> = frames.iter().map(|frame| (frame.meta.instant_ms, frame.meta.uncertain)).collect();
+    assert_eq!(instants, [(NOON - 90_000, true), (NOON + 30_000, false)]);
+    assert_ne!(frames[0].meta.boot, frames[1].meta.boot);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_streams_of_one_agent_store_a_record_once() {
+    let database = testing::sqlite().await;
+    let control = Control::start_with(&database, NOON + 600_000, |config| {
+        config.commit_interval = Duration::from_millis(50);
+    })
+    .await;
+    let mut one = Stream::open(&control, 7, 99);
+    let mut two = Stream::open(&control, 7, 99);
+    one.frames(1..=20);
+    two.frames(11..=30);
+    one.accepted(1, 20).await;
+    two.accepted(11, 30).await;
+    let found: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
+    assert_eq!(found, (1..=30).collect::<Vec<_>>());
+}

@@ -24,6 +24,8 @@ use tongtu_protocol::schema::SchemaId;
 use tongtu_protocol::v1::{self, Verdict};
 
 mod compaction;
+mod days;
+mod faults;
 mod ingest;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
@@ -62,6 +64,11 @@ impl Control {
 
     pub(super) fn advance(&self, ms: i64) -> UnixMs {
         self.clock.fetch_add(ms, Ordering::Relaxed) + ms
+    }
+
+    /// Ends every task where it stands, as a kill does.
+    pub(super) async fn kill(&self) {
+        self.telemetry.abandon().await;
     }
 
     pub(super) fn set(&self, now_ms: UnixMs) {
@@ -211,6 +218,11 @@ impl Stream {
         });
     }
 
+    pub(super) fn define_boot(&mut self, number: u32, boot_id: &str, anchors: Vec<v1::Clock>) {
+        let boot = v1::Boot { number, boot_id: boot_id.to_owned(), anchors };
+        self.session.define(v1::Define { boots: vec![boot], ..Default::default() });
+    }
+
     /// The frame of this sequence, measured `sequence` intervals after noon.
     pub(super) fn record(&mut self, sequence: u64) -> v1::Record {
         self.record_at(sequence, NOON + sequence as i64 * i64::from(INTERVAL_MS))
@@ -277,6 +289,19 @@ impl Stream {
             let Ok(Some(answers)) = answers else {
                 panic!("no answer: accepted {:?}, refused {:?}, later {:?}", self.accepted, self.refused, self.later);
             };
+            self.note(answers);
+        }
+    }
+
+    /// Takes the answers that are there.
+    pub(super) fn pending(&mut self) {
+        while let Ok(answers) = self.answers.try_recv() {
+            self.note(answers);
+        }
+    }
+
+    fn note(&mut self, answers: v1::Answers) {
+        {
             assert_eq!(answers.epoch, self.epoch);
             for answer in answers.answers {
                 match answer.verdict() {

@@ -1,0 +1,123 @@
+//! The jobs that follow the calendar: days are closed, and what is too old goes away.
+//!
+//! A closed day's slots become rows of a few columns each, so that one series over a month reads a
+//! row a day, and its hours. What must hold: a slot is either in `telemetry_slots` or in a closed
+//! day; a source's day is closed in one transaction. Frames that come for a day after it was closed
+//! open it again (see [`compact`](super::compact)), and it is closed anew.
+
+use super::DAY_MS;
+use super::compact::{self, CompactError};
+use super::compaction::CompactionError;
+use super::service::Inner;
+use super::slot::{HOUR_MS, SLOT_MS, SlotBlock};
+use super::slot_block::SlotBlockView;
+use super::store_days::{self, DayRow, OpenRow};
+use super::store_rows::{DAY_COLUMNS, Replaced};
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::SourceId;
+use sea_orm::DbErr;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often the calendar is looked at.
+const EVERY: Duration = Duration::from_secs(300);
+/// A day is closed this long after its end, when its last windows are compacted in the usual case.
+const AFTER_MS: i64 = 3 * 3_600_000;
+/// Sources whose days are closed in one transaction.
+const SOURCES: i64 = 4;
+
+/// Closes days and deletes what is too old, for ever.
+pub(super) async fn run(inner: Arc<Inner>) {
+    loop {
+        if let Err(error) = close_days(&inner).await {
+            tracing::error!(%error, "days were not closed; it is tried again");
+        }
+        if let Err(error) = retain(&inner).await {
+            tracing::error!(%error, "what is too old was not deleted; it is tried again");
+        }
+        sleep(EVERY).await;
+    }
+}
+
+/// Closes every day that is over.
+pub(super) async fn close_days(inner: &Arc<Inner>) -> Result<(), CompactionError> {
+    let before_ms = (inner.clock.now_ms() - AFTER_MS).div_euclid(DAY_MS) * DAY_MS;
+    let mut from = 0;
+    loop {
+        let compacted = inner.compacted.load(Ordering::SeqCst);
+        let sources = store_days::open_sources(&inner.db, from, before_ms, compacted, SOURCES).await?;
+        let Some(last) = sources.last() else { return Ok(()) };
+        from = last.0 + 1;
+        // Compaction takes slots out of rows too: one of the two at a time.
+        let _alone = inner.slots_writer.lock().await;
+        let (mut open, mut known, mut replaced) = (Vec::new(), Vec::new(), Replaced::default());
+        for source in sources {
+            let rows = store_days::open_rows(&inner.db, source, before_ms, compacted).await?;
+            // A day that was closed before some of its frames came.
+            for day in rows.iter().map(|row| row.day).collect::<BTreeSet<_>>() {
+                known.push((source, store_days::closed_rows(&inner.db, source, day, &mut replaced.days).await?));
+            }
+            replaced.slots.extend(rows.iter().map(|row| row.id));
+            open.extend(rows);
+        }
+        let closed = tokio::task::spawn_blocking(move || close(open, known)).await;
+        let closed = closed.map_err(|_| CompactionError::Interrupted)??;
+        store_days::close(inner, &replaced, closed).await?;
+    }
+}
+
+/// Rows of open days, and what was closed of the same days, become rows of closed days.
+fn close(open: Vec<OpenRow>, known: Vec<(SourceId, Vec<Vec<u8>>)>) -> Result<Vec<DayRow>, CompactionError> {
+    let mut days: BTreeMap<(SourceId, i64, i64), SlotBlock> = BTreeMap::new();
+    let mut add = |source, block: SlotBlock| match days.entry((source, block.first_ms.div_euclid(DAY_MS), block.schema))
+    {
+        Entry::Occupied(mut known) => known.get_mut().merge(&block),
+        Entry::Vacant(vacant) => {
+            vacant.insert(block);
+        }
+    };
+    for (source_id, bodies) in known {
+        let broken = |error| CompactionError::Source { source_id, error: CompactError::Slots(error) };
+        compact::join_columns(&bodies).map_err(broken)?.into_iter().for_each(|block| add(source_id, block));
+    }
+    for row in open {
+        let broken = |error| CompactionError::Source { source_id: row.source, error: CompactError::Slots(error) };
+        let view = SlotBlockView::open(&row.body).map_err(broken)?;
+        add(row.source, view.block(view.columns()).map_err(broken)?);
+    }
+    let mut closed = Vec::new();
+    for ((source, day, schema), block) in days {
+        for wide in [block.widen(HOUR_MS), block] {
+            for (first_column, part) in parts(&wide) {
+                let body = part.encode();
+                closed.push(DayRow { source, slot_ms: wide.slot_ms, schema, first_column, day, body });
+            }
+        }
+    }
+    Ok(closed)
+}
+
+/// A few columns each.
+fn parts(block: &SlotBlock) -> impl Iterator<Item = (i64, SlotBlock)> + '_ {
+    block.columns.chunks(DAY_COLUMNS).enumerate().map(|(part, columns)| {
+        let first_column = part * DAY_COLUMNS;
+        let (frames, columns) = (block.frames.clone(), columns.to_vec());
+        (first_column as i64, SlotBlock { frames, columns, first_column, ..*block })
+    })
+}
+
+/// Deletes what is too old, in small transactions.
+pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
+    let now_ms = inner.clock.now_ms();
+    let before = |kept: Duration| -> UnixMs { now_ms - kept.as_millis() as i64 };
+    let (raw_ms, slots_ms) = (before(inner.config.raw_retention), before(inner.config.slot_retention));
+    let hours_ms = before(inner.config.hour_retention);
+    store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw_ms).await?;
+    store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;
+    store_days::days_delete(inner, SLOT_MS, slots_ms.div_euclid(DAY_MS)).await?;
+    store_days::days_delete(inner, HOUR_MS, hours_ms.div_euclid(DAY_MS)).await?;
+    store_days::history_delete(inner, slots_ms).await
+}

@@ -1,0 +1,143 @@
+//! The tables that the calendar changes: closed days, and what is too old. The only SQL of it.
+
+use super::service::Inner;
+use super::slot::SLOT_MS;
+use super::store::{insert, sql};
+use super::store_rows::{Replaced, day_of, ids_delete, replaced_delete};
+use crate::platform::clock::UnixMs;
+use crate::platform::db::Db;
+use crate::platform::ids::SourceId;
+use sea_orm::sea_query::Expr;
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+use std::sync::atomic::Ordering;
+
+/// Rows that one transaction deletes.
+const ROWS: usize = 500;
+
+/// Slots of an open day.
+#[derive(Debug)]
+pub(super) struct OpenRow {
+    pub id: i64,
+    pub source: SourceId,
+    pub day: i64,
+    pub body: Vec<u8>,
+}
+
+/// Some columns of a closed day.
+#[derive(Debug)]
+pub(super) struct DayRow {
+    pub source: SourceId,
+    pub slot_ms: i64,
+    pub schema: i64,
+    pub first_column: i64,
+    pub day: i64,
+    pub body: Vec<u8>,
+}
+
+/// Sources that have slots before a midnight in open days, in order.
+pub(super) async fn open_sources(
+    db: &Db,
+    from: i64,
+    before_ms: UnixMs,
+    compacted: i64,
+    most: i64,
+) -> Result<Vec<SourceId>, DbErr> {
+    let text = "SELECT DISTINCT source_id FROM telemetry_slots
+        WHERE source_id >= $1 AND end_ms <= $2 AND made_by <= $3 ORDER BY source_id LIMIT $4";
+    let values = [from.into(), before_ms.into(), compacted.into(), most.into()];
+    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    rows.iter().map(|row| Ok(SourceId(row.try_get("", "source_id")?))).collect()
+}
+
+/// A source's slots before a midnight in open days.
+pub(super) async fn open_rows(
+    db: &Db,
+    source: SourceId,
+    before_ms: UnixMs,
+    compacted: i64,
+) -> Result<Vec<OpenRow>, DbErr> {
+    let text = "SELECT id, first_ms, body FROM telemetry_slots WHERE source_id = $1 AND end_ms <= $2 AND made_by <= $3";
+    let values = [source.0.into(), before_ms.into(), compacted.into()];
+    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let open = |row: &QueryResult| {
+        let day = day_of(row.try_get("", "first_ms")?);
+        Ok(OpenRow { id: row.try_get("", "id")?, source, day, body: row.try_get("", "body")? })
+    };
+    rows.iter().map(open).collect()
+}
+
+/// What is closed of a source's day: the slots of five minutes; the keys of all its rows.
+pub(super) async fn closed_rows(
+    db: &Db,
+    source: SourceId,
+    day: i64,
+    keys: &mut Vec<i64>,
+) -> Result<Vec<Vec<u8>>, DbErr> {
+    let text = "SELECT id, slot_ms, body FROM telemetry_day WHERE source_id = $1 AND day = $2";
+    let mut bodies = Vec::new();
+    for row in db.read().query_all_raw(sql(db.read(), text, [source.0.into(), day.into()])).await? {
+        keys.push(row.try_get("", "id")?);
+        if row.try_get::<i64>("", "slot_ms")? == SLOT_MS {
+            bodies.push(row.try_get("", "body")?);
+        }
+    }
+    Ok(bodies)
+}
+
+/// Closed days take the place of rows of open ones.
+pub(super) async fn close(inner: &Inner, replaced: &Replaced, days: Vec<DayRow>) -> Result<(), DbErr> {
+    let rows: Vec<[Expr; 7]> = days
+        .into_iter()
+        .map(|row| {
+            let id = inner.next_day.fetch_add(1, Ordering::Relaxed);
+            let (source, slot_ms, schema) = (row.source.0.into(), row.slot_ms.into(), row.schema.into());
+            [id.into(), source, slot_ms, schema, row.first_column.into(), row.day.into(), row.body.into()]
+        })
+        .collect();
+    let transaction = inner.db.begin("days_close").await?;
+    let columns = ["id", "source_id", "slot_ms", "schema_number", "first_column", "day", "body"];
+    replaced_delete(&transaction, replaced).await?;
+    insert(&transaction, "telemetry_day", columns, None, rows).await?;
+    transaction.commit().await
+}
+
+/// Deletes rows whose `column` lies before an instant.
+pub(super) async fn older_delete(inner: &Inner, table: &str, column: &str, before_ms: UnixMs) -> Result<(), DbErr> {
+    let compacted = inner.compacted.load(Ordering::SeqCst);
+    let text = format!("SELECT id FROM {table} WHERE {column} < $1 AND made_by <= $2 ORDER BY {column} LIMIT {ROWS}");
+    delete_by(inner, table, &text, [before_ms.into(), compacted.into()]).await
+}
+
+/// Deletes closed days before a day.
+pub(super) async fn days_delete(inner: &Inner, slot_ms: i64, before_day: i64) -> Result<(), DbErr> {
+    let text = format!("SELECT id FROM telemetry_day WHERE slot_ms = $1 AND day < $2 ORDER BY day LIMIT {ROWS}");
+    delete_by(inner, "telemetry_day", &text, [slot_ms.into(), before_day.into()]).await
+}
+
+async fn delete_by(inner: &Inner, table: &str, text: &str, values: [Value; 2]) -> Result<(), DbErr> {
+    loop {
+        let read = inner.db.read();
+        let rows = read.query_all_raw(sql(read, text, values.clone())).await?;
+        let ids: Vec<i64> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let transaction = inner.db.begin("retention").await?;
+        ids_delete(&transaction, table, &ids).await?;
+        transaction.commit().await?;
+    }
+}
+
+/// Deletes inventories, events and losses before an instant; the newest inventory stays.
+pub(super) async fn history_delete(inner: &Inner, before_ms: UnixMs) -> Result<(), DbErr> {
+    let transaction = inner.db.begin("retention").await?;
+    for text in [
+        "DELETE FROM telemetry_event WHERE instant_ms < $1",
+        "DELETE FROM telemetry_loss WHERE arrival_ms < $1",
+        "DELETE FROM telemetry_facts WHERE instant_ms < $1 AND instant_ms <
+            (SELECT MAX(n.instant_ms) FROM telemetry_facts n WHERE n.source_id = telemetry_facts.source_id)",
+    ] {
+        transaction.execute_raw(sql(&transaction, text, [before_ms.into()])).await?;
+    }
+    transaction.commit().await
+}
