@@ -37,7 +37,8 @@ pub(super) enum Ended {
 /// The frames of one source.
 #[derive(Debug)]
 pub(super) struct Chain {
-    pub schema: Arc<StoredSchema>,
+    /// None until a frame was decoded.
+    schema: Option<Arc<StoredSchema>>,
     pub state: State,
     /// The last frame's; 0 for none.
     sequence: u64,
@@ -87,20 +88,14 @@ impl Lane {
         base: u64,
         body: &[u8],
     ) -> Result<&mut Chain, Undecoded> {
-        let chain = self.chains.entry(source).or_insert_with(|| Chain {
-            schema: Arc::clone(schema),
-            state: State::zero(0),
-            sequence: 0,
-            broken: true,
-            stored: None,
-        });
+        let chain = self.chain(source);
         if base == 0 {
             chain.state = State::zero(schema.columns.len());
-            chain.schema = Arc::clone(schema);
+            chain.schema = Some(Arc::clone(schema));
         } else if chain.sequence != base || base >= sequence {
             chain.fail(sequence);
             return Err(Undecoded::Refused(Refusal::UnknownBase));
-        } else if chain.broken || chain.schema.number != schema.number {
+        } else if chain.broken || chain.schema.as_ref().is_none_or(|known| known.number != schema.number) {
             return Err(Undecoded::Restart);
         }
         if chain.state.apply(body).is_err() {
@@ -116,9 +111,17 @@ impl Lane {
 
     /// A frame whose body was not even looked at.
     pub(super) fn skip(&mut self, source: u32, sequence: u64) {
-        if let Some(chain) = self.chains.get_mut(&source) {
-            chain.fail(sequence);
-        }
+        self.chain(source).fail(sequence);
+    }
+
+    fn chain(&mut self, source: u32) -> &mut Chain {
+        self.chains.entry(source).or_insert_with(|| Chain {
+            schema: None,
+            state: State::zero(0),
+            sequence: 0,
+            broken: true,
+            stored: None,
+        })
     }
 }
 
