@@ -5,10 +5,9 @@ use crate::{
     text::{TextFile, numbered},
     zone,
 };
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::path::PathBuf;
 use tongtu_agent_runtime::{
-    adjtimex,
+    adjtimex, clock,
     collect::{CollectError, Collector, Context, Unavailable, Values},
 };
 
@@ -52,13 +51,13 @@ pub(super) fn time(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
 
 impl Collector for Time {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-        let now = clock_gettime(ClockId::Realtime);
-        out.put(&m::TIME, &[], milliseconds(now));
+        let now_ms = clock::wall_ms();
+        out.put(&m::TIME, &[], now_ms);
         if self.runs.is_multiple_of(REFRESH) {
             self.zone = zone::read(&self.localtime);
         }
         self.runs = self.runs.wrapping_add(1);
-        let local = self.zone.as_ref().and_then(|zone| zone.at(now.tv_sec));
+        let local = self.zone.as_ref().and_then(|zone| zone.at(now_ms.div_euclid(1_000)));
         if let Some((offset, name)) = local {
             out.put(&m::TIME_ZONE, &[name], offset.into());
         }
@@ -75,10 +74,6 @@ impl Collector for Time {
     }
 }
 
-fn milliseconds(time: Timespec) -> i64 {
-    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
-}
-
 struct Uptime;
 
 /// Time since the start.
@@ -91,7 +86,7 @@ pub(super) fn uptime(_: &Context) -> Result<Box<dyn Collector>, Unavailable> {
 
 impl Collector for Uptime {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-        out.put(&m::UPTIME, &[], milliseconds(clock_gettime(ClockId::Boottime)));
+        out.put(&m::UPTIME, &[], clock::boottime_ms() as i64);
         Ok(())
     }
 }

@@ -329,10 +329,11 @@ mod tests {
     #[test]
     fn what_lies_behind_a_server_is_not_asked_directly() {
         let text = "a / ext4 rw\nb /data fuse.glusterfs rw\nc /data/cache xfs rw\nd /database xfs rw\n\
-            e /home autofs rw\nf /home/x ext4 rw\n";
+            e /users autofs rw\nf /users/x ext4 rw\n";
         let mounts = mounts(text, Path::new("/"));
         let local: Vec<_> = mounts.iter().map(|mount| (&*mount.point, mount.is_local)).collect();
-        let expected = [("/", true), ("/data", false), ("/data/cache", false), ("/database", true), ("/home/x", false)];
+        let expected =
+            [("/", true), ("/data", false), ("/data/cache", false), ("/database", true), ("/users/x", false)];
         assert_eq!(local, expected);
     }
 
