@@ -166,6 +166,7 @@ fn a_server_of_recorded_files_looks_the_same_to_both() {
         "mdadm",
         "arp",
         "diskstats",
+        "dmi",
     ];
     let mut arguments: Vec<String> = collectors.iter().map(|name| format!("--collector.{name}")).collect();
     arguments.extend([

@@ -59,7 +59,7 @@ pub(crate) fn only(names: &[&str]) -> &'static [CollectorSpec] {
 }
 
 /// The collectors that find something on [`server`], and on it alone.
-pub(crate) const SERVER: [&str; 24] = [
+pub(crate) const SERVER: [&str; 25] = [
     "stat",
     "loadavg",
     "meminfo",
@@ -84,6 +84,7 @@ pub(crate) const SERVER: [&str; 24] = [
     "mdadm",
     "arp",
     "diskstats",
+    "dmi",
 ];
 
 /// A server with hardware of every kind that is collected, and this machine's own counters,
@@ -167,6 +168,26 @@ const SERVER_FILES: &[(&str, &str)] = &[
     ("sys/class/net/bond0/lower_eth0/bonding_slave/mii_status", "up\n"),
     ("sys/class/net/bond0/lower_eth1/bonding_slave/mii_status", "down\n"),
     ("sys/class/net/bond1/bonding/slaves", "\n"),
+    ("sys/class/dmi/id/bios_date", "The bios_date\n"),
+    ("sys/class/dmi/id/bios_release", "The bios_release\n"),
+    ("sys/class/dmi/id/bios_vendor", "The bios_vendor\n"),
+    ("sys/class/dmi/id/bios_version", "The bios_version\n"),
+    ("sys/class/dmi/id/board_asset_tag", "The board_asset_tag\n"),
+    ("sys/class/dmi/id/board_name", "The board_name\n"),
+    ("sys/class/dmi/id/board_serial", "The board_serial\n"),
+    ("sys/class/dmi/id/board_vendor", "The board_vendor\n"),
+    ("sys/class/dmi/id/board_version", "The board_version\n"),
+    ("sys/class/dmi/id/chassis_asset_tag", "The chassis_asset_tag\n"),
+    ("sys/class/dmi/id/chassis_serial", "The chassis_serial\n"),
+    ("sys/class/dmi/id/chassis_vendor", "The chassis_vendor\n"),
+    ("sys/class/dmi/id/chassis_version", "The chassis_version\n"),
+    ("sys/class/dmi/id/product_family", "The product_family\n"),
+    ("sys/class/dmi/id/product_name", "The product_name\n"),
+    ("sys/class/dmi/id/product_serial", "The product_serial\n"),
+    ("sys/class/dmi/id/product_sku", "The product_sku\n"),
+    ("sys/class/dmi/id/product_uuid", "The product_uuid\n"),
+    ("sys/class/dmi/id/product_version", "The product_version\n"),
+    ("sys/class/dmi/id/sys_vendor", "The sys_vendor\n"),
     ("sys/fs/selinux/enforce", "1"),
     ("etc/selinux/config", "# comment\nSELINUX=permissive\n"),
     ("proc/schedstat", "version 15\ncpu0 0 0 0 0 0 0 111 222 333\ndomain0 3 1\ncpu1 0 0 0 0 0 0 4 5 6\n"),
