@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::access::Principal;
+use crate::access::capability::MeasurementsRead;
 use crate::config::Config;
 use crate::fleet::sink::{ControlAnchor, Opening, Sink};
 use crate::platform::clock::UnixMs;
@@ -23,7 +24,7 @@ use crate::platform::ids::{AgentId, OrganizationId};
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
-use crate::telemetry;
+use crate::telemetry::{self, SeriesQuery};
 
 const NOON: UnixMs = 1_790_000_100_000;
 
@@ -255,6 +256,55 @@ async fn a_rebuilt_agent_keeps_the_host_and_a_restart_keeps_all() {
         assert_eq!(first["next"], "host_1");
         let second = control.json("/api/v1/hosts?limit=1&after=host_1").await;
         assert_eq!((&second["next"], &second["hosts"][0]["id"]), (&Value::Null, &"host_2".into()));
+        control.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn organisations_never_share_a_host_or_see_each_others() {
+    for test in testing::databases().await {
+        // Makes the root.
+        Access::open(test.db.clone(), Clock::Manual(Arc::default())).await.expect("access opens");
+        let transaction = test.db.begin("test").await.expect("begun");
+        for organization in ["(2, 1, 'health', 0)", "(3, 1, 'school', 0)"] {
+            let insert = format!("INSERT INTO organization (id, parent_id, name, created_ms) VALUES {organization}");
+            sea_orm::ConnectionTrait::execute_unprepared(&transaction, &insert).await.expect("inserted");
+        }
+        transaction.commit().await.expect("committed");
+        let control = Control::start(&test).await;
+        for (agent, organization) in [(5, 2), (6, 3)] {
+            let mut stream = Stream::open(&control, agent, organization, "machine-a");
+            stream.frame(NOON, agent as u64, FIRST).await;
+        }
+        let done = control.compute.reconcile().await.expect("reconciled");
+        assert_eq!((done.hosts, done.sources), (2, 2), "{}", test.name);
+        let both = control.json("/api/v1/hosts").await;
+        assert_eq!(both["hosts"].as_array().map(Vec::len), Some(2));
+        let page = control.json("/api/v1/hosts/host_1").await;
+        assert_eq!(page["machine_id_claimed_twice"], true, "who sees both learns of it");
+
+        let health = Permit::<HostsRead>::testing(OrganizationId(2));
+        let (seen, _) = control.compute.host_page(&health, None, 10);
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].starts_with(b"{\"id\":\"host_1\""));
+        let own = control.compute.host_fetch(&health, HostId(1)).expect("its own");
+        assert!(!own.machine_id_claimed_twice, "nothing is told of another department's host");
+        assert!(control.compute.host_fetch(&health, HostId(2)).is_none());
+        let measurements = Permit::<MeasurementsRead>::testing(OrganizationId(2));
+        let mut query = SeriesQuery {
+            source: SourceId(1),
+            metric: "node_boot_time_seconds".to_owned(),
+            resource: None,
+            from_ms: NOON - 60_000,
+            to_ms: NOON + 1,
+            step_ms: None,
+        };
+        let own = control.telemetry.series(&measurements, &query).await.expect("an answer");
+        assert_eq!(own.expect("its own").len(), 1);
+        query.source = SourceId(2);
+        assert!(control.telemetry.series(&measurements, &query).await.expect("an answer").is_none());
+        assert!(control.telemetry.live(&measurements, SourceId(2)).is_none());
+        assert_eq!(control.telemetry.sources(&measurements).len(), 1);
         control.stop().await;
     }
 }
