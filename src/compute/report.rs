@@ -16,7 +16,7 @@ use crate::access::Permit;
 use crate::access::capability::HostsRead;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
-use crate::telemetry::{Facts, Glance};
+use crate::telemetry::{Facts, Glance, SourceView};
 
 /// How a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -192,12 +192,12 @@ struct Key {
 impl Compute {
     /// A host's summary as JSON.
     pub(super) fn summary(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> Arc<[u8]> {
-        let Some(join) = self.newest(permit, host) else {
-            return json(&self.unmeasured(host));
+        let Some((join, source)) = self.newest(permit, host) else {
+            return json(&self.unmeasured(host, None));
         };
-        let facts = self.0.telemetry.facts(permit, join.source);
+        let facts = source.facts();
         let organization = self.owner(host);
-        let shown = self.0.telemetry.glance(permit, join.source, |glance| {
+        let shown = source.glance(|glance| {
             let key = Key {
                 source: join.source,
                 schema: glance.schema.number,
@@ -215,26 +215,31 @@ impl Compute {
                 Some(rendered) if rendered.key.schema == key.schema => rendered.plan,
                 _ => self.plan(glance.schema),
             };
-            let json = json(&self.measured(host, join, &plan, &glance, facts.as_deref(), now_ms));
+            let json =
+                json(&self.measured(host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms));
             *rendered = Some(Rendered { key, plan, json: Arc::clone(&json) });
             json
         });
-        shown.unwrap_or_else(|| json(&self.unmeasured(host)))
+        shown.unwrap_or_else(|| json(&self.unmeasured(host, Some((join.source, source.agent())))))
     }
 
     /// A host's page.
     pub(super) fn detail(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
-        let join = self.newest(permit, host);
-        let facts = join.and_then(|join| self.0.telemetry.facts(permit, join.source));
-        let measured = join.and_then(|join| {
-            self.0.telemetry.glance(permit, join.source, |glance| {
+        let newest = self.newest(permit, host);
+        let facts = newest.as_ref().and_then(|(_, source)| source.facts());
+        let measured = newest.as_ref().and_then(|(join, source)| {
+            source.glance(|glance| {
                 let plan = self.plan(glance.schema);
-                let summary = self.measured(host, join, &plan, &glance, facts.as_deref(), now_ms);
+                let summary =
+                    self.measured(host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms);
                 let stale = glance.is_stale(now_ms);
                 (summary, if stale { Details::default() } else { details(&plan, &glance) })
             })
         });
-        let (summary, details) = measured.unwrap_or_else(|| (self.unmeasured(host), Details::default()));
+        let (summary, details) = measured.unwrap_or_else(|| {
+            let from = newest.map(|(join, source)| (join.source, source.agent()));
+            (self.unmeasured(host, from), Details::default())
+        });
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             summary,
@@ -277,15 +282,16 @@ impl Compute {
     }
 
     /// The source with the newest frame; without any frame the newest source.
-    fn newest(&self, permit: &Permit<HostsRead>, host: &Host) -> Option<Join> {
+    fn newest(&self, permit: &Permit<HostsRead>, host: &Host) -> Option<(Join, SourceView)> {
         let sources = host.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let view = |join: &Join| Some((*join, self.0.telemetry.source(permit, join.source)?));
         match &sources[..] {
             [] => None,
-            [only] => Some(*only),
-            several => {
-                let instant = |join: &Join| self.0.telemetry.glance(permit, join.source, |glance| glance.instant_ms);
-                several.iter().copied().max_by_key(|join| (instant(join), join.from_ms, join.source))
-            }
+            [only] => view(only),
+            several => several
+                .iter()
+                .filter_map(view)
+                .max_by_key(|(join, source)| (source.glance(|glance| glance.instant_ms), join.from_ms, join.source)),
         }
     }
 
@@ -294,10 +300,12 @@ impl Compute {
         self.0.access.owner(resource).unwrap_or(host.row.organization)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a summary is made from, gathered once")]
     fn measured(
         &self,
         host: &Host,
-        join: Join,
+        source: SourceId,
+        agent: AgentId,
         plan: &Plan,
         glance: &Glance<'_>,
         facts: Option<&Facts>,
@@ -306,8 +314,7 @@ impl Compute {
         let stale = glance.is_stale(now_ms);
         let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
         let schema = glance.schema;
-        let agent = self.0.telemetry.agent_of(join.source);
-        let hostname = agent.and_then(|agent| self.0.fleet.agent(agent)).map(|agent| agent.hostname);
+        let hostname = self.0.fleet.agent(agent).map(|agent| agent.hostname);
         let known = figures(plan, glance);
         let boot_time_ms = known.boot_time_ms;
         let figures = if stale { Figures::default() } else { known };
@@ -319,8 +326,8 @@ impl Compute {
                 .unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
             machine_id: host.row.machine_id.clone(),
-            agent,
-            source: Some(join.source),
+            agent: Some(agent),
+            source: Some(source),
             state: if stale { HostState::Stale } else { HostState::Up },
             last_report_ms: Some(glance.instant_ms),
             clock_uncertain: glance.clock_uncertain,
@@ -348,9 +355,8 @@ impl Compute {
         }
     }
 
-    fn unmeasured(&self, host: &Host) -> HostSummary {
-        let source = host.sources().last().map(|join| join.source);
-        let agent = source.and_then(|source| self.0.telemetry.agent_of(source));
+    fn unmeasured(&self, host: &Host, from: Option<(SourceId, AgentId)>) -> HostSummary {
+        let (source, agent) = from.unzip();
         let hostname = agent.and_then(|agent| self.0.fleet.agent(agent)).map(|agent| agent.hostname);
         HostSummary {
             id: host.row.id,

@@ -30,7 +30,6 @@ const NOON: UnixMs = 1_790_000_100_000;
 
 struct Control {
     now: Arc<AtomicI64>,
-    access: Access,
     telemetry: Telemetry,
     compute: Compute,
     router: Router,
@@ -60,7 +59,7 @@ impl Control {
         let compute = compute.await.expect("compute opens");
         let router = api::router(compute.clone()).merge(telemetry::api::router(telemetry.clone(), fleet, clock));
         let router = router.split_for_parts().0;
-        Self { now, access, telemetry, compute, router, principal, shutdown }
+        Self { now, telemetry, compute, router, principal, shutdown }
     }
 
     async fn stop(self) {

@@ -317,7 +317,7 @@ async fn source_metrics(
 ) -> Result<Response, Problem> {
     let permit = principal.permit()?;
     let source = source_id(&id)?;
-    if !api.telemetry.is_visible(&permit, source) {
+    if api.telemetry.source(&permit, source).is_none() {
         return Err(no_source(&source));
     }
     let mut text = String::new();
@@ -355,10 +355,10 @@ async fn targets(
     let address = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| is_address(host));
     let address = address.ok_or_else(|| Problem::bad_request("the Host header must be HOST or HOST:PORT"))?;
     let now_ms = api.clock.now_ms();
-    let reporting =
-        api.telemetry.sources(&permit).into_iter().filter(|source| {
-            api.telemetry.glance(&permit, source.id, |glance| !glance.is_stale(now_ms)).unwrap_or(false)
-        });
+    let reporting = api.telemetry.sources(&permit).into_iter().filter(|source| {
+        let view = api.telemetry.source(&permit, source.id);
+        view.and_then(|view| view.glance(|glance| !glance.is_stale(now_ms))).unwrap_or(false)
+    });
     Ok(Json(reporting.map(|source| target(&api, address, &source)).collect()))
 }
 

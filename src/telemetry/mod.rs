@@ -43,6 +43,7 @@ mod store_rows;
 mod tests;
 mod window;
 
+pub use reading::SourceView;
 pub use service::{Telemetry, TelemetryError};
 
 use crate::platform::clock::UnixMs;

@@ -1,10 +1,12 @@
 //! What other domains and the API read of sources, beside whole frames.
 
+use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
-use super::{Glance, Series, SeriesQuery, SourceInfo, Telemetry};
+use super::{Facts, Glance, Series, SeriesQuery, SourceInfo, Telemetry};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::ids::{AgentId, SourceId};
+use std::sync::Arc;
 
 impl Telemetry {
     /// Series of one metric. `None`: the source is not visible to the permit and never was.
@@ -26,16 +28,10 @@ impl Telemetry {
         assembly.finish().map(Some)
     }
 
-    /// Whether the permit's organisations own a source now.
+    /// A source that the permit's organisations own now.
     #[must_use]
-    pub fn is_visible<C>(&self, permit: &Permit<C>, source: SourceId) -> bool {
-        self.visible(permit, source).is_some()
-    }
-
-    /// Looks at a source's last frames without copying them. Its records wait meanwhile: `look`
-    /// does arithmetic, nothing more. `None`: not visible, or no frame yet.
-    pub fn glance<C, R>(&self, permit: &Permit<C>, source: SourceId, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
-        self.visible(permit, source)?.glance(look)
+    pub fn source<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<SourceView> {
+        self.visible(permit, source).map(SourceView)
     }
 
     /// Sources of a kind that are not `known` yet, in order of id: for reconcilers.
@@ -45,10 +41,28 @@ impl Telemetry {
         let unknown = sources.iter().filter(|source| !known(source.id) && source.kind == kind);
         unknown.map(|source| source.info()).collect()
     }
+}
 
-    /// The agent that a source is measured by.
+/// A source that a permit has shown: what is in memory of it.
+#[derive(Debug, Clone)]
+pub struct SourceView(Arc<LiveSource>);
+
+impl SourceView {
+    /// Whose spool its records come through.
     #[must_use]
-    pub(crate) fn agent_of(&self, source: SourceId) -> Option<AgentId> {
-        Some(self.inner.registry.source(source)?.agent)
+    pub fn agent(&self) -> AgentId {
+        self.0.agent
+    }
+
+    /// Looks at the last frames without copying them. Its records wait meanwhile: `look` does
+    /// arithmetic, nothing more. `None`: no frame yet.
+    pub fn glance<R>(&self, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
+        self.0.glance(look)
+    }
+
+    /// The newest inventory.
+    #[must_use]
+    pub fn facts(&self) -> Option<Arc<Facts>> {
+        self.0.facts()
     }
 }
