@@ -6,6 +6,8 @@
 
 CARGO ?= cargo
 DATA ?= data
+# Arguments of tongtu-bench: `make bench BENCH="--full scale"`.
+BENCH ?=
 # Where cargo puts what it builds, wherever that is set.
 TARGET = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 AGENTS = -p tongtu-agent -p tongtu-simulator
@@ -43,6 +45,6 @@ check:
 
 bench:
 	@scripts/install.sh bench
-	$(CARGO) build --locked --release -p tongtu -p tongtu-tests
-	$(CARGO) build --locked --profile agent $(AGENTS)
-	$(TARGET)/release/tongtu-bench
+	$(CARGO) build --locked --release -p tongtu -p tongtu-simulator -p tongtu-tests
+	$(CARGO) build --locked --profile agent -p tongtu-agent
+	$(TARGET)/release/tongtu-bench $(BENCH)

@@ -80,7 +80,7 @@ fn long_series(report: &mut Report, mode: Mode) {
         .iter()
         .flat_map(|source| {
             [("node_load1", ""), ("node_network_receive_bytes_total", "&resource=eth0")].map(|(metric, resource)| {
-                let range = format!("from_ms={from_ms}&to_ms={to_ms}&step_ms=300000");
+                let range = format!("from_ms={from_ms}&to_ms={to_ms}&step_seconds=300");
                 control.url(&format!("/api/v1/series?source={source}&metric={metric}{resource}&{range}"))
             })
         })
@@ -99,7 +99,7 @@ fn live(report: &mut Report, mode: Mode) {
     let mut fleet = Fleet::start(&control, folder.path(), task);
     fleet.wait_reporting(Duration::from_secs(600));
     let client = Client::new(&control);
-    let list = [control.url("/api/v1/hosts")];
+    let list = [control.url("/api/v1/hosts?limit=10000")];
     client.measure(report, &format!("live list of {agents} hosts"), &list, 200, Bar::AtMost(20.0));
     let urls: Vec<String> =
         sources(&control).iter().take(200).map(|source| control.url(&format!("/metrics/sources/{source}"))).collect();
