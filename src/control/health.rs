@@ -22,6 +22,7 @@ use crate::platform::db::Db;
 use crate::platform::http::Problem;
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
+use crate::telemetry::Telemetry;
 
 /// A busy writer is no fault until it is busy this long.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ struct Shared {
     shutdown: Shutdown,
     /// What the start waits for.
     phase: std::sync::Mutex<&'static str>,
-    api: OnceLock<Router>,
+    started: OnceLock<(Router, Telemetry)>,
     ready: IntGauge,
     /// One check at a time: each writes.
     checking: tokio::sync::Mutex<()>,
@@ -82,7 +83,7 @@ impl Health {
                 db,
                 shutdown,
                 phase,
-                api: OnceLock::new(),
+                started: OnceLock::new(),
                 ready,
                 checking: tokio::sync::Mutex::default(),
             }),
@@ -96,15 +97,15 @@ impl Health {
     }
 
     /// Everything is restored: the API answers from now on.
-    pub(crate) fn started(&self, api: Router) {
-        let _ = self.shared.api.set(api);
+    pub(crate) fn started(&self, api: Router, telemetry: Telemetry) {
+        let _ = self.shared.started.set((api, telemetry));
         self.shared.ready.set(1);
     }
 
     async fn check(&self) -> Readiness {
         let start = self
             .shared
-            .api
+            .started
             .get()
             .is_none()
             .then(|| (*self.shared.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).to_owned());
@@ -116,7 +117,13 @@ impl Health {
             Ok(Err(error)) => Some(format!("it cannot be written: {error}")),
             Err(_) => Some(format!("nothing could be written for {DATABASE_PATIENCE:?}")),
         };
-        let checks = vec![Check::new("start", start), Check::new("stop", stop), Check::new("database", database)];
+        let records = self.shared.started.get().and_then(|(_, telemetry)| telemetry.failing());
+        let checks = vec![
+            Check::new("start", start),
+            Check::new("stop", stop),
+            Check::new("database", database),
+            Check::new("records", records.map(ToOwned::to_owned)),
+        ];
         let ready = checks.iter().all(|check| check.ok);
         self.shared.ready.set(i64::from(ready));
         Readiness { ready, checks }
@@ -125,8 +132,8 @@ impl Health {
     /// Everything that the HTTP port answers.
     pub(crate) fn router(&self) -> Router {
         let api = |State(health): State<Health>, request: Request| async move {
-            match health.shared.api.get() {
-                Some(api) => api.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+            match health.shared.started.get() {
+                Some((api, _)) => api.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
                 None => {
                     let mut response =
                         Problem::unavailable("control is starting; /readyz says what it waits for").into_response();

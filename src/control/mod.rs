@@ -252,7 +252,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let authentication =
         access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
     let authenticated = api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate));
-    health.started(authenticated.layer(middleware::from_fn(http::named)));
+    health.started(authenticated.layer(middleware::from_fn(http::named)), telemetry.clone());
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, http)?;
     tracing::info!(%http, %agents, advertised = advertise, data = %data.display(), "ready");

@@ -150,11 +150,17 @@ impl Committer {
                 self.back_off = BACK_OFF;
                 self.next_event += pending.rows.events.len() as i64;
                 self.window.bytes += pending.body.len() as u64;
+                self.inner.failed(None);
                 self.inner.committed(id, pending);
             }
             Some(error) => {
                 let full = Db::is_disk_full(&error);
                 tracing::warn!(%error, disk_full = full, "a commit failed; agents are told to send again later");
+                self.inner.failed(Some(if full {
+                    "the disk is full"
+                } else {
+                    "the last commit failed; the log says why"
+                }));
                 self.inner.given_up(pending);
                 self.wait().await;
             }

@@ -74,6 +74,8 @@ pub(super) struct Inner {
     /// Windows before this one are sealed.
     pub sealed: watch::Sender<i64>,
     tasks: Mutex<Tasks>,
+    /// Why the last commit failed, if it did.
+    failing: Mutex<Option<&'static str>>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +129,7 @@ impl Telemetry {
             seal_wanted: AtomicBool::new(false),
             sealed,
             tasks: Mutex::new(tasks),
+            failing: Mutex::default(),
         });
         Ok(Self { inner })
     }
@@ -179,6 +182,12 @@ impl Telemetry {
             task.abort();
             let _ = task.await;
         }
+    }
+
+    /// Why records cannot be taken now, if so: they are answered *later*.
+    #[must_use]
+    pub fn failing(&self) -> Option<&'static str> {
+        *self.inner.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sources of the permit's organisations, in order of id.
@@ -235,6 +244,10 @@ impl Telemetry {
 }
 
 impl Inner {
+    pub(super) fn failed(&self, why: Option<&'static str>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     pub(super) fn agent(&self, id: AgentId) -> Arc<Agent> {
         if let Some(agent) = self.known_agent(id) {
             return agent;
