@@ -37,6 +37,8 @@ use crate::platform::shutdown::Shutdown;
 
 /// TLS handshakes under way at once.
 const HANDSHAKES: usize = 256;
+/// Connections without a certificate at once: who wants to enrol waits, who is enrolled does not.
+const ANONYMOUS: usize = 1_024;
 /// Bytes that a peer may send before control has read them: of one stream, and of a connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -65,6 +67,7 @@ impl Fleet {
             enrolment: EnrolmentServer::from_arc(services.clone()).max_decoding_message_size(limits::ENROLMENT_BYTES),
             telemetry: TelemetryServer::from_arc(services.clone()).max_decoding_message_size(limits::ENROLMENT_BYTES),
             services,
+            anonymous: Arc::new(Semaphore::new(ANONYMOUS)),
             fleet: self.clone(),
             shutdown: shutdown.clone(),
         };
@@ -131,6 +134,7 @@ struct Gateway {
     enrolment: EnrolmentServer<Services>,
     telemetry: TelemetryServer<Services>,
     services: Arc<Services>,
+    anonymous: Arc<Semaphore>,
     fleet: Fleet,
     shutdown: Shutdown,
 }
@@ -164,6 +168,13 @@ impl Gateway {
                 None => return refuse("foreign_certificate", &"the certificate is no agent's"),
             },
         };
+        let anonymous = match certificate {
+            Some(_) => None,
+            None => match self.anonymous.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return refuse("too_many", &"too many connections without a certificate"),
+            },
+        };
         let peer = Peer { certificate, address, connected_ms: self.fleet.clock.now_ms() };
         // A task of its own, so that what the handshake needed does not stay for the connection's life.
         tokio::spawn(async move {
@@ -171,7 +182,7 @@ impl Gateway {
             connections.inc();
             self.serve(stream, peer).await;
             connections.dec();
-            drop(open);
+            drop((open, anonymous));
         });
     }
 

@@ -268,12 +268,14 @@ impl Session {
         if let Some(clock) = clock {
             self.agent.set_clock_offset(clock.wall_ms.saturating_sub(hello_ms));
             // It read its clocks after the connection stood and before its hello came.
-            let since = (hello_ms - self.peer.connected_ms).clamp(0, i64::from(u32::MAX));
-            sink.anchor(ControlAnchor {
-                boottime_ms: clock.boottime_ms,
-                control_ms: hello_ms,
-                round_trip_ms: since as u32,
-            });
+            let since = hello_ms - self.peer.connected_ms;
+            if (0..=ROUND_TRIP_MAX_MS).contains(&since) {
+                sink.anchor(ControlAnchor {
+                    boottime_ms: clock.boottime_ms,
+                    control_ms: hello_ms,
+                    round_trip_ms: since as u32,
+                });
+            }
         }
         self.phase = Phase::Open(Box::new(Open { live, sink, answers: received, nonce: 0, asked_ms: None }));
         self.fleet.metrics.sessions.inc();

@@ -28,6 +28,7 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
 
 mod enrolment;
+mod http;
 mod stream;
 
 const NOW: i64 = 1_800_000_000_000;

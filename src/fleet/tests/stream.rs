@@ -319,6 +319,57 @@ async fn a_connection_without_a_certificate_does_not_last() {
 }
 
 #[tokio::test]
+async fn a_peer_that_has_died_is_missed() {
+    let timing =
+        Timing { keepalive: Duration::from_millis(50), keepalive_answer: Duration::from_millis(50), ..timing() };
+    let control = Control::start_with(timing).await;
+    let machine = control.machine().await;
+    let connector = TlsConnector::from(Arc::new(machine.tls()));
+    let name = ServerName::try_from(CONTROL_NAME).expect("a name");
+    let tcp = TcpStream::connect(control.address).await.expect("connected");
+    let mut silent = connector.connect(name, tcp).await.expect("shaken hands");
+    // HTTP/2 begins, and then nothing is answered any more.
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "control let go of it");
+    until("let go", || control.registry.encode().contains("tongtu_agent_connections 0")).await;
+}
+
+#[tokio::test]
+async fn large_messages_come_in_pieces_and_many_small_ones_at_once() {
+    let control = Control::start().await;
+    let machine = control.machine().await;
+    let (mut stream, _) = machine.session().await.expect("welcomed");
+    let columns = (0..8_000).map(|number| v1::Column { metric: format!("m{number}"), ..Default::default() }).collect();
+    let define = v1::Define { schemas: vec![v1::Schema { id: vec![1; 16].into(), columns }], ..Default::default() };
+    let frame = |length: usize| v1::Record {
+        sequence: length as u64 + 1,
+        body: Some(v1::record::Body::Frame(v1::Frame { body: vec![7; length].into(), ..Default::default() })),
+        ..Default::default()
+    };
+    let lengths = [0, 1, 4_000, 16_379, 16_384, 70_000, 3, 5, 300_000, 2];
+    stream.say(Said::Define(define.clone()));
+    for length in lengths {
+        let records = vec![frame(length)];
+        stream.say(Said::Records(v1::Records { lane: 1, live: true, epoch: 1, records }));
+    }
+    let mut answered = Vec::new();
+    while answered.len() < lengths.len() {
+        let Heard::Answers(answers) = stream.hear_beside_pings().await.expect("answered") else { panic!("answers") };
+        answered.extend(answers.answers.iter().map(|answer| answer.first as usize - 1));
+    }
+    assert_eq!(answered, lengths);
+    let given = control.sink.given();
+    assert!(given.contains(&Given::Define(define)));
+    let bodies = given.iter().filter_map(|each| match each {
+        Given::Records(_, records) => Some(records.records[0].clone()),
+        _ => None,
+    });
+    assert!(bodies.eq(lengths.map(frame)));
+}
+
+#[tokio::test]
 async fn a_stop_tells_every_agent_and_waits_for_none_for_long() {
     let control = Control::start().await;
     let machine = control.machine().await;
