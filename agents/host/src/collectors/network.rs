@@ -23,6 +23,7 @@ const RTM_GETLINK: u16 = 18;
 
 const IFF_UP: u32 = 0x1;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 const IFF_DORMANT: u32 = 0x2_0000;
 /// RUNNING, LOWER_UP and DORMANT: netlink adds them to what the interface's flags are.
 const IFF_ADDED: u32 = 0x40 | 0x1_0000 | IFF_DORMANT;
@@ -110,7 +111,9 @@ struct Link<'a> {
     changes: Option<u32>,
     ups: Option<u32>,
     downs: Option<u32>,
+    /// Who wants every packet, and every multicast packet; the latter only since Linux 6.0.
     promiscuity: u32,
+    all_multicast: u32,
     /// `struct rtnl_link_stats64`; later kernels append to it.
     stats: &'a [u8],
 }
@@ -137,6 +140,7 @@ impl<'a> Link<'a> {
                 23 => link.stats = value,
                 27 => link.group = u32_at(value, 0),
                 30 => link.promiscuity = u32_at(value, 0).unwrap_or_default(),
+                61 => link.all_multicast = u32_at(value, 0).unwrap_or_default(),
                 33 => link.carrier = value.first().copied(),
                 35 => link.changes = u32_at(value, 0),
                 47 => link.ups = u32_at(value, 0),
@@ -166,7 +170,8 @@ impl<'a> Link<'a> {
     /// The flags as sysfs shows them.
     fn plain_flags(&self) -> u32 {
         let promiscuous = if self.promiscuity > 0 { IFF_PROMISC } else { 0 };
-        self.flags & !IFF_ADDED | promiscuous
+        let all_multicast = if self.all_multicast > 0 { IFF_ALLMULTI } else { 0 };
+        self.flags & !IFF_ADDED | promiscuous | all_multicast
     }
 }
 
@@ -341,9 +346,11 @@ mod tests {
 
     #[test]
     fn promiscuity_is_shown_as_sysfs_does() {
-        let promiscuous = attribute(30, &1_u32.to_ne_bytes());
-        let bytes = message(0x1003, &[attribute(3, b"eth0\0"), promiscuous]);
+        let one = |kind| attribute(kind, &1_u32.to_ne_bytes());
+        let bytes = message(0x1003, &[attribute(3, b"eth0\0"), one(30)]);
         assert_eq!(Link::read(&bytes).expect("it has a name").plain_flags(), 0x1103);
+        let bytes = message(0x1003, &[attribute(3, b"eth0\0"), one(30), one(61)]);
+        assert_eq!(Link::read(&bytes).expect("it has a name").plain_flags(), 0x1303);
     }
 
     #[test]
