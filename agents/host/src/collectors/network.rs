@@ -77,10 +77,7 @@ impl Collector for Network {
             if !bound.admit() {
                 return;
             }
-            if interfaces.get(at).is_none_or(|known| known.name != link.name) {
-                interfaces.truncate(at);
-                interfaces.push(Interface::default());
-            }
+            place(interfaces, at, link.name);
             interfaces[at].refresh(&link, sys);
             interfaces[at].put(out, &link);
             at += 1;
@@ -88,6 +85,15 @@ impl Collector for Network {
         interfaces.truncate(at);
         bound.put(out);
         Ok(())
+    }
+}
+
+/// Puts the interface of this name at this place. Those before it that are known and not in the dump
+/// have gone; one that is not known is new.
+fn place(interfaces: &mut Vec<Interface>, at: usize, name: &str) {
+    match interfaces[at..].iter().position(|known| known.name == name) {
+        Some(gone) => drop(interfaces.drain(at..at + gone)),
+        None => interfaces.insert(at, Interface::default()),
     }
 }
 
@@ -342,6 +348,27 @@ mod tests {
         assert_eq!(link.stats(&[6, 15]), Some(7 + 16));
         assert_eq!(link.stat(23), None);
         assert_eq!((link.mtu, link.carrier), (None, None));
+    }
+
+    #[test]
+    fn an_interface_that_comes_or_goes_moves_the_others_and_no_more() {
+        let names =
+            |interfaces: &[Interface]| -> Vec<String> { interfaces.iter().map(|known| known.name.clone()).collect() };
+        let mut interfaces = Vec::new();
+        let mut dump = |dumped: &[&str]| {
+            for (at, name) in dumped.iter().enumerate() {
+                place(&mut interfaces, at, name);
+                let known = interfaces[at].name == *name;
+                (*name).clone_into(&mut interfaces[at].name);
+                interfaces[at].runs += u32::from(known);
+            }
+            interfaces.truncate(dumped.len());
+            (names(&interfaces), interfaces.iter().map(|known| known.runs).collect::<Vec<_>>())
+        };
+        assert_eq!(dump(&["lo", "eth0", "eth1"]).1, [0, 0, 0]);
+        assert_eq!(dump(&["lo", "veth7", "eth0", "eth1"]).1, [1, 0, 1, 1]);
+        assert_eq!(dump(&["lo", "eth1"]).1, [2, 2]);
+        assert_eq!(dump(&["eth1", "lo"]).0, ["eth1", "lo"]);
     }
 
     #[test]
