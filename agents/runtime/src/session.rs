@@ -12,7 +12,6 @@
 
 use crate::backoff::pause;
 use crate::clock;
-use crate::collect::chain;
 use crate::conversation::{Conversation, ConversationError, message};
 use crate::link::{Link, LinkError};
 use crate::queue::{Agent, Queue};
@@ -108,8 +107,29 @@ impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
         match Reason::of(&status) {
             Some(reason) => Self::Refused(reason),
-            None => Self::Broken(chain(&status)),
+            None => Self::Broken(broken(&status)),
         }
+    }
+}
+
+/// What broke a connection, without the layers in between.
+fn broken(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+        let io = cause.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return "control went away".to_owned();
+        }
+        if let Some(rustls::Error::AlertReceived(alert)) =
+            io.and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
+            return format!("control ended it with {alert:?}");
+        }
+    }
+    match cause.downcast_ref::<Status>() {
+        Some(status) => status.message().to_owned(),
+        None => cause.to_string(),
     }
 }
 

@@ -313,8 +313,9 @@ impl Queue for Spool {
         }
         inner.settled_dirty = true;
         if !inner.lost.is_empty() {
-            let (directory, ranges) = (inner.directory.clone(), inner.settled[&epoch].clone());
-            inner.lost.settle(&directory, epoch, &ranges);
+            let ranges = inner.settled[&epoch].clone();
+            inner.lost.settle(epoch, &ranges);
+            inner.prune_lost();
         }
         inner.delete_settled();
         let now_ms = clock::boottime_ms();

@@ -17,6 +17,8 @@ pub(super) struct Lost {
     pub reason: LossReason,
     /// Its file exists: only then may it be reported.
     pub kept: bool,
+    /// Control has taken notice. The file stays while it tells which numbers are used up.
+    pub settled: bool,
 }
 
 const REASONS: [(LossReason, &str); 4] = [
@@ -41,12 +43,13 @@ impl Lost {
         let (first, last) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let text = parts.next()?;
         let (reason, _) = *REASONS.iter().find(|(_, of)| *of == text)?;
-        (first <= last).then_some(Self { epoch, first, last, reason, kept: true })
+        (first <= last).then_some(Self { epoch, first, last, reason, kept: true, settled: false })
     }
 
     fn touches(&self, other: &Self) -> bool {
         self.epoch == other.epoch
             && self.reason == other.reason
+            && !(self.settled || other.settled)
             && self.first <= other.last.saturating_add(1)
             && other.first <= self.last.saturating_add(1)
     }
@@ -94,10 +97,18 @@ impl LostList {
         }
     }
 
-    /// Control has taken notice of these.
-    pub(super) fn settle(&mut self, directory: &Path, epoch: u64, settled: &Ranges) {
+    /// Control has taken notice of what `settled` covers.
+    pub(super) fn settle(&mut self, epoch: u64, settled: &Ranges) {
+        for lost in self.0.iter_mut().filter(|lost| lost.epoch == epoch) {
+            lost.settled |= settled.covers(lost.first, lost.last);
+        }
+    }
+
+    /// Deletes what is settled, but for numbers of `epoch` from `floor` on: no segment behind them
+    /// says yet that they are used up.
+    pub(super) fn prune(&mut self, directory: &Path, epoch: u64, floor: u64) {
         self.0.retain(|lost| {
-            let done = lost.epoch == epoch && settled.covers(lost.first, lost.last);
+            let done = lost.settled && (lost.epoch != epoch || lost.last < floor);
             if done && lost.kept {
                 let _ = fs::remove_file(directory.join(lost.name()));
             }
@@ -108,7 +119,7 @@ impl LostList {
     /// What may be reported, by epoch.
     pub(super) fn report(&self) -> Vec<LostRanges> {
         let mut reports: Vec<LostRanges> = Vec::new();
-        for lost in self.0.iter().filter(|lost| lost.kept) {
+        for lost in self.0.iter().filter(|lost| lost.kept && !lost.settled) {
             let range = LostRange { first: lost.first, last: lost.last, reason: lost.reason as i32 };
             match reports.iter_mut().find(|report| report.epoch == lost.epoch) {
                 Some(report) => report.ranges.push(range),

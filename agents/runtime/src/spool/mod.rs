@@ -26,6 +26,7 @@ use segment::Tail;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -109,8 +110,6 @@ struct Inner {
     next: u64,
     /// Ascending in index.
     segments: VecDeque<Segment>,
-    /// The index of the segment that is written; 0: none.
-    open: u64,
     settled: BTreeMap<u64, Ranges>,
     lost: LostList,
     /// Anchors of each boot that segments know.
@@ -188,7 +187,7 @@ impl Spool {
 
 impl Inner {
     fn load(directory: &Path, bounds: Bounds) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let mut names = Vec::new();
         let mut lost = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -207,7 +206,6 @@ impl Inner {
             epoch: rand::random(),
             next: 1,
             segments: VecDeque::new(),
-            open: 0,
             settled: read_settled(&directory.join(SETTLED)),
             lost: LostList::load(lost),
             anchors: Vec::new(),
@@ -282,8 +280,9 @@ impl Inner {
             Some((known, of)) => {
                 of.extend(anchors);
                 // The first tells most, then the last.
-                if of.len() > tongtu_protocol::limits::ANCHORS {
-                    of.remove(1);
+                let excess = of.len().saturating_sub(tongtu_protocol::limits::ANCHORS);
+                if excess > 0 {
+                    of.drain(1..=excess);
                 }
                 Arc::clone(known)
             }
@@ -315,7 +314,8 @@ impl Inner {
         for (first, last) in self.done(epoch).gaps(first, last) {
             let reason_at = LOST_REASONS.iter().position(|text| *text == lost::reason_text(reason));
             self.lost_counts[reason_at.unwrap_or(3)] += last - first + 1;
-            let added = self.lost.add(&self.directory, Lost { epoch, first, last, reason, kept: false });
+            let added =
+                self.lost.add(&self.directory, Lost { epoch, first, last, reason, kept: false, settled: false });
             result = result.and(added);
         }
         result
@@ -335,9 +335,18 @@ impl Inner {
         segment.is_empty() || self.done(segment.epoch).covers(segment.first, segment.last)
     }
 
-    /// Deletes closed segments of which everything is settled or lost.
+    /// Deletes settled notes of what was lost.
+    fn prune_lost(&mut self) {
+        let last = self.segments.back().filter(|segment| segment.epoch == self.epoch);
+        let floor = last.map_or(0, |segment| segment.first);
+        self.lost.prune(&self.directory, self.epoch, floor);
+    }
+
+    /// Deletes segments of which everything is settled or lost; never the last, which tells the
+    /// next number.
     fn delete_settled(&mut self) {
-        let closed = |segment: &Segment| segment.index != self.open && self.open != 0;
+        let last = self.segments.back().map(|segment| segment.index);
+        let closed = |segment: &Segment| Some(segment.index) != last;
         let done: Vec<u64> = self
             .segments
             .iter()
@@ -369,7 +378,7 @@ impl Inner {
     /// Drops the oldest closed segments beyond the bounds.
     fn bound(&mut self, boot_id: &str, clock: &v1::Clock) {
         let max_age_ms = self.bounds.max_age.as_millis() as u64;
-        while let Some(oldest) = self.segments.front().filter(|segment| segment.index != self.open) {
+        while let Some(oldest) = self.segments.front().filter(|_| self.segments.len() > 1) {
             let bytes: u64 = self.segments.iter().map(|segment| segment.len).sum();
             let reason = if age_ms(oldest, boot_id, clock).is_some_and(|age| age > max_age_ms) {
                 LossReason::SpoolAge

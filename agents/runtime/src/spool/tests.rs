@@ -197,6 +197,28 @@ fn a_full_disk_loses_the_newest_and_nothing_else() {
 }
 
 #[test]
+fn numbers_lost_to_a_full_disk_are_used_up_even_when_control_knows() {
+    let directory = TempDir::new().expect("a folder");
+    let mut bed = Bed::open(directory.path(), Bounds::default(), 0);
+    let epoch = bed.spool.span().epoch;
+    bed.tick(1);
+    bed.writer.fail_writes = true;
+    bed.tick(2);
+    bed.spool.settle(epoch, 1, 2, Settled::Accepted);
+    assert_eq!(bed.lost(), []);
+    fs::remove_file(directory.path().join(SETTLED)).expect("as if it could not be written");
+    drop(bed);
+    let mut bed = Bed::open(directory.path(), Bounds::default(), 0);
+    assert!(bed.tick(3));
+    assert_eq!(bed.waiting().last(), Some(&(epoch, 3, 3)));
+    bed.spool.settle(epoch, 1, 2, Settled::Accepted);
+    let notes = fs::read_dir(directory.path())
+        .expect("a folder")
+        .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().ends_with(".lost")));
+    assert_eq!(notes.count(), 0, "a segment behind them tells it now");
+}
+
+#[test]
 fn the_bounds_drop_the_oldest_and_say_so() {
     let directory = TempDir::new().expect("a folder");
     let bounds = Bounds { max_bytes: 1_200, max_age: Duration::from_secs(3_600) };
@@ -302,7 +324,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn nothing_durable_is_lost_and_no_number_is_used_twice(steps in steps()) {
         let directory = TempDir::new().expect("a folder");

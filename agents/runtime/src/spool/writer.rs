@@ -248,7 +248,6 @@ impl Writer {
                     // What cannot be noted now is noted when there is room; until then it is not reported.
                     let _ = inner.lose(epoch, first, last, LossReason::DiskFull);
                 }
-                inner.open = 0;
                 self.staged_schemas.clear();
                 self.staged_anchors.clear();
             }
@@ -312,8 +311,8 @@ impl Writer {
         segment.boot_id = inner.add_anchors(&self.boot_id, vec![clock]);
         let len = segment.len;
         inner.segments.push_back(segment);
-        inner.open = index;
         inner.delete_settled();
+        inner.prune_lost();
         drop(inner);
         self.open = Some(Open {
             index,
