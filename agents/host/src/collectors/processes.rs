@@ -16,6 +16,7 @@ const STATES: [&str; 7] = ["R", "S", "D", "T", "t", "Z", "I"];
 
 struct Processes {
     proc: PathBuf,
+    pids: Vec<u32>,
     buffer: Vec<u8>,
 }
 
@@ -27,41 +28,19 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
     // A /proc that hides other users' processes (hidepid) hides the first one too.
     TextFile::open(context.proc.join("1/stat"))
         .map_err(|error| Unavailable::new(format!("the processes of other users are hidden ({})", error.reason)))?;
-    Ok(Box::new(Processes { proc: context.proc.clone(), buffer: Vec::new() }))
+    Ok(Box::new(Processes { proc: context.proc.clone(), pids: Vec::new(), buffer: Vec::new() }))
 }
 
 impl Collector for Processes {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-        let (mut pids, mut threads, mut states) = (0, 0, [0; STATES.len()]);
+        self.pids.clear();
         for entry in fs::read_dir(&self.proc)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name.to_str().and_then(number::<u32>).is_none() {
-                continue;
-            }
-            pids += 1;
-            if pids > PROCESSES {
-                continue;
-            }
-            // One that has ended meanwhile is no process.
-            self.buffer.clear();
-            let stat = fs::File::open(entry.path().join("stat"));
-            let read = stat.and_then(|mut stat| stat.read_to_end(&mut self.buffer));
-            let Some((state, count)) = read.ok().and_then(|_| state_and_threads(&self.buffer)) else {
-                pids -= 1;
-                continue;
-            };
-            threads += count;
-            if let Some(at) = STATES.iter().position(|name| name.as_bytes() == [state]) {
-                states[at] += 1;
-            }
+            self.pids.extend(entry?.file_name().to_str().and_then(number::<u32>));
         }
-        out.put(&m::PROCESSES_PIDS, &[], pids as i64);
-        if pids <= PROCESSES {
-            out.put(&m::PROCESSES_THREADS, &[], threads);
-            for (state, count) in STATES.iter().zip(states) {
-                out.put(&m::PROCESSES_STATE, &[state], count);
-            }
+        if self.pids.len() > PROCESSES {
+            out.put(&m::PROCESSES_PIDS, &[], self.pids.len() as i64);
+        } else {
+            self.put_states(out);
         }
         let limits = [(&m::PROCESSES_MAX, "sys/kernel/pid_max"), (&m::PROCESSES_MAX_THREADS, "sys/kernel/threads-max")];
         for (metric, file) in limits {
@@ -70,6 +49,35 @@ impl Collector for Processes {
             }
         }
         Ok(())
+    }
+}
+
+impl Processes {
+    fn put_states(&mut self, out: &mut Values<'_>) {
+        let (mut processes, mut threads, mut states) = (0, 0, [0; STATES.len()]);
+        let mut path = self.proc.clone();
+        for pid in &self.pids {
+            path.push(pid.to_string());
+            path.push("stat");
+            self.buffer.clear();
+            let stat = fs::File::open(&path);
+            let read = stat.and_then(|mut stat| stat.read_to_end(&mut self.buffer));
+            path.pop();
+            path.pop();
+            // One that has ended meanwhile is no process.
+            let stat = read.ok().and_then(|_| state_and_threads(&self.buffer));
+            let Some((state, count)) = stat else { continue };
+            processes += 1;
+            threads += count;
+            if let Some(at) = STATES.iter().position(|name| name.as_bytes() == [state]) {
+                states[at] += 1;
+            }
+        }
+        out.put(&m::PROCESSES_PIDS, &[], processes);
+        out.put(&m::PROCESSES_THREADS, &[], threads);
+        for (state, count) in STATES.iter().zip(states) {
+            out.put(&m::PROCESSES_STATE, &[state], count);
+        }
     }
 }
 
