@@ -264,7 +264,17 @@ async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
         .acquire_timeout(WRITER_WAIT)
         .idle_timeout(None)
         .max_lifetime(None)
-        .test_before_acquire(false)
+        // The ping also lets the rollback of a dropped transaction come first.
+        .test_before_acquire(true)
+        .before_acquire(|connection, _| {
+            // SQLite ends a transaction by itself when a commit meets an I/O error; the driver goes on
+            // counting it, and later commits would only release a savepoint inside of nothing durable.
+            let ended = !sqlx::Connection::is_in_transaction(connection);
+            if !ended {
+                tracing::warn!("a transaction did not end; the writing connection is opened anew");
+            }
+            Box::pin(async move { Ok(ended) })
+        })
         .connect_with(options.clone().create_if_missing(true))
         .await
         .map_err(failed)?;

@@ -1,2 +1,11 @@
-//! Placeholder.
-fn main() {}
+//! The built binaries together with real servers: what a person, an operator and Prometheus see.
+//!
+//! One binary, so that it links once. A file a promise; each starts its own control, agents and
+//! servers in its own folder, on its own ports (`tongtu_tests`, the laboratory).
+
+mod crash;
+mod durability;
+mod end_to_end;
+mod faults;
+mod outage;
+mod refusals;

@@ -1,7 +1,9 @@
-//! Agents: `tongtu-agent` of this machine, and `tongtu-simulator`, which plays many.
+//! Agents on the real runtime: `tongtu-agent` of this machine, and `tongtu-lab-agent`, whose column
+//! carries a sequence and whose log says what was made.
 
 use crate::control::Control;
 use crate::process::{self, Output, Process};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -9,10 +11,13 @@ use std::time::Duration;
 /// Long enough for a busy machine.
 const STOP: Duration = Duration::from_secs(30);
 
-/// The agent of this machine.
+/// One agent.
 #[derive(Debug)]
 pub struct Agent {
     directory: PathBuf,
+    name: String,
+    binary: &'static str,
+    arguments: Vec<String>,
     /// Its certificate and spool.
     pub data: PathBuf,
     before: Vec<String>,
@@ -20,10 +25,60 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// One that is not enrolled, with its data in `directory/agent`.
+    /// The host agent, not enrolled, with its data in `directory/agent`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), data: directory.join("agent"), before: Vec::new(), process: None }
+        Self::of(directory, "agent", "tongtu-agent")
+    }
+
+    /// An agent of the laboratory, not enrolled, with its data in `directory/NAME`.
+    #[must_use]
+    pub fn lab(directory: &Path, name: &str) -> Self {
+        let mut agent = Self::of(directory, name, "tongtu-lab-agent");
+        agent.arguments = vec!["--log".to_owned(), agent.log_path().display().to_string()];
+        agent
+    }
+
+    fn of(directory: &Path, name: &str, binary: &'static str) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            binary,
+            arguments: Vec::new(),
+            data: directory.join(name),
+            before: Vec::new(),
+            process: None,
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.join(format!("{}.made", self.name))
+    }
+
+    /// Its id at control.
+    ///
+    /// # Panics
+    /// When it is not enrolled.
+    #[must_use]
+    #[track_caller]
+    pub fn id(&self) -> String {
+        let text = std::fs::read_to_string(self.data.join("identity.json")).expect("an enrolled agent");
+        let identity: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        identity["agent_id"].as_str().unwrap_or_else(|| panic!("no agent_id: {text}")).to_owned()
+    }
+
+    /// What a laboratory's agent made, by its own log: every number, and those that must be in its
+    /// spool: all but the last two of a run, which a kill may find between log and spool.
+    #[must_use]
+    pub fn made(&self) -> (BTreeSet<i64>, BTreeSet<i64>) {
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let (mut all, mut surely) = (BTreeSet::new(), BTreeSet::new());
+        for run in text.split("start\n") {
+            let numbers: Vec<i64> = run.lines().filter_map(|line| line.parse().ok()).collect();
+            surely.extend(&numbers[..numbers.len().saturating_sub(2)]);
+            all.extend(numbers);
+        }
+        (all, surely)
     }
 
     /// With its data elsewhere.
@@ -44,23 +99,24 @@ impl Agent {
     #[must_use]
     #[track_caller]
     pub fn try_enroll(&self, token: &str) -> Output {
-        let mut command = Command::new(process::binary("tongtu-agent"));
+        let mut command = Command::new(process::binary(self.binary));
         command.args(["enroll", "--token", token, "--data"]).arg(&self.data);
         process::run(command, STOP)
     }
 
-    /// Enrols it with control.
+    /// Enrols it with control, and sets it to a frame every second.
     #[track_caller]
     pub fn enroll(&mut self, control: &Control) -> &mut Self {
         let output = self.try_enroll(&control.enrolment_token(1));
         assert!(output.status.success(), "{}", output.stderr);
+        std::fs::write(self.data.join("agent.toml"), "interval = \"1s\"\n").expect("its configuration");
         self
     }
 
     /// The command that runs it.
     #[must_use]
     pub fn command(&self) -> Command {
-        let binary = process::binary("tongtu-agent");
+        let binary = process::binary(self.binary);
         let mut command = match self.before.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -69,7 +125,7 @@ impl Agent {
             }
             None => Command::new(binary),
         };
-        command.arg("run").arg("--data").arg(&self.data);
+        command.arg("run").arg("--data").arg(&self.data).args(&self.arguments);
         command
     }
 
@@ -77,7 +133,7 @@ impl Agent {
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
         assert!(self.process.is_none(), "it runs already");
-        self.process = Some(Process::start("agent", self.command(), &self.directory));
+        self.process = Some(Process::start(&self.name, self.command(), &self.directory));
         self
     }
 

@@ -20,6 +20,7 @@ pub struct Control {
     pub data: PathBuf,
     /// Where agents connect; the same for its whole life.
     pub agents: SocketAddr,
+    advertised: SocketAddr,
     http: SocketAddr,
     configuration: Option<PathBuf>,
     before: Vec<String>,
@@ -30,10 +31,12 @@ impl Control {
     /// One that is not started yet, with its data in `directory/control`.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
+        let agents = ports::free();
         Self {
             directory: directory.to_owned(),
             data: directory.join("control"),
-            agents: ports::free(),
+            agents,
+            advertised: agents,
             http: ports::free(),
             configuration: None,
             before: Vec::new(),
@@ -45,6 +48,13 @@ impl Control {
     #[must_use]
     pub fn with_data(mut self, data: &Path) -> Self {
         data.clone_into(&mut self.data);
+        self
+    }
+
+    /// With tokens that lead elsewhere.
+    #[must_use]
+    pub fn with_advertised(mut self, address: SocketAddr) -> Self {
+        self.advertised = address;
         self
     }
 
@@ -78,7 +88,7 @@ impl Control {
         };
         command.arg("serve").arg("--data").arg(&self.data);
         command.args(["--http", &self.http.to_string(), "--agents", &self.agents.to_string()]);
-        command.args(["--advertise", &self.agents.to_string()]);
+        command.args(["--advertise", &self.advertised.to_string()]);
         if let Some(path) = &self.configuration {
             command.arg("--config").arg(path);
         }
@@ -199,7 +209,11 @@ impl Control {
 }
 
 /// The things of a list, which is an array or stands in the only array of an object.
-fn listed(answer: &serde_json::Value) -> Vec<serde_json::Value> {
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn listed(answer: &serde_json::Value) -> Vec<serde_json::Value> {
     match answer {
         serde_json::Value::Array(things) => things.clone(),
         serde_json::Value::Object(parts) => {

@@ -7,12 +7,15 @@
 
 pub mod agent;
 pub mod control;
-pub mod exposition;
 pub mod http;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod random;
+pub mod series;
+pub mod simulator;
+pub mod strace;
 pub mod tmpfs;
 pub mod wait;
 

@@ -2,8 +2,9 @@
 //! id, and ended when their value is dropped.
 
 use crate::wait;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    group: bool,
 }
 
 impl Process {
@@ -23,7 +25,20 @@ impl Process {
     /// When it cannot be started.
     #[must_use]
     #[track_caller]
-    pub fn start(name: &str, mut command: Command, directory: &Path) -> Self {
+    pub fn start(name: &str, command: Command, directory: &Path) -> Self {
+        Self::spawn(name, command, directory, false)
+    }
+
+    /// Starts a command that starts others: signals go to all of them, as from a terminal.
+    #[must_use]
+    #[track_caller]
+    pub fn start_group(name: &str, mut command: Command, directory: &Path) -> Self {
+        command.process_group(0);
+        Self::spawn(name, command, directory, true)
+    }
+
+    #[track_caller]
+    fn spawn(name: &str, mut command: Command, directory: &Path, group: bool) -> Self {
         let log = directory.join(format!("{name}.log"));
         let open = || File::options().create(true).append(true).open(&log).expect("the log of a process");
         let child = command
@@ -32,7 +47,7 @@ impl Process {
             .stderr(open())
             .spawn()
             .unwrap_or_else(|err| panic!("{name} does not start ({err}): {command:?}"));
-        Self { name: name.to_owned(), child, log }
+        Self { name: name.to_owned(), child, log, group }
     }
 
     /// Its id.
@@ -56,13 +71,14 @@ impl Process {
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             // A child that has not been waited for keeps its id.
-            let _ = kill_process(Pid::from_child(&self.child), signal);
+            let pid = Pid::from_child(&self.child);
+            let _ = if self.group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
         }
     }
 
     /// kill -9, and waits for its end.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
 

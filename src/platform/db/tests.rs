@@ -64,6 +64,26 @@ async fn a_full_disk_is_told_from_other_errors() {
 }
 
 #[tokio::test]
+async fn a_commit_that_failed_leaves_no_connection_behind() {
+    let test = testing::sqlite().await;
+    let mark = test.db.begin("mark").await.expect("begun");
+    mark.execute_unprepared("CREATE TEMP TABLE of_this_connection (id)").await.expect("made");
+    mark.commit().await.expect("committed");
+    let broken = test.db.begin("broken").await.expect("begun");
+    broken.execute_unprepared("SELECT * FROM of_this_connection").await.expect("the same connection");
+    // As SQLite does by itself when a commit meets an I/O error.
+    broken.execute_unprepared("ROLLBACK").await.expect("rolled back");
+    broken.commit().await.expect_err("nothing to commit");
+    let next = test.db.begin("next").await.expect("begun");
+    next.execute_unprepared("SELECT * FROM of_this_connection").await.expect_err("another connection");
+    next.execute_unprepared("UPDATE writer SET checks = 7").await.expect("written");
+    next.commit().await.expect("committed");
+    let row = Statement::from_string(test.db.statements(), "SELECT checks FROM writer");
+    let row = test.db.read().query_one_raw(row).await.expect("read").expect("a row");
+    assert_eq!(row.try_get::<i64>("", "checks").expect("a number"), 7);
+}
+
+#[tokio::test]
 async fn postgres_has_one_writer_even_after_its_connection_broke() {
     let Some(test) = testing::postgres().await else { return };
     let elsewhere = tempfile::tempdir().expect("a directory");
