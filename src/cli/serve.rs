@@ -16,14 +16,19 @@ pub(super) async fn serve(command: Serve) -> Result<(), CliError> {
     private_files();
     let config = configuration(&command)?;
     log_to_stderr(&config.log, command.config.as_deref())?;
+    many_files();
     let shutdown =
         Shutdown::on_signals().map_err(|error| CliError::Stopped(format!("signals cannot be caught: {error}")))?;
     let options =
         Options { config, data: command.data, clock: Clock::System, renew_api_token: command.renew_api_token };
     let running = tokio::select! {
+        biased;
         running = crate::run(options, shutdown.clone()) => running?,
-        // Told to stop while starting: nothing was accepted yet, so there is nothing to flush.
-        () = shutdown.triggered() => return Ok(()),
+        // While starting: nothing was accepted yet, so there is nothing to flush.
+        () = shutdown.triggered() => match shutdown.broken() {
+            None => return Ok(()),
+            Some(task) => return Err(CliError::Stopped(format!("stopped while starting: {task} ended by itself"))),
+        },
     };
     running.finished().await.map_err(|error| CliError::Stopped(format!("stopped by a fault: {error}")))?;
     tracing::info!("stopped");

@@ -155,8 +155,8 @@ pub(crate) fn document() -> OpenApiRouter {
 }
 
 /// Control's own metrics.
-pub(crate) fn metrics_router(registry: Registry) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(own_metrics)).with_state(registry)
+pub(crate) fn metrics_router(registry: Registry, telemetry: Telemetry) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(own_metrics)).with_state((registry, telemetry))
 }
 
 /// Alive: the process answers.
@@ -184,7 +184,11 @@ async fn ready(State(health): State<Health>) -> Response {
         (status = 200, description = "Metrics of control itself.", body = String, content_type = "text/plain"),
         (status = 403, description = "The token may not.", body = Problem),
     ))]
-async fn own_metrics(State(registry): State<Registry>, principal: Principal) -> Result<Response, Problem> {
+async fn own_metrics(
+    State((registry, telemetry)): State<(Registry, Telemetry)>,
+    principal: Principal,
+) -> Result<Response, Problem> {
     principal.permit::<ControlHealthRead>()?;
+    telemetry.measure();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode()).into_response())
 }

@@ -287,7 +287,7 @@ impl Parts {
     fn router(&self) -> OpenApiRouter {
         OpenApiRouter::with_openapi(document())
             .merge(health::document())
-            .merge(health::metrics_router(self.registry.clone()))
+            .merge(health::metrics_router(self.registry.clone(), self.telemetry.clone()))
             .merge(access::api::router(self.access.clone()))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))

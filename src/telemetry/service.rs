@@ -190,6 +190,11 @@ impl Telemetry {
         *self.inner.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Brings the gauges of control's own metrics up to date, before they are read.
+    pub fn measure(&self) {
+        self.inner.measure();
+    }
+
     /// The sources of the permit's organisations, in order of id.
     #[must_use]
     pub fn sources(&self, permit: &Permit<MeasurementsRead>) -> Vec<SourceInfo> {
