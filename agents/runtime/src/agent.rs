@@ -86,6 +86,23 @@ pub enum RunError {
 /// # Errors
 /// One sentence, before anything runs.
 pub async fn run(options: AgentOptions) -> Result<(), RunError> {
+    let fault = |cause| RunError::System { what: "signal handler", cause };
+    let mut terminated = signal(SignalKind::terminate()).map_err(fault)?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(fault)?;
+    let stopped = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    run_until(options, stopped).await
+}
+
+/// Runs an enrolled agent until `stopped` returns.
+///
+/// # Errors
+/// One sentence, before anything runs.
+pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>) -> Result<(), RunError> {
     let system = |what| move |cause| RunError::System { what, cause };
     let data = DataDirectory::open(&options.data, false)?;
     let enrolment = data.enrolment()?.ok_or_else(|| DataError::NotEnrolled(options.data.clone()))?;
@@ -96,8 +113,6 @@ pub async fn run(options: AgentOptions) -> Result<(), RunError> {
         cause,
     })?;
     let boot_id = clock::boot_id();
-    let mut terminated = signal(SignalKind::terminate()).map_err(system("signal handler"))?;
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(system("signal handler"))?;
     let (mut spool, writer) = Spool::open(&data.spool(), configuration.spool, &boot_id, clock::clock())?;
     let last = match configuration.metrics {
         Some(address) => {
@@ -135,10 +150,10 @@ pub async fn run(options: AgentOptions) -> Result<(), RunError> {
         orders: Arc::clone(&orders),
         spool: spool.clone(),
     };
+    let mut stopped = std::pin::pin!(stopped);
     loop {
         tokio::select! {
-            _ = terminated.recv() => break,
-            _ = interrupted.recv() => break,
+            () = &mut stopped => break,
             () = until_renewal(reporter.enrolment.clone()) => reporter.link = None,
             never = session::run(&mut spool, &mut reporter) => match never {},
         }

@@ -61,6 +61,8 @@ pub(crate) struct Told {
     pub pongs: Vec<v1::Pong>,
     pub schemas: HashMap<SchemaId, usize>,
     pub renewals: usize,
+    /// When certificates end that enrolment gives.
+    pub certificate_end_ms: Option<i64>,
     pub configuration: Option<v1::DesiredConfiguration>,
 }
 
@@ -86,8 +88,11 @@ impl Authority {
         digest.as_ref().try_into().expect("32 bytes")
     }
 
-    fn sign(&self, csr_der: &[u8]) -> Option<String> {
-        let request = CertificateSigningRequestParams::from_der(&csr_der.to_vec().into()).ok()?;
+    fn sign(&self, csr_der: &[u8], end_ms: Option<i64>) -> Option<String> {
+        let mut request = CertificateSigningRequestParams::from_der(&csr_der.to_vec().into()).ok()?;
+        if let Some(end_ms) = end_ms {
+            request.params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(end_ms as u64);
+        }
         Some(request.signed_by(&self.issuer).ok()?.pem())
     }
 }
@@ -115,6 +120,7 @@ impl Control {
             pongs: Vec::new(),
             schemas: HashMap::new(),
             renewals: 0,
+            certificate_end_ms: None,
             configuration: None,
         };
         let mut control = Self {
@@ -233,7 +239,8 @@ impl v1::enrolment_server::Enrolment for Services {
         if *request.token_secret != [7; SECRET_BYTES] {
             return Err(tongtu_protocol::reason::Reason::TokenUnknown.status());
         }
-        let certificate_pem = self.authority.sign(&request.csr_der).ok_or(Status::internal("no request"))?;
+        let end_ms = told.certificate_end_ms;
+        let certificate_pem = self.authority.sign(&request.csr_der, end_ms).ok_or(Status::internal("no request"))?;
         let parsed = CertificateSigningRequestParams::from_der(&request.csr_der.to_vec().into()).expect("a request");
         told.keys.push(rcgen::PublicKeyData::der_bytes(&parsed.public_key).to_vec());
         if std::mem::take(&mut told.lose_answer) {
@@ -282,7 +289,7 @@ impl v1::telemetry_server::Telemetry for Services {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let request = request.into_inner();
         self.told.lock().expect("no panic holds it").renewals += 1;
-        let certificate_pem = self.authority.sign(&request.csr_der).ok_or(Status::internal("no request"))?;
+        let certificate_pem = self.authority.sign(&request.csr_der, None).ok_or(Status::internal("no request"))?;
         Ok(Response::new(v1::RenewResponse { certificate_pem, ca_bundle_pem: self.authority.pem.clone() }))
     }
 }
