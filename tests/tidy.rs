@@ -262,6 +262,8 @@ fn clocks_are_read_in_one_place() {
         }
         for (number, line) in without_comments(&file.text).lines().enumerate() {
             let reads = ["::now()", "SystemTime::now", "Instant::now", "::now_utc(", "::now_v7("];
+            // Asking the agents' clock module is not reading a clock.
+            let line = line.replace("clock::now()", "");
             if reads.iter().any(|read| line.contains(read)) {
                 offences.push(format!("{}:{}: {}", file.path, number + 1, line.trim()));
             }
