@@ -178,7 +178,6 @@ pub async fn run(options: Options, shutdown: Shutdown) -> Result<Running, StartE
 async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartError> {
     let Options { config, data, clock, renew_api_token } = options;
     let registry = Registry::new();
-    process::raise_file_limit();
     process::register(&registry);
     let db = Db::open(&config.database, &data).await?;
     let http_listener = listen("the API", config.http.listen).await?;

@@ -1,4 +1,4 @@
-//! This process on its machine: what it costs, read when `/metrics` is, and how many files it may open.
+//! What this process costs the machine, read when `/metrics` is.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -12,20 +12,6 @@ use crate::platform::metrics::{Registry, Spec};
 pub fn register(registry: &Registry) {
     let specs = [&metrics::PROCESS_CPU, &metrics::PROCESS_RESIDENT_MEMORY, &metrics::PROCESS_OPEN_FILES];
     registry.collector(&specs, Box::new(Process { descriptions: specs.map(describe).to_vec() }));
-}
-
-/// Raises the limit of open files to what the system allows: each agent's connection is one, and the
-/// usual soft limit of 1024 is for programs of another time.
-pub fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files cannot be raised; it bounds how many agents can connect");
-    }
 }
 
 struct Process {
