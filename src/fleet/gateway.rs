@@ -22,8 +22,8 @@ use tonic::codec::{Codec, EncodeBody};
 use tonic::codegen::BoxFuture;
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
-use v1::enrolment_server::{Enrolment, EnrolmentServer};
-use v1::telemetry_server::{Telemetry, TelemetryServer};
+use v1::enrolment_server::{self, Enrolment, EnrolmentServer};
+use v1::telemetry_server::{self, Telemetry, TelemetryServer};
 
 use super::admission::Fault;
 use super::authority::ServerCertificate;
@@ -36,7 +36,7 @@ use super::{Fleet, FleetError};
 use crate::platform::shutdown::Shutdown;
 
 /// TLS handshakes under way at once.
-const HANDSHAKES: usize = 256;
+const HANDSHAKES: usize = 1_024;
 /// Connections without a certificate at once: who wants to enrol waits, who is enrolled does not.
 const ANONYMOUS: usize = 1_024;
 /// Bytes that a peer may send before control has read them: of one stream, and of a connection.
@@ -226,12 +226,14 @@ impl Gateway {
         mut request: hyper::Request<Incoming>,
         peer: Peer,
     ) -> BoxFuture<hyper::Response<tonic::body::Body>, Infallible> {
-        if request.uri().path() == "/tongtu.agent.v1.Telemetry/Session" {
+        let (service, method) = request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
+        if service == telemetry_server::SERVICE_NAME && method == "Session" {
             let answer = self.services.session_begin(request.into_body(), peer);
             return Box::pin(std::future::ready(Ok(answer.unwrap_or_else(|status| status.into_http()))));
         }
+        let is_enrolment = service == enrolment_server::SERVICE_NAME;
         request.extensions_mut().insert(peer);
-        if request.uri().path().starts_with("/tongtu.agent.v1.Enrolment/") {
+        if is_enrolment {
             self.enrolment.clone().call(request)
         } else {
             // It answers what it does not know with UNIMPLEMENTED.

@@ -7,9 +7,13 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::IntCounterVec;
+use tongtu_protocol::reason::Reason;
 
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::AgentId;
+
+/// What ends a connection before it can be told why.
+const CONNECTION_REASONS: [&str; 4] = ["foreign_certificate", "handshake_failed", "handshake_timeout", "too_many"];
 
 const QUIET_MS: i64 = 3_600_000;
 /// Subjects remembered; beyond that all are forgotten, and logged once more.
@@ -39,6 +43,11 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub(super) fn new(counter: IntCounterVec) -> Self {
+        // From 0 up, so that the first of a reason is seen as a growth.
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        for reason in reasons.chain(CONNECTION_REASONS) {
+            counter.with_label_values(&[reason]);
+        }
         Self { counter, logged: Mutex::default() }
     }
 

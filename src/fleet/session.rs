@@ -112,6 +112,8 @@ struct Open {
     nonce: u64,
     /// When the ping of this nonce was sent, until its answer.
     asked_ms: Option<UnixMs>,
+    /// A ping is due: it goes with the next answers, or by itself when it is due again.
+    ping_due: bool,
 }
 
 /// The stream that tonic sends.
@@ -156,6 +158,10 @@ impl Session {
             if let Phase::Open(open) = &mut self.phase
                 && let Poll::Ready(answers) = open.answers.poll_recv(cx)
             {
+                if std::mem::take(&mut open.ping_due) {
+                    // In the same packet: a packet costs more than what is in it.
+                    self.ping();
+                }
                 // A sink that has gone cannot take records.
                 return Poll::Ready(answers.map(ToAgent::Answers).ok_or(Reason::Unavailable.into()));
             }
@@ -188,12 +194,15 @@ impl Session {
                 let Challenging { hello, hello_ms, rival } = *challenging;
                 self.admit(hello, hello_ms, Some(&rival))
             }
-            Phase::Open(open) => {
+            Phase::Open(mut open) => {
+                let overdue = std::mem::replace(&mut open.ping_due, true);
                 self.phase = Phase::Open(open);
                 if self.certificate.not_after_ms <= self.fleet.clock.now_ms() {
                     return Err(Reason::CertificateExpired.into());
                 }
-                self.ping();
+                if overdue {
+                    self.ping();
+                }
                 self.wait(self.fleet.timing.ping);
                 Ok(())
             }
@@ -277,7 +286,8 @@ impl Session {
                 });
             }
         }
-        self.phase = Phase::Open(Box::new(Open { live, sink, answers: received, nonce: 0, asked_ms: None }));
+        self.phase =
+            Phase::Open(Box::new(Open { live, sink, answers: received, nonce: 0, asked_ms: None, ping_due: false }));
         self.fleet.metrics.sessions.inc();
         self.outbox.push_back(ToAgent::Welcome(v1::Welcome {
             protocol: VERSION,
@@ -294,6 +304,7 @@ impl Session {
     fn ping(&mut self) {
         let Phase::Open(open) = &mut self.phase else { return };
         let wall_ms = self.fleet.clock.now_ms();
+        open.ping_due = false;
         open.nonce += 1;
         open.asked_ms = Some(wall_ms);
         self.outbox.push_back(ToAgent::Ping(v1::Ping { nonce: open.nonce, wall_ms }));
