@@ -399,8 +399,7 @@ mod tests {
         let values =
             |value: fn(&Column<'_>) -> Option<i64>| State::from_values(&columns.iter().map(value).collect::<Vec<_>>());
         Frames {
-            schema: StoredSchema { number: 1, id: SchemaId([0; 16]), columns: columns.iter().map(column).collect() }
-                .into(),
+            schema: StoredSchema::new(1, SchemaId([0; 16]), columns.iter().map(column).collect()).into(),
             before: values(|column| column.3),
             now: values(|column| column.4),
         }

@@ -573,7 +573,7 @@ mod tests {
             ..Default::default()
         };
         let columns = (0..width).map(column).collect();
-        StoredSchema { number: 1, id: SchemaId([0; 16]), columns }
+        StoredSchema::new(1, SchemaId([0; 16]), columns)
     }
 
     fn metas() -> impl Strategy<Value = Vec<FrameMeta>> {

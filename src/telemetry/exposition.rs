@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn render(columns: Vec<v1::Column>, values: &[Option<i64>]) -> String {
-        let schema = StoredSchema { number: 1, id: SchemaId([0; 16]), columns };
+        let schema = StoredSchema::new(1, SchemaId([0; 16]), columns);
         let frame = LiveFrame {
             schema: schema.into(),
             values: values.into(),

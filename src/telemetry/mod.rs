@@ -62,8 +62,17 @@ pub struct StoredSchema {
     pub number: i64,
     /// Its identity on the wire.
     pub id: SchemaId,
-    /// What its columns mean.
-    pub columns: Vec<v1::Column>,
+    /// What its columns mean. Shared by all schemas that have them: the schemas of two hosts differ
+    /// in few columns.
+    pub columns: Vec<Arc<v1::Column>>,
+}
+
+impl StoredSchema {
+    /// A schema of columns that nothing else shares.
+    #[must_use]
+    pub fn new(number: i64, id: SchemaId, columns: Vec<v1::Column>) -> Self {
+        Self { number, id, columns: columns.into_iter().map(Arc::new).collect() }
+    }
 }
 
 /// What is measured as one thing.

@@ -416,7 +416,7 @@ mod tests {
         columns.push(column("bytes_total", "eth0", v1::Kind::Counter, 0));
         columns.push(column("bytes_total", "eth1", v1::Kind::Counter, 0));
         columns.push(column("level", "", v1::Kind::Gauge, -2));
-        StoredSchema { number, id: SchemaId([0; 16]), columns }
+        StoredSchema::new(number, SchemaId([0; 16]), columns)
     }
 
     fn ask(metric: &str, resource: Option<&str>, minutes: i64, step_ms: Option<i64>) -> SeriesQuery {

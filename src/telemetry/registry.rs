@@ -8,7 +8,9 @@ use super::{StoredSchema, instant::Anchors};
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, OrganizationId, SourceId};
+use prost::Message;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tongtu_protocol::{schema::SchemaId, v1};
 
@@ -90,6 +92,8 @@ pub(super) struct Registry {
 struct Schemas {
     by_id: HashMap<SchemaId, Arc<StoredSchema>>,
     by_number: HashMap<i64, Arc<StoredSchema>>,
+    /// By a hash of their encoding.
+    columns: HashMap<u64, Arc<v1::Column>>,
     last: i64,
 }
 
@@ -126,7 +130,8 @@ impl Registry {
         if let Some(known) = schemas.by_id.get(&id) {
             return Arc::clone(known);
         }
-        let schema = Arc::new(StoredSchema { number: schemas.last + 1, id, columns });
+        let number = schemas.last + 1;
+        let schema = schemas.share(StoredSchema::new(number, id, columns));
         schemas.insert(&schema);
         definitions.schemas.push(Arc::clone(&schema));
         schema
@@ -135,7 +140,8 @@ impl Registry {
     /// A schema read from the database.
     pub(super) fn schema_restore(&self, schema: StoredSchema) {
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        schemas.insert(&Arc::new(schema));
+        let schema = schemas.share(schema);
+        schemas.insert(&schema);
     }
 
     /// The boot of an agent; a new one is added to `definitions`.
@@ -206,6 +212,18 @@ impl Registry {
 }
 
 impl Schemas {
+    /// The schema with the columns of those before it.
+    fn share(&mut self, mut schema: StoredSchema) -> Arc<StoredSchema> {
+        for column in &mut schema.columns {
+            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(column.encode_to_vec());
+            let known = self.columns.entry(hash).or_insert_with(|| Arc::clone(column));
+            if *known == *column {
+                *column = Arc::clone(known);
+            }
+        }
+        Arc::new(schema)
+    }
+
     fn insert(&mut self, schema: &Arc<StoredSchema>) {
         self.last = self.last.max(schema.number);
         self.by_id.insert(schema.id, Arc::clone(schema));
@@ -228,5 +246,26 @@ impl Sources {
         let key = (source.kind.clone(), source.key.clone());
         self.by_key.entry(source.agent).or_default().insert(key, Arc::clone(source));
         self.by_id.insert(source.id, Arc::clone(source));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_share_the_columns_that_are_the_same() {
+        let registry = Registry::default();
+        let mut definitions = Definitions::default();
+        let mut define = |metrics: [&str; 2]| {
+            let column = |metric: &&str| v1::Column { metric: (*metric).to_owned(), ..Default::default() };
+            let columns: Vec<_> = metrics.iter().map(column).collect();
+            registry.schema_define(SchemaId::of(&columns), columns, &mut definitions)
+        };
+        let (first, second, again) = (define(["a", "b"]), define(["c", "a"]), define(["a", "b"]));
+        assert!(Arc::ptr_eq(&first.columns[0], &second.columns[1]));
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!((second.columns[0].metric.as_str(), first.columns[1].metric.as_str()), ("c", "b"));
+        assert_eq!(definitions.schemas.len(), 2);
     }
 }

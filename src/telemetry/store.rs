@@ -163,7 +163,10 @@ pub(super) async fn definitions_insert(
     definitions: &Definitions,
 ) -> Result<Vec<(Resource, OrganizationId, UnixMs)>, DbErr> {
     let schemas = definitions.schemas.iter().map(|schema| {
-        let columns = v1::Schema { id: Default::default(), columns: schema.columns.clone() };
+        let columns = v1::Schema {
+            id: Default::default(),
+            columns: schema.columns.iter().map(|column| (**column).clone()).collect(),
+        };
         let columns = prost::Message::encode_to_vec(&columns);
         [schema.number.into(), schema.id.0.to_vec().into(), columns.into()]
     });
@@ -326,7 +329,7 @@ pub(super) async fn schema_list(db: &Db) -> Result<Vec<super::StoredSchema>, DbE
         let (identity, columns): (Vec<u8>, Vec<u8>) = (row.try_get("", "identity")?, row.try_get("", "columns")?);
         let columns: v1::Schema = prost::Message::decode(&*columns).map_err(|_| broken())?;
         let id = SchemaId::from_bytes(&identity).ok_or_else(broken)?;
-        Ok(super::StoredSchema { number: row.try_get("", "number")?, id, columns: columns.columns })
+        Ok(super::StoredSchema::new(row.try_get("", "number")?, id, columns.columns))
     };
     rows.iter().map(schema).collect()
 }

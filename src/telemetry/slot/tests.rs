@@ -23,7 +23,7 @@ fn schema() -> StoredSchema {
         column("level", v1::Kind::Gauge),
         column("speed_bytes", v1::Kind::Gauge),
     ];
-    StoredSchema { number: 1, id: SchemaId([0; 16]), columns }
+    StoredSchema::new(1, SchemaId([0; 16]), columns)
 }
 
 fn meta(instant_ms: i64, boot: u32) -> FrameMeta {
@@ -180,8 +180,8 @@ fn a_new_schema_finds_its_columns_again() {
     let mut new = schema();
     new.number = 2;
     new.columns.rotate_left(1);
-    new.columns[0].speed_column = 3;
-    new.columns.push(column("new_total", v1::Kind::Counter));
+    Arc::make_mut(&mut new.columns[0]).speed_column = 3;
+    new.columns.push(column("new_total", v1::Kind::Counter).into());
     let state = State::from_values(&[Some(100), Some(4), Some(1), Some(1_000)]);
     let before = Predecessor { meta: meta(290_000, 1), schema: Arc::new(old), state };
     let mut columns = Columns::new(5);

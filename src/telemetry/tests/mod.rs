@@ -97,7 +97,7 @@ pub(super) async fn until(condition: impl Fn() -> bool) {
 
 pub(super) fn schema() -> StoredSchema {
     let columns = columns();
-    StoredSchema { number: 1, id: SchemaId::of(&columns), columns }
+    StoredSchema::new(1, SchemaId::of(&columns), columns)
 }
 
 /// A frame as it is found in windows and chunks.
