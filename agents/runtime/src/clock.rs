@@ -24,7 +24,7 @@ pub fn wall_ms() -> i64 {
 /// A monotonic instant, to measure durations.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-pub fn now() -> Instant {
+pub fn monotonic() -> Instant {
     Instant::now()
 }
 

@@ -128,7 +128,7 @@ fn the_newest_goes_first_and_the_backlog_follows_oldest_first() {
     let mut control = Control::default();
     control.schemas.insert(SchemaId::of(&gauges(3).columns), 3);
     let mut conversation = Conversation::new(8);
-    let now = clock::now();
+    let now = clock::monotonic();
     let mut most = 0;
     for round in 0..60 {
         let mut waiting = Vec::new();
@@ -162,7 +162,7 @@ fn later_is_sent_again_after_the_pause_in_a_new_lane() {
     let mut control = Control::default();
     control.schemas.insert(SchemaId::of(&gauges(3).columns), 3);
     let mut conversation = Conversation::new(8);
-    let now = clock::now();
+    let now = clock::monotonic();
     let mut first = None;
     while let Some(message) = conversation.next(&mut queue, now).expect("no error") {
         first = control.take(message).or(first);
@@ -187,7 +187,7 @@ fn a_schema_goes_once_when_it_is_asked_for() {
     let mut queue = queue();
     let mut conversation = Conversation::new(8);
     let mut control = Control::default();
-    let now = clock::now();
+    let now = clock::monotonic();
     let mut schemas = 0;
     for _ in 0..4 {
         push(&mut queue);
@@ -216,7 +216,7 @@ fn refused_is_dropped_and_counted_and_what_was_not_sent_is_not_settled() {
     let mut queue = queue();
     push(&mut queue);
     let mut conversation = Conversation::new(8);
-    let now = clock::now();
+    let now = clock::monotonic();
     let epoch = queue.span().epoch;
     let all = v1::Answers {
         epoch,
@@ -234,7 +234,7 @@ fn silence_ends_it() {
     let mut queue = queue();
     push(&mut queue);
     let mut conversation = Conversation::new(8);
-    let now = clock::now();
+    let now = clock::monotonic();
     while conversation.next(&mut queue, now).expect("no error").is_some() {}
     assert!(conversation.check(now + ANSWER_TIMEOUT - Duration::from_millis(1)).is_ok());
     assert!(matches!(conversation.check(now + ANSWER_TIMEOUT), Err(ConversationError::Unanswered)));
@@ -270,7 +270,7 @@ proptest! {
         let mut queue = queue();
         let mut control = Control::default();
         let mut conversation = Conversation::new(window);
-        let mut now = clock::now();
+        let mut now = clock::monotonic();
         let mut waiting: VecDeque<(u32, u64, Vec<u64>, Option<SchemaId>)> = VecDeque::new();
         let rest = std::iter::repeat_n(Step::Accept, 4_000);
         for step in steps.into_iter().chain(rest) {

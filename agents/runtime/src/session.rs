@@ -154,7 +154,7 @@ pub struct Ended {
 
 /// One session, from connecting to its end.
 pub async fn session<Q: Queue, A: Agent>(link: &Link, identity: &Identity, queue: &mut Q, agent: &mut A) -> Ended {
-    let started = clock::now();
+    let started = clock::monotonic();
     let mut accepted = 0;
     let why = match talk(link, identity, queue, agent, &mut accepted).await {
         Ok(never) => match never {},
@@ -200,7 +200,7 @@ async fn talk<Q: Queue, A: Agent>(
     let mut conversation = Conversation::new(welcome.backlog_in_flight);
     let mut pending = None;
     loop {
-        let now = clock::now();
+        let now = clock::monotonic();
         conversation.check(now)?;
         if pending.is_none() {
             pending = conversation.next(queue, now)?;
@@ -210,7 +210,7 @@ async fn talk<Q: Queue, A: Agent>(
             biased;
             inbound = inbound.message() => match inbound?.and_then(|inbound| inbound.message) {
                 Some(v1::to_agent::Message::Answers(answers)) => {
-                    conversation.answers(queue, answers, clock::now())?;
+                    conversation.answers(queue, answers, clock::monotonic())?;
                     *accepted = conversation.accepted();
                 }
                 Some(v1::to_agent::Message::Ping(ping)) => conversation.pong(&ping, agent.clock()),

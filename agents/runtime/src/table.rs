@@ -76,7 +76,7 @@ enum RunResult {
 
 impl Job {
     fn run(&mut self, context: &Context) {
-        let started = clock::now();
+        let started = clock::monotonic();
         let run = catch_unwind(AssertUnwindSafe(|| self.run_unguarded(context)));
         self.result = run.unwrap_or_else(|panic| {
             self.collector = None;
@@ -137,7 +137,7 @@ impl Shared {
                 pool.idle -= 1;
                 continue;
             };
-            pool.running.push((job.index, clock::now()));
+            pool.running.push((job.index, clock::monotonic()));
             drop(pool);
             job.run(&self.context);
             pool = self.pool();
@@ -299,12 +299,12 @@ impl Table {
         } else {
             self.spawn()
         }
-        let mut spawned = clock::now();
+        let mut spawned = clock::monotonic();
         let longest = self.entries.iter().map(|entry| entry.spec.timeout).max();
         let end = spawned + longest.unwrap_or_default() + PATIENCE * self.entries.len() as u32;
         loop {
             self.take_back(&mut pool);
-            let now = clock::now();
+            let now = clock::monotonic();
             let mut next = None::<Instant>;
             let mut waiting = !pool.queue.is_empty();
             let mut stuck = waiting;
@@ -602,9 +602,9 @@ mod tests {
         *HANG.0.lock().expect("no panic holds it") = false;
         HANG.1.notify_all();
         let mut at = 45_000;
-        let deadline = clock::now() + Duration::from_secs(20);
+        let deadline = clock::monotonic() + Duration::from_secs(20);
         while get(&frame(&mut table, at), "value{of=\"late\"}").is_none() {
-            assert!(clock::now() < deadline, "it never came back");
+            assert!(clock::monotonic() < deadline, "it never came back");
             at += 15_000;
         }
         assert!(RETURNED.load(Ordering::SeqCst));

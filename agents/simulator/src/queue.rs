@@ -417,7 +417,7 @@ impl Queue for FrameQueue {
             if pending.settled {
                 continue;
             }
-            pending.handed = Some(clock::now());
+            pending.handed = Some(clock::monotonic());
             let (body, crc32c) = match &pending.content {
                 Content::Frame { back, body, crc32c, .. } => {
                     let base_sequence = if *back == 0 { 0 } else { sequence - back };
@@ -471,7 +471,7 @@ impl Queue for FrameQueue {
         if epoch != self.epoch {
             return;
         }
-        let now = clock::now();
+        let now = clock::monotonic();
         for sequence in first.max(self.first)..=last.min(self.next_sequence().saturating_sub(1)) {
             let pending = &mut self.pending[(sequence - self.first) as usize];
             if std::mem::replace(&mut pending.settled, true) {
