@@ -111,3 +111,18 @@ fn reason(error: &reqwest::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_leaves_this_machine_only_under_tls() {
+        for url in ["https://control.example", "http://127.0.0.1:6480", "http://localhost/", "http://[::1]:1"] {
+            assert!(remote(url).is_ok(), "{url}");
+        }
+        for url in ["http://control.example", "http://127.0.0.1.example", "http://localhost.example:1", "control", ""] {
+            assert!(remote(url).is_err(), "{url}");
+        }
+    }
+}

@@ -52,16 +52,17 @@ fn configuration(command: &Serve) -> Result<Config, ConfigError> {
 }
 
 fn log_to_stderr(log: &Log, file: Option<&Path>) -> Result<(), ConfigError> {
-    // What the schema's steps did is said by ours.
-    let filter = EnvFilter::builder().parse(format!("sea_orm_migration=warn,{}", log.filter)).map_err(|error| {
-        ConfigError::Invalid {
-            file: file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()),
-            reason: format!(
-                "log.filter: \"{}\" is no filter ({error}); write a level, or levels by module",
-                log.filter
-            ),
-        }
-    })?;
+    // What the schema's steps did, and that a connection is made anew, is said by ours.
+    let filter =
+        EnvFilter::builder().parse(format!("sea_orm_migration=warn,sqlx=warn,{}", log.filter)).map_err(|error| {
+            ConfigError::Invalid {
+                file: file.map_or_else(|| "defaults".to_owned(), |file| file.display().to_string()),
+                reason: format!(
+                    "log.filter: \"{}\" is no filter ({error}); write a level, or levels by module",
+                    log.filter
+                ),
+            }
+        })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // Fails only if a subscriber is installed already.

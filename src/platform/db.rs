@@ -47,6 +47,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 const READERS: u32 = 4;
 /// A transaction waits this long for the writing connection.
 const WRITER_WAIT: Duration = Duration::from_secs(60);
+/// Shorter where the connection may have to be made anew: the pool's pauses between two attempts
+/// grow up to a fifth of it.
+const POSTGRES_WRITER_WAIT: Duration = Duration::from_secs(15);
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +155,7 @@ impl Db {
     /// Begins the transaction `name` on the one writing connection, when that is free.
     ///
     /// # Errors
-    /// The database does not answer, or another transaction takes longer than a minute.
+    /// The database does not answer, or another transaction holds the connection too long.
     pub async fn begin(&self, name: &'static str) -> Result<DatabaseTransaction, DbErr> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -317,7 +320,7 @@ async fn open_postgres(url: &str, term: Arc<AtomicI64>) -> Result<Opened, DbErro
         .map_err(failed)?;
     let writer = PgPoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(WRITER_WAIT)
+        .acquire_timeout(POSTGRES_WRITER_WAIT)
         .idle_timeout(None)
         .max_lifetime(None)
         .after_connect(move |connection, _| {
