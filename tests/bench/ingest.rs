@@ -116,7 +116,7 @@ fn into_control(pace: Pace) -> Cost {
     let (word, duration, history) = match pace {
         Pace::Paced(duration) => ("paced", duration, String::new()),
         Pace::Saturated(frames) => ("saturated", Duration::from_secs(1_800), history(frames)),
-        Pace::Backlog(frames, _) => ("backlog", Duration::from_secs(1), history(frames)),
+        Pace::Backlog(frames, _) => ("backlog", Duration::from_secs(1_800), history(frames)),
     };
     let scenario = format!(
         "pacing = \"{word}\"\n{history}\n[[group]]\nname = \"host\"\nrecording = {:?}\n",

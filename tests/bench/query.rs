@@ -70,7 +70,7 @@ fn long_series(report: &mut Report, mode: Mode) {
     let mut control = control::start(folder.path(), &format!("{}{keep}", control::SMALL_WINDOWS));
     let meter = Meter::start(control.process().id());
     let scenario = format!("pacing = \"backlog\"\nhistory = \"{days}d\"\n");
-    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1), scenario: &scenario };
+    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
     Fleet::start(&control, folder.path(), task).finish(Duration::from_secs(1_800));
     control::wait_compacted(&meter);
     let client = Client::new(&control);

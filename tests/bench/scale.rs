@@ -44,7 +44,7 @@ pub(crate) fn run(mode: Mode) -> Report {
     let scenario = steady("saturated", "history = \"7d\"");
     play(&mut report, &Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6) });
     let scenario = steady("backlog", &format!("history = \"{history}\""));
-    let duration = Duration::from_secs(1);
+    let duration = Duration::from_secs(1_800);
     play(&mut report, &Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) });
     report
 }
@@ -101,7 +101,7 @@ pub(crate) fn restart(mode: Mode) -> Report {
         Mode::Full => (10_000, "30m"),
     };
     let scenario = format!("pacing = \"backlog\"\nhistory = \"{history}\"\n");
-    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1), scenario: &scenario };
+    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
     let figures = Fleet::start(&control, folder.path(), task).finish(Duration::from_secs(1_800));
     control.kill();
     let bytes = control::store_bytes(&control.data);

@@ -17,7 +17,9 @@ SCENARIO (TOML; every key may be left out, durations like \"250ms\", \"15s\", \"
                             saturated: the next frame as soon as the last is acknowledged; instants
                               are an interval apart and begin `history` ago (default 1d), and an agent
                               that has reached the present is done
-                            backlog: the frames of `history` are there before connecting, then paced
+                            backlog: the frames of `history` are there before connecting and are sent
+                              as quickly as control takes them; then an agent is done
+                            an agent with a history knows outages only, and --duration is the longest
   history = \"2h\"
   [[group]]                 as many as you like; without one: medium machines of an office
   name = \"web\"              begins their host names
@@ -57,7 +59,7 @@ struct Arguments {
     /// Between two frames of an agent.
     #[arg(long, default_value = "15s")]
     interval: Span,
-    /// How long frames are made; then up to 60 s for the last acknowledgements.
+    /// How long frames are made, at most; then up to 60 s for the last acknowledgements.
     #[arg(long, default_value = "60s")]
     duration: Span,
     /// What the fleet is and what happens to it (see below).

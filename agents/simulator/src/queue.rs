@@ -250,12 +250,12 @@ impl FrameQueue {
         self.unsettled == 0 && self.due_ms >= self.end_ms()
     }
 
-    /// No frame is made from here on: a saturated agent is done when it has caught up, others at the end.
+    /// No frame is made from here on: agents with a history are done when they have caught up.
     fn end_ms(&self) -> i64 {
         let end_ms = self.shared.end_ms.load(Relaxed);
         match self.shared.pacing {
-            Pacing::Saturated => end_ms.min(self.shared.time.start_ms()),
-            Pacing::Paced | Pacing::Backlog => end_ms,
+            Pacing::Saturated | Pacing::Backlog => end_ms.min(self.shared.time.start_ms()),
+            Pacing::Paced => end_ms,
         }
     }
 

@@ -35,7 +35,7 @@ pub enum Pacing {
     /// `history` ago.
     Saturated,
     /// Those of `history` are there before the agent connects and are sent as quickly as control takes
-    /// them; then paced.
+    /// them; then it is done.
     Backlog,
 }
 
@@ -163,8 +163,8 @@ impl Scenario {
                 if !(event.share > 0.0 && event.share <= 1.0) {
                     return Err(format!("group {name}: the share of an event is above 0 and at most 1"));
                 }
-                if self.pacing == Pacing::Saturated && kind != EventKind::Outage {
-                    return Err(format!("group {name}: a saturated agent knows outages only"));
+                if self.pacing != Pacing::Paced && kind != EventKind::Outage {
+                    return Err(format!("group {name}: agents with a history know outages only"));
                 }
                 let needs_lasts = matches!(kind, EventKind::Outage | EventKind::Reboot);
                 if needs_lasts != event.lasts.is_some() {
