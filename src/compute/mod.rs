@@ -49,8 +49,8 @@ struct Shared {
     telemetry: Telemetry,
     clock: Clock,
     index: RwLock<Index>,
-    /// Held by the one pass that joins.
-    joining: tokio::sync::Mutex<()>,
+    /// Held by the one pass that joins; how many sources there were when none was left to join.
+    joining: tokio::sync::Mutex<usize>,
     /// By schema; a plan lives as long as a host uses it.
     plans: Mutex<HashMap<i64, Weak<Plan>>>,
 }

@@ -57,7 +57,11 @@ impl Compute {
     /// The database failed; nothing is joined then.
     pub async fn reconcile(&self) -> Result<Reconciled, DbErr> {
         let shared = &self.0;
-        let _one = shared.joining.lock().await;
+        let mut seen = shared.joining.lock().await;
+        let count = shared.telemetry.source_count();
+        if *seen == count {
+            return Ok(Reconciled::default());
+        }
         let (decision, waiting) = {
             let index = shared.index.read().unwrap_or_else(PoisonError::into_inner);
             let mut loose = Vec::new();
@@ -79,6 +83,9 @@ impl Compute {
         };
         let done = Reconciled { hosts: decision.hosts.len(), sources: decision.joins.len(), waiting };
         if decision.joins.is_empty() {
+            if waiting == 0 {
+                *seen = count;
+            }
             return Ok(done);
         }
         let owned: Vec<_> =

@@ -34,6 +34,12 @@ impl Telemetry {
         self.visible(permit, source).map(SourceView)
     }
 
+    /// How many sources there are; more than before means that reconcilers have something to do.
+    #[must_use]
+    pub(crate) fn source_count(&self) -> usize {
+        self.inner.registry.source_count()
+    }
+
     /// Sources of a kind that are not `known` yet, in order of id: for reconcilers.
     #[must_use]
     pub(crate) fn sources_unknown(&self, kind: &str, known: impl Fn(SourceId) -> bool) -> Vec<SourceInfo> {

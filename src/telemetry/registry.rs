@@ -202,6 +202,11 @@ impl Registry {
         sources.by_key.get(&agent).into_iter().flat_map(|known| known.values().cloned()).collect()
     }
 
+    /// How many sources there are; it never shrinks.
+    pub(super) fn source_count(&self) -> usize {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).by_id.len()
+    }
+
     /// All sources in order of id.
     pub(super) fn sources(&self) -> Vec<Arc<LiveSource>> {
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
