@@ -10,6 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 use tongtu_tests::agent::Agent;
 use tongtu_tests::control::Control;
+use tongtu_tests::database;
+use tongtu_tests::postgres::Postgres;
 use tongtu_tests::random::Random;
 use tongtu_tests::series::{self, Raw};
 use tongtu_tests::simulator::{Fleet, Simulator};
@@ -18,7 +20,7 @@ use tongtu_tests::wait;
 /// The least that a run must survive.
 const KILLS: u32 = 200;
 /// How many agents the simulator plays.
-const PLAYED: u32 = 10;
+const PLAYED: u32 = 20;
 /// How many agents have a spool on disk.
 const LAB: usize = 2;
 
@@ -33,11 +35,23 @@ window_size = "64KiB"
 #[test]
 fn every_acknowledged_frame_is_there_once_after_200_kills() {
     let directory = tempfile::tempdir().expect("a folder");
-    survive(directory.path(), Control::new(directory.path()).with_configuration(SMALL_WINDOWS), KILLS);
+    let control = Control::new(directory.path()).with_configuration(SMALL_WINDOWS);
+    let url = database::sqlite(&control.data);
+    survive(directory.path(), control, &url, KILLS);
+}
+
+/// The same promise on the other database; its own kill -9 is in `faults`.
+#[test]
+fn every_acknowledged_frame_is_there_once_on_postgresql() {
+    let Some(postgres) = Postgres::start() else { return };
+    let directory = tempfile::tempdir().expect("a folder");
+    let configuration = format!("{SMALL_WINDOWS}[database]\nurl = \"{}\"\n", postgres.url());
+    let control = Control::new(directory.path()).with_configuration(&configuration);
+    survive(directory.path(), control, &postgres.url(), KILLS / 5);
 }
 
 /// Kills so often, and then checks.
-fn survive(directory: &Path, mut control: Control, kills: u32) {
+fn survive(directory: &Path, mut control: Control, database: &str, kills: u32) {
     let mut random = Random::new();
     let begin_ms = wait::wall_ms();
     control.start();
@@ -53,9 +67,9 @@ fn survive(directory: &Path, mut control: Control, kills: u32) {
     let fleet = Fleet {
         token: &token,
         agents: PLAYED,
-        interval: "500ms",
+        interval: "250ms",
         duration: &format!("{}s", kills / 2),
-        scenario: Some("[[group]]\nname = \"crash\"\nhost = \"small\"\n"),
+        scenario: Some("[[group]]\nname = \"crash\"\nhost = \"large\"\n"),
     };
     let simulator = Simulator::start(directory, &fleet);
     wait::until(Duration::from_secs(30), "the fleet has enrolled", || {
@@ -98,30 +112,41 @@ fn survive(directory: &Path, mut control: Control, kills: u32) {
     for agent in &mut agents {
         agent.kill();
     }
-    check(&control, begin_ms, &agents, directory);
+    check(&control, begin_ms, &agents, directory, kills);
 
     // And once more from what a start reads again.
     control.kill();
     control.start();
-    check(&control, begin_ms, &agents, directory);
+    check(&control, begin_ms, &agents, directory, kills);
+    // It says something only if windows were compacted and dropped all the time.
+    let windows = database::number(database, "SELECT MAX(id) FROM telemetry_window");
+    let chunks = database::number(database, "SELECT COUNT(*) FROM telemetry_chunk");
+    let open = database::number(database, "SELECT COUNT(*) FROM telemetry_window");
+    eprintln!("{windows} windows, {open} of them there still, {chunks} chunks");
+    assert!(windows >= i64::from(kills / 5) && chunks > 0, "too few windows ({windows}) were compacted");
 }
 
 /// Compares control's account with the two others.
-fn check(control: &Control, begin_ms: i64, agents: &[Agent], directory: &Path) {
+fn check(control: &Control, begin_ms: i64, agents: &[Agent], directory: &Path, kills: u32) {
     for agent in agents {
         let raw = raw_of(control, begin_ms, &agent.id(), "tongtu_lab_sequence");
         let there = values(&raw);
         assert_eq!(raw.len(), there.len(), "{}: some are there twice", agent.id());
         let (made, surely) = agent.made();
         assert!(there.is_subset(&made), "{}: control has numbers that nobody made", agent.id());
-        assert!(surely.len() > 20, "{}: too few frames ({}) to say anything", agent.id(), surely.len());
+        assert!(
+            surely.len() > kills as usize / 10,
+            "{}: too few frames ({}) to say anything",
+            agent.id(),
+            surely.len()
+        );
         let missing: Vec<_> = surely.difference(&there).collect();
         assert!(missing.is_empty(), "{}: lost: {missing:?}", agent.id());
     }
     let acknowledged = series::acknowledged(&directory.join("acknowledged.log"));
     let frames: usize = acknowledged.values().map(BTreeSet::len).sum();
     assert_eq!(acknowledged.len(), PLAYED as usize, "agents with an acknowledgement");
-    assert!(frames > 500, "too few frames ({frames}) to say anything");
+    assert!(frames > 2 * kills as usize, "too few frames ({frames}) to say anything");
     for (agent, sequences) in acknowledged {
         let raw = raw_of(control, begin_ms, &agent, "tongtu_simulator_sequence");
         let there = values(&raw);

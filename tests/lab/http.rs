@@ -80,6 +80,11 @@ pub fn request(
     send(request, token)
 }
 
+/// Waits for what is asynchronous.
+pub fn wait<T>(work: impl Future<Output = T>) -> T {
+    runtime().block_on(work)
+}
+
 fn send(mut request: reqwest::RequestBuilder, token: Option<&str>) -> Result<Response, String> {
     if let Some(token) = token {
         request = request.bearer_auth(token);

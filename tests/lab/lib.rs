@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod control;
+pub mod database;
 pub mod http;
 pub mod ports;
 pub mod postgres;
