@@ -83,6 +83,7 @@ pub(crate) struct Conversation<C> {
     schemas_sent: HashMap<SchemaId, Instant>,
     /// Reported lost and not answered, by epoch.
     lost_sent: HashMap<u64, Vec<(u64, u64)>>,
+    lost_paused_until: Option<Instant>,
     refusals_logged: HashSet<i32>,
     accepted: u64,
 }
@@ -105,6 +106,7 @@ impl<C> Conversation<C> {
             sources: Vec::new(),
             schemas_sent: HashMap::new(),
             lost_sent: HashMap::new(),
+            lost_paused_until: None,
             refusals_logged: HashSet::new(),
             accepted: 0,
         }
@@ -129,7 +131,7 @@ impl<C> Conversation<C> {
     /// When to look again though nothing happens; `blocked`: a message waits to be sent.
     pub(crate) fn wake_at(&self, blocked: bool) -> Option<Instant> {
         let answer = self.in_flight.front().map(|flight| flight.sent + ANSWER_TIMEOUT);
-        let pauses = [self.live.paused_until, self.backlog.paused_until];
+        let pauses = [self.live.paused_until, self.backlog.paused_until, self.lost_paused_until];
         pauses.into_iter().flatten().filter(|_| !blocked).chain(answer).min()
     }
 
@@ -150,7 +152,7 @@ impl<C> Conversation<C> {
         if let Some(message) = self.outbox.pop_front() {
             return Ok(Some(message));
         }
-        if let Some(lost) = self.next_lost(queue) {
+        if let Some(lost) = self.next_lost(queue, now) {
             return Ok(Some(lost));
         }
         for live in [true, false] {
@@ -163,7 +165,11 @@ impl<C> Conversation<C> {
         Ok(None)
     }
 
-    fn next_lost<Q: Queue<Cursor = C>>(&mut self, queue: &Q) -> Option<v1::ToControl> {
+    fn next_lost<Q: Queue<Cursor = C>>(&mut self, queue: &Q, now: Instant) -> Option<v1::ToControl> {
+        if self.lost_paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.lost_paused_until = None;
         for mut lost in queue.lost() {
             let sent = self.lost_sent.entry(lost.epoch).or_default();
             lost.ranges.retain(|range| !sent.contains(&(range.first, range.last)));
@@ -333,6 +339,7 @@ impl<C> Conversation<C> {
                 v1::Verdict::Later => {
                     let pause = Duration::from_millis(answer.retry_after_ms.into()).min(LONGEST_LATER);
                     self.again(answers.epoch, answer, Some(now + pause));
+                    self.report_again(answers.epoch, answer, now + pause);
                 }
                 v1::Verdict::NeedSchema => self.need_schema(queue, answers.epoch, answer, now)?,
                 v1::Verdict::Unspecified => {}
@@ -393,6 +400,16 @@ impl<C> Conversation<C> {
         if self.in_flight.len() != before || answer.lane == self.backlog.number {
             let own = answer.lane == self.backlog.number;
             self.backlog.restart(paused_until.filter(|_| own));
+        }
+    }
+
+    /// Lost ranges that control could not note.
+    fn report_again(&mut self, epoch: u64, answer: &v1::Answer, paused_until: Instant) {
+        let Some(sent) = self.lost_sent.get_mut(&epoch) else { return };
+        let before = sent.len();
+        sent.retain(|(first, last)| *last < answer.first || *first > answer.last);
+        if sent.len() != before {
+            self.lost_paused_until = Some(paused_until);
         }
     }
 

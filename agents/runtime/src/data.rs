@@ -15,6 +15,8 @@
 use crate::clock;
 use crate::link::{Credentials, LinkError, Trust};
 use rustix::fs::Mode;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -288,8 +290,53 @@ fn sync(directory: &Path) -> io::Result<()> {
 
 /// When a certificate ends, in Unix time; `None`: it cannot be read.
 fn not_after_ms(certificate_pem: &str) -> Option<i64> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes()).ok()?;
-    Some(pem.parse_x509().ok()?.validity().not_after.timestamp() * 1_000)
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+    // Certificate { TBSCertificate { [0] version, serial, algorithm, issuer, { not before, not after } …
+    let (_, certificate, _) = element(&der)?;
+    let (_, mut rest, _) = element(certificate)?;
+    if rest.first() == Some(&0xa0) {
+        (_, _, rest) = element(rest)?;
+    }
+    for _ in ["serial", "algorithm", "issuer"] {
+        (_, _, rest) = element(rest)?;
+    }
+    let (_, validity, _) = element(rest)?;
+    let (_, _, rest) = element(validity)?;
+    let (kind, text, _) = element(rest)?;
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let number = |at: std::ops::Range<usize>| text.get(at)?.parse::<i64>().ok();
+    let (year, rest) = match kind {
+        // UTCTime has two digits of the year.
+        0x17 => (number(0..2).map(|year| if year < 50 { 2000 + year } else { 1900 + year })?, 2),
+        0x18 => (number(0..4)?, 4),
+        _ => return None,
+    };
+    let part = |at: usize| number(rest + 2 * at..rest + 2 * at + 2);
+    let days = days_since_1970(year, part(0)?, part(1)?);
+    Some((((days * 24 + part(2)?) * 60 + part(3)?) * 60 + part(4)?) * 1_000)
+}
+
+/// The first element of DER: its kind, its content, and what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&kind, rest) = der.split_first()?;
+    let (&short, rest) = rest.split_first()?;
+    let (length, rest) = match short {
+        0..=0x7f => (usize::from(short), rest),
+        0x81..=0x84 => {
+            let (long, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
+            (long.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((kind, content, rest))
+}
+
+/// Of the Gregorian calendar, counted in years that begin in March.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
 /// Whether it is time to renew: two thirds of the certificate's life are over.
@@ -358,6 +405,20 @@ mod tests {
         assert_eq!((found.identity, found.key_pem), (whole.identity, whole.key_pem));
         let mode = fs::metadata(folder.path().join(KEY)).expect("a key").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        for (year, month, day, days) in
+            [(2027, 3, 1, 20_878), (2049, 12, 31, 29_219), (2050, 1, 1, 29_220), (2400, 2, 29, 157_113)]
+        {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_after = rcgen::date_time_ymd(year, month, day) + std::time::Duration::from_secs(3_723);
+            let key = rcgen::KeyPair::generate().expect("a key");
+            let pem = params.self_signed(&key).expect("a certificate").pem();
+            assert_eq!(not_after_ms(&pem), Some(days * 86_400_000 + 3_723_000), "{year}-{month}-{day}");
+        }
+        assert_eq!(not_after_ms("nonsense"), None);
     }
 
     #[test]

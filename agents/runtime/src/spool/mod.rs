@@ -144,8 +144,8 @@ pub struct Spool {
 }
 
 const SETTLED: &str = "settled";
-/// `settled` is written at most so often.
-const SETTLED_EVERY_MS: u64 = 1_000;
+/// `settled` is written so often while nothing is deleted: after a kill that much is sent again.
+const SETTLED_EVERY_MS: u64 = 60_000;
 
 impl Spool {
     /// Opens the spool of a folder, repairs it, and begins a new segment. A full disk is no error.
