@@ -18,16 +18,16 @@ use super::admission::Fault;
 const HEAD: usize = 5;
 
 /// The agent's half of a stream.
-pub(super) struct Inbound {
-    body: Incoming,
+pub(super) struct Inbound<B = Incoming> {
+    body: B,
     /// What came and was not read yet, if it is whole messages or none.
     chunk: Bytes,
     /// The beginning of a message whose end has not come yet; empty otherwise.
     pieces: BytesMut,
 }
 
-impl Inbound {
-    pub(super) fn new(body: Incoming) -> Self {
+impl<B: Body<Data = Bytes> + Unpin> Inbound<B> {
+    pub(super) fn new(body: B) -> Self {
         Self { body, chunk: Bytes::new(), pieces: BytesMut::new() }
     }
 
@@ -108,4 +108,106 @@ fn message_length(bytes: &[u8]) -> Result<Option<usize>, Fault> {
 
 fn read(encoded: Bytes) -> Result<v1::ToControl, Fault> {
     wire::read(encoded).map_err(|excess| Fault { reason: excess.reason(), detail: excess.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use proptest::prelude::*;
+    use prost::Message;
+    use std::collections::VecDeque;
+    use v1::to_control::Message as Said;
+
+    /// A body that comes in these chunks.
+    struct Chunks(VecDeque<Bytes>);
+
+    impl Body for Chunks {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+        }
+    }
+
+    /// Cuts bytes into chunks of these lengths, again and again.
+    fn cut(mut bytes: Bytes, lengths: &[usize]) -> Chunks {
+        let mut chunks = VecDeque::new();
+        for length in lengths.iter().cycle() {
+            if bytes.is_empty() {
+                break;
+            }
+            chunks.push_back(bytes.split_to((*length).min(bytes.len())));
+        }
+        Chunks(chunks)
+    }
+
+    /// Everything that comes, and whether it ended by a fault.
+    fn read_all(inbound: &mut Inbound<Chunks>) -> (Vec<v1::ToControl>, Option<Reason>) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut messages = Vec::new();
+        loop {
+            match inbound.poll_message(&mut cx) {
+                Poll::Ready(Some(Ok(message))) => messages.push(message),
+                Poll::Ready(Some(Err(fault))) => return (messages, Some(fault.reason)),
+                Poll::Ready(None) | Poll::Pending => return (messages, None),
+            }
+        }
+    }
+
+    fn message(length: usize) -> v1::ToControl {
+        let frame = v1::Frame { source: 1, base_sequence: 2, body: vec![length as u8; length].into() };
+        let record = v1::Record { body: Some(v1::record::Body::Frame(frame)), ..Default::default() };
+        let records = v1::Records { records: vec![record], ..Default::default() };
+        v1::ToControl { message: Some(Said::Records(records)) }
+    }
+
+    fn framed(messages: &[v1::ToControl]) -> Bytes {
+        let mut bytes = Vec::new();
+        for message in messages {
+            bytes.push(0);
+            bytes.extend((message.encoded_len() as u32).to_be_bytes());
+            message.encode(&mut bytes).expect("a Vec takes every byte");
+        }
+        bytes.into()
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_through_however_they_are_cut(
+            lengths in proptest::collection::vec(prop_oneof![0usize..20, 0usize..3_000], 0..12),
+            cuts in proptest::collection::vec(prop_oneof![1usize..8, 1usize..2_000], 1..10),
+        ) {
+            let messages: Vec<_> = lengths.into_iter().map(message).collect();
+            let mut inbound = Inbound::new(cut(framed(&messages), &cuts));
+            prop_assert_eq!(read_all(&mut inbound), (messages, None));
+            prop_assert!(inbound.chunk.is_empty() && inbound.pieces.capacity() == 0, "nothing is held");
+        }
+
+        #[test]
+        fn random_bytes_end_in_a_fault_or_in_nothing(bytes: Vec<u8>, cuts in proptest::collection::vec(1usize..50, 1..5)) {
+            let _ = read_all(&mut Inbound::new(cut(bytes.into(), &cuts)));
+        }
+    }
+
+    #[test]
+    fn heads_are_judged_before_anything_is_allocated() {
+        let too_long = (limits::MESSAGE_BYTES as u32 + 1).to_be_bytes();
+        for (head, expected) in [
+            ([&[0], &too_long[..]].concat(), Some(Reason::Limit)),
+            (vec![1, 0, 0, 0, 0], Some(Reason::Undecodable)),
+            (vec![0, 0, 0, 0, 1, 0xff], Some(Reason::Undecodable)),
+            (vec![0, 0, 0], None),
+        ] {
+            for cuts in [[1], [100]] {
+                let mut inbound = Inbound::new(cut(head.clone().into(), &cuts));
+                assert_eq!(read_all(&mut inbound), (Vec::new(), expected), "{head:?}");
+                assert!(inbound.pieces.capacity() < 1_000);
+            }
+        }
+    }
 }
