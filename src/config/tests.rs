@@ -15,6 +15,16 @@ fn the_embedded_default_is_complete_and_valid() {
     assert!(config.database.url.is_none());
 }
 
+/// What stands there as a comment can be used as it stands.
+#[test]
+fn the_commented_keys_of_the_default_are_valid() {
+    let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
+    let used: Vec<&str> =
+        DEFAULT.lines().map(|line| line.strip_prefix('#').filter(|line| is_key(line)).unwrap_or(line)).collect();
+    let config = Config::parse(&used.join("\n"), "default.toml").expect("valid");
+    assert!(config.agents.advertise.is_some() && config.database.url.is_some());
+}
+
 #[test]
 fn a_file_holds_only_what_differs() {
     let config = Config::parse("[telemetry]\nwindow_span = \"10m\"\n", "").expect("taken");

@@ -60,7 +60,7 @@ pub enum StartError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The schema.
-    #[error("the database's schema cannot be brought up to date: {0}")]
+    #[error("the database's schema cannot be brought up to date: {}", migrate_reason(.0))]
     Migrate(#[source] sea_orm::DbErr),
     /// Organisations and tokens.
     #[error(transparent)]
@@ -95,6 +95,10 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+fn migrate_reason(error: &sea_orm::DbErr) -> String {
+    if Db::is_disk_full(error) { "the disk is full; make room and start again".to_owned() } else { error.to_string() }
 }
 
 fn port_reason(error: &io::Error) -> String {

@@ -218,7 +218,11 @@ async fn observe(State(observed): State<Observed>, request: Request, next: Next)
     let matched = request.extensions().get::<MatchedPath>().cloned();
     // Measured whatever the route turns out to be.
     let stopwatch = Stopwatch::start();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    // Answers are for the caller alone, and are what they say they are.
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let seconds = stopwatch.elapsed().as_secs_f64();
     let matched = response.extensions().get::<MatchedPath>().or(matched.as_ref());
     let route = matched.map_or("unmatched", MatchedPath::as_str).to_owned();
