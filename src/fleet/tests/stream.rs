@@ -139,7 +139,7 @@ async fn a_clone_is_refused_and_shown_and_the_first_goes_on() {
 
 #[tokio::test]
 async fn a_machine_that_rebooted_takes_the_place_of_its_dead_stream() {
-    let control = Control::start().await;
+    let control = Control::start_with(Timing { challenge: SOON, ..timing() }).await;
     let machine = control.machine().await;
     // A stream that answers nothing, as one does whose machine lost power.
     let (dead, _) = machine.session().await.expect("welcomed");
@@ -167,15 +167,14 @@ async fn a_stream_that_does_not_begin_as_it_should_ends_with_its_reason() {
     let machine = control.machine().await;
     let hello = machine.hello();
     for (first, expected) in [
-        (Some(records(1..=1)), Reason::HelloExpected),
-        (Some(Said::Define(v1::Define::default())), Reason::HelloExpected),
-        (Some(Said::Hello(v1::Hello { protocol: VERSION + 1, ..hello.clone() })), Reason::Protocol),
-        (Some(Said::Hello(v1::Hello { protocol: 0, ..hello.clone() })), Reason::Protocol),
-        (Some(Said::Hello(v1::Hello { boot_id: String::new(), ..hello.clone() })), Reason::BadIdentity),
-        (None, Reason::TooSlow),
+        (records(1..=1), Reason::HelloExpected),
+        (Said::Define(v1::Define::default()), Reason::HelloExpected),
+        (Said::Hello(v1::Hello { protocol: VERSION + 1, ..hello.clone() }), Reason::Protocol),
+        (Said::Hello(v1::Hello { protocol: 0, ..hello.clone() }), Reason::Protocol),
+        (Said::Hello(v1::Hello { boot_id: String::new(), ..hello.clone() }), Reason::BadIdentity),
     ] {
         let before = control.refused(expected.as_str());
-        assert_eq!(ended_after(&machine, first).await, Some(expected));
+        assert_eq!(ended_after(&machine, Some(first)).await, Some(expected));
         assert_eq!(control.refused(expected.as_str()), before + 1);
     }
     assert!(control.sink.given().is_empty(), "nothing of them reached the sink");
@@ -186,8 +185,16 @@ async fn a_stream_that_does_not_begin_as_it_should_ends_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_stream_that_says_nothing_ends() {
+    let control = Control::start_with(Timing { hello: SOON, ..timing() }).await;
+    let machine = control.machine().await;
+    assert_eq!(ended_after(&machine, None).await, Some(Reason::TooSlow));
+    assert_eq!(control.refused("too_slow"), 1);
+}
+
+#[tokio::test]
 async fn messages_beyond_the_limits_end_the_stream_and_keep_nothing() {
-    let control = Control::start_with(Timing { hello: Duration::from_secs(10), ..timing() }).await;
+    let control = Control::start().await;
     let machine = control.machine().await;
     let many = tongtu_protocol::limits::RECORDS as u64 + 1;
     let oversized = v1::Record {
@@ -298,7 +305,7 @@ async fn random_bytes_end_the_stream_that_they_come_on_and_no_other() {
 
 #[tokio::test]
 async fn what_is_no_tls_or_says_nothing_is_counted_and_dropped() {
-    let control = Control::start().await;
+    let control = Control::start_with(Timing { handshake: Duration::from_secs(2), ..timing() }).await;
     let mut plain = TcpStream::connect(control.address).await.expect("connected");
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("written");
     let mut answer = Vec::new();
@@ -312,7 +319,7 @@ async fn what_is_no_tls_or_says_nothing_is_counted_and_dropped() {
 
 #[tokio::test]
 async fn a_connection_without_a_certificate_does_not_last() {
-    let control = Control::start_with(Timing { anonymous: Duration::from_millis(100), ..timing() }).await;
+    let control = Control::start_with(Timing { anonymous: SOON, ..timing() }).await;
     let machine = Machine::new(&control);
     let _channel = machine.channel().await.expect("connected");
     until("dropped", || control.registry.encode().contains("tongtu_agent_connections 0")).await;
