@@ -37,7 +37,7 @@ const STATEMENTS: &[&str] = &[
     // Rows of the window `made_by` count as soon as that window is compacted.
     "CREATE TABLE telemetry_chunk (id ID PRIMARY KEY, source_id BIGINT NOT NULL, schema_number BIGINT NOT NULL,
         first_ms BIGINT NOT NULL, last_ms BIGINT NOT NULL, made_by BIGINT NOT NULL, body BLOB NOT NULL)",
-    "CREATE INDEX telemetry_chunk_source ON telemetry_chunk (source_id, last_ms)",
+    "CREATE INDEX telemetry_chunk_source ON telemetry_chunk (source_id, last_ms, first_ms)",
     "CREATE INDEX telemetry_chunk_made_by ON telemetry_chunk (made_by)",
     "CREATE INDEX telemetry_chunk_last ON telemetry_chunk (last_ms)",
     // Slots of five minutes of days that are not closed; the rows of one source add up.

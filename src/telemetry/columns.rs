@@ -40,6 +40,8 @@ pub struct Columns {
     /// Behind the last change of each frame.
     ends: Vec<u32>,
     sorted: Sorted,
+    /// `sorted` is of what has been pushed.
+    is_sorted: bool,
 }
 
 /// One frame's values; an absent one is 0.
@@ -77,6 +79,7 @@ impl Columns {
     /// As [`Columns::new`].
     pub fn reset(&mut self, columns: usize) {
         assert!(columns < usize::from(ABSENT_COLUMN), "a schema has at most 8,192 columns");
+        self.is_sorted = false;
         self.frames.clear();
         self.changes.clear();
         self.ends.clear();
@@ -146,11 +149,15 @@ impl Columns {
 
     /// The columns of what has been pushed.
     pub fn by_column(&mut self) -> ByColumn<'_> {
-        self.sorted.sort(self.columns(), &self.changes, &self.ends);
+        if !self.is_sorted {
+            self.sorted.sort(self.columns(), &self.changes, &self.ends);
+            self.is_sorted = true;
+        }
         ByColumn { frames: &self.frames, first: &self.first, sorted: &self.sorted }
     }
 
     fn finish(&mut self, meta: FrameMeta) {
+        self.is_sorted = false;
         if self.frames.is_empty() {
             self.first.copy_from(&self.running);
             self.changes.clear();

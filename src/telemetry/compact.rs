@@ -6,7 +6,7 @@
 //! - Frames between older ones change intervals that were counted already. The slots that they can
 //!   touch are made anew from all frames around, and taken out of what was stored.
 
-use super::chunk;
+use super::chunk::{self, Chunk};
 use super::columns::{Columns, FrameMeta};
 use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
 use super::registry::Registry;
@@ -83,6 +83,13 @@ impl Anew {
         self.from_ms.saturating_sub(self.margin_ms)
     }
 
+    /// Goes on to the end, if what is newest matters.
+    fn reach_newest(&mut self, newest_ms: UnixMs) {
+        if self.reach_to_ms() >= newest_ms {
+            self.to_ms = UnixMs::MAX;
+        }
+    }
+
     /// Frames up to here matter.
     pub(super) fn reach_to_ms(&self) -> UnixMs {
         self.to_ms.saturating_add(self.margin_ms)
@@ -105,30 +112,43 @@ pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, interv
             _ => stretches.push(Anew { from_ms, to_ms, margin_ms }),
         }
     }
-    if let Some(last) = stretches.last_mut()
-        && last.reach_to_ms() >= newest_ms
-    {
-        last.to_ms = UnixMs::MAX;
+    if let Some(last) = stretches.last_mut() {
+        last.reach_newest(newest_ms);
     }
     stretches
 }
 
-/// What was stored around a stretch of slots.
-#[derive(Debug, Default)]
-pub(super) struct Around {
-    /// Schema and bytes of chunks that reach into it.
-    pub chunks: Vec<(i64, Vec<u8>)>,
-    /// Slots of which some lie in it; they are taken out of the tables.
-    pub slots: Vec<SlotBlock>,
+/// A stretch of slots, with schema and bytes of the stored chunks around it.
+pub(super) type Stretch = (Anew, Vec<(i64, Vec<u8>)>);
+
+/// The slot behind a stretch that has to be made anew with it: that of the `next` stored frame, if
+/// another boot lies before it, because a reboot is counted with the frame that follows it.
+/// `before` is the frame that was stored before it, `newest_ms` that of what was handed on.
+pub(super) fn anew_behind(
+    anew: &Anew,
+    newest_ms: UnixMs,
+    frames: &[WindowFrame<'_>],
+    before: Option<&FrameMeta>,
+    next: &FrameMeta,
+) -> Option<Anew> {
+    let inside = |instant: UnixMs| (anew.from_ms..anew.to_ms).contains(&instant);
+    let mut boots = frames.iter().filter(|frame| inside(frame.meta.instant_ms)).map(|frame| frame.meta.boot);
+    let rebooted = boots.any(|boot| boot != next.boot) || before.is_some_and(|before| before.boot != next.boot);
+    let from_ms = next.instant_ms.div_euclid(SLOT_MS) * SLOT_MS;
+    let mut behind = Anew { from_ms, to_ms: from_ms + SLOT_MS, margin_ms: anew.margin_ms };
+    behind.reach_newest(newest_ms);
+    (rebooted && from_ms >= anew.to_ms).then_some(behind)
 }
 
-/// A source's frames of a window become rows.
+/// A source's frames of a window become rows. `taken` are the stored slots that reach into the
+/// stretches, whole: what of them lies outside is stored again.
 pub(super) fn compact(
     registry: &Registry,
     frames: &[WindowFrame<'_>],
     handed_on: Option<Predecessor>,
     interval_ms: u32,
-    stretches: &[(Anew, Around)],
+    stretches: &[Stretch],
+    taken: &[SlotBlock],
 ) -> Result<Made, CompactError> {
     let newest_ms = handed_on.as_ref().map(|frame| frame.meta.instant_ms);
     // The newest frames add to the slots, unless they lie in a stretch that is made anew.
@@ -148,9 +168,11 @@ pub(super) fn compact(
     for block in std::mem::take(&mut keep.slots) {
         put_days(&block, &mut made.slots);
     }
-    for (anew, around) in stretches {
+    let part =
+        |block: &SlotBlock, from: UnixMs, to: UnixMs| block.cut(from.max(block.first_ms), to.min(block.end_ms()));
+    for (anew, chunks) in stretches {
         let mut all = Ordered::new(frames, registry)?;
-        for (schema, chunk) in &around.chunks {
+        for (schema, chunk) in chunks {
             all.add_chunk(*schema, chunk)?;
         }
         let mut remake = Pieces::new(interval_ms, false, None);
@@ -164,15 +186,18 @@ pub(super) fn compact(
             Ok::<_, CompactError>(())
         })?;
         remake.finish(&mut made);
-        let part =
-            |block: &SlotBlock, from: UnixMs, to: UnixMs| block.cut(from.max(block.first_ms), to.min(block.end_ms()));
         for block in &remake.slots {
             part(block, anew.from_ms, anew.to_ms).iter().for_each(|block| put_days(block, &mut made.slots));
         }
-        for block in &around.slots {
-            let rest = [part(block, UnixMs::MIN, anew.from_ms), part(block, anew.to_ms, UnixMs::MAX)];
-            rest.iter().flatten().for_each(|block| put_days(block, &mut made.slots));
+    }
+    for block in taken {
+        let mut rest = vec![block.clone()];
+        for (anew, _) in stretches {
+            let outside =
+                |block: &SlotBlock| [part(block, UnixMs::MIN, anew.from_ms), part(block, anew.to_ms, UnixMs::MAX)];
+            rest = rest.iter().flat_map(outside).flatten().collect();
         }
+        rest.iter().for_each(|block| put_days(block, &mut made.slots));
     }
     if let Some(newest) = newest {
         let mut body = Vec::new();
@@ -290,6 +315,35 @@ pub(super) fn join_columns(bodies: &[Vec<u8>]) -> Result<Vec<SlotBlock>, SlotErr
         }
     }
     Ok(whole)
+}
+
+/// The last frame before an instant in some chunks.
+pub(super) fn last_before(chunks: &[(i64, Vec<u8>)], before_ms: UnixMs) -> Result<Option<FrameMeta>, FramesError> {
+    let mut last: Option<FrameMeta> = None;
+    for (_, chunk) in chunks {
+        let chunk = Chunk::open(chunk)?;
+        let frames = chunk.frames();
+        let found = frames[..frames.partition_point(|frame| frame.instant_ms < before_ms)].last();
+        let newer = |found: &&FrameMeta| last.is_none_or(|last| last.instant_ms < found.instant_ms);
+        last = found.filter(newer).copied().or(last);
+    }
+    Ok(last)
+}
+
+/// The first frame after an instant in some chunks.
+pub(super) fn first_after<'a>(
+    chunks: impl Iterator<Item = &'a (i64, Vec<u8>)>,
+    after_ms: UnixMs,
+) -> Result<Option<FrameMeta>, FramesError> {
+    let mut first: Option<FrameMeta> = None;
+    for (_, chunk) in chunks {
+        let chunk = Chunk::open(chunk)?;
+        let frames = chunk.frames();
+        let found = frames.get(frames.partition_point(|frame| frame.instant_ms <= after_ms));
+        let older = |found: &&FrameMeta| first.is_none_or(|first| first.instant_ms > found.instant_ms);
+        first = found.filter(older).copied().or(first);
+    }
+    Ok(first)
 }
 
 /// The frame that was handed on, decoded.

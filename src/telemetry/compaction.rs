@@ -8,11 +8,12 @@
 //! before the next one; a compacted window's batches go away in small steps.
 
 use super::batch::{self, Entry};
-use super::compact::{self, Anew, Around, Made};
+use super::compact::{self, Anew, Made, Stretch};
 use super::ordered::WindowFrame;
 use super::service::Inner;
 use super::store::{self, SettledRow, WindowState};
-use super::store_rows::{self, Rows};
+use super::store_rows::{self, Rows, Taken};
+use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::DbErr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,13 +232,23 @@ fn compute(
             .transpose()
             .map_err(|error| broken(error.into()))?;
         let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
-        let mut stretches: Vec<(Anew, Around)> = Vec::new();
-        for anew in compact::anew(&frames, newest_ms, interval_ms) {
-            let around = handle.block_on(store_rows::around(&inner.db, id, &anew, compacted, &mut replaced))?;
-            let slots = around.slots(&mut replaced).map_err(|error| broken(error.into()))?;
-            stretches.push((anew, Around { chunks: around.chunks, slots }));
+        let stretches = compact::anew(&frames, newest_ms, interval_ms);
+        let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
+        if !stretches.is_empty() {
+            let read = async {
+                let stretches = around(inner, id, (&frames, newest_ms.unwrap_or(0)), &stretches, compacted).await?;
+                let mut taken = Taken::default();
+                for (anew, _) in &stretches {
+                    taken.read(&inner.db, id, anew, compacted).await?;
+                }
+                Ok::<_, CompactionError>((stretches, taken))
+            };
+            let (stretches, slots) = handle.block_on(read)?;
+            taken = slots.finish(&mut replaced).map_err(|error| broken(error.into()))?;
+            with_chunks = stretches;
         }
-        let made = compact::compact(&inner.registry, &frames, before, interval_ms, &stretches).map_err(broken)?;
+        let made =
+            compact::compact(&inner.registry, &frames, before, interval_ms, &with_chunks, &taken).map_err(broken)?;
         inner.metrics.compacted_samples.inc_by(made.samples);
         rows.push(id, made);
         if rows.bytes >= WRITE_BYTES && sender.blocking_send(std::mem::take(&mut rows)).is_err() {
@@ -248,6 +259,36 @@ fn compute(
         return Err(CompactionError::Interrupted);
     }
     Ok(replaced)
+}
+
+/// Reads the chunks around each stretch; a stretch may be followed by one more slot.
+async fn around(
+    inner: &Inner,
+    source: SourceId,
+    (frames, newest_ms): (&[WindowFrame<'_>], UnixMs),
+    stretches: &[Anew],
+    compacted: i64,
+) -> Result<Vec<Stretch>, CompactionError> {
+    let broken = |error| CompactionError::Source { source_id: source, error: compact::CompactError::Frames(error) };
+    let mut all = Vec::new();
+    for (place, anew) in stretches.iter().enumerate() {
+        let around = store_rows::chunks_around(&inner.db, source, anew, compacted).await?;
+        let after = store_rows::chunk_after(&inner.db, source, anew.reach_to_ms(), compacted).await?;
+        let next = compact::first_after(around.iter().chain(&after), anew.to_ms - 1).map_err(broken)?;
+        let mut behind = None;
+        if let Some(next) = next {
+            let before = compact::last_before(&around, next.instant_ms).map_err(broken)?;
+            behind = compact::anew_behind(anew, newest_ms, frames, before.as_ref(), &next);
+        }
+        all.push((*anew, around));
+        // It may lie in the next stretch anyway.
+        let follows = stretches.get(place + 1).map_or(i64::MAX, |next| next.from_ms);
+        if let Some(behind) = behind.filter(|behind| behind.to_ms <= follows) {
+            let around = store_rows::chunks_around(&inner.db, source, &behind, compacted).await?;
+            all.push((behind, around));
+        }
+    }
+    Ok(all)
 }
 
 /// Writes what is settled of these agents' epochs. True at any time: everything settled is durable.

@@ -53,6 +53,7 @@ pub(super) struct Decoded<'a> {
     pub schema: &'a Arc<StoredSchema>,
     pub state: &'a State,
     /// It came from a chunk.
+    #[cfg(test)]
     pub kept: bool,
 }
 
@@ -138,8 +139,13 @@ impl<'a> Ordered<'a> {
                     break;
                 }
                 let (meta, schema) = run.advance(registry)?;
-                let kept = matches!(run.frames, Frames::Chunk { .. });
-                each(Decoded { meta: &meta, schema: &schema, state: run.state(), kept })?;
+                each(Decoded {
+                    meta: &meta,
+                    schema: &schema,
+                    state: run.state(),
+                    #[cfg(test)]
+                    kept: matches!(run.frames, Frames::Chunk { .. }),
+                })?;
             }
             if run.instant().is_none() {
                 run.frames = Frames::Sorted(Vec::new());

@@ -10,7 +10,7 @@ use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
 use sea_orm::sea_query::Expr;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -170,62 +170,79 @@ impl HandedOn {
     }
 }
 
-/// What was stored around a stretch of slots, as bytes.
+/// Stored slots that reach into the stretches of a source, as bytes, by their keys.
 #[derive(Debug, Default)]
-pub(super) struct AroundRows {
-    pub chunks: Vec<(i64, Vec<u8>)>,
-    slots: Vec<(i64, Vec<u8>)>,
-    days: Vec<Vec<u8>>,
+pub(super) struct Taken {
+    slots: BTreeMap<i64, Vec<u8>>,
+    days: BTreeMap<i64, Option<Vec<u8>>>,
 }
 
-impl AroundRows {
+impl Taken {
     /// The slots, decoded; their rows are to be deleted.
-    pub(super) fn slots(&self, replaced: &mut Replaced) -> Result<Vec<SlotBlock>, SlotError> {
-        let mut blocks = Vec::new();
-        for (id, body) in &self.slots {
+    pub(super) fn finish(self, replaced: &mut Replaced) -> Result<Vec<SlotBlock>, SlotError> {
+        replaced.slots.extend(self.slots.keys());
+        replaced.days.extend(self.days.keys());
+        let days: Vec<_> = self.days.into_values().flatten().collect();
+        let mut blocks = compact::join_columns(&days)?;
+        for body in self.slots.values() {
             let view = SlotBlockView::open(body)?;
             blocks.push(view.block(view.columns())?);
-            replaced.slots.push(*id);
         }
-        blocks.extend(compact::join_columns(&self.days)?);
         Ok(blocks)
+    }
+
+    /// Reads the slots that reach into a stretch.
+    pub(super) async fn read(&mut self, db: &Db, source: SourceId, anew: &Anew, compacted: i64) -> Result<(), DbErr> {
+        let text = "SELECT id, body FROM telemetry_slots WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3
+            AND made_by <= $4";
+        let values = [source.0.into(), anew.from_ms.into(), anew.to_ms.into(), compacted.into()];
+        for row in db.read().query_all_raw(sql(db.read(), text, values)).await? {
+            self.slots.insert(row.try_get("", "id")?, row.try_get("", "body")?);
+        }
+        let days = [day_of(anew.from_ms), day_of(anew.to_ms.saturating_sub(1))];
+        let text = "SELECT id, slot_ms, body FROM telemetry_day WHERE source_id = $1 AND day >= $2 AND day <= $3";
+        let values = [source.0.into(), days[0].into(), days[1].into()];
+        for row in db.read().query_all_raw(sql(db.read(), text, values)).await? {
+            // Hours are made again when the day is closed again.
+            let is_slots = row.try_get::<i64>("", "slot_ms")? == SLOT_MS;
+            let body = if is_slots { Some(row.try_get("", "body")?) } else { None };
+            self.days.insert(row.try_get("", "id")?, body);
+        }
+        Ok(())
     }
 }
 
-/// Reads what was stored of a source around a stretch.
-pub(super) async fn around(
+/// Chunks of a source around a stretch: those that reach into it, and the one before, whose last
+/// frame says whether the machine was started anew.
+pub(super) async fn chunks_around(
     db: &Db,
     source: SourceId,
     anew: &Anew,
     compacted: i64,
-    replaced: &mut Replaced,
-) -> Result<AroundRows, DbErr> {
+) -> Result<Vec<(i64, Vec<u8>)>, DbErr> {
     let (from_ms, to_ms) = (anew.reach_from_ms(), anew.reach_to_ms());
-    let mut around =
-        AroundRows { chunks: chunks_between(db, source, from_ms, to_ms, compacted).await?, ..Default::default() };
-    // The frame before says whether the machine was started anew.
+    let mut chunks = chunks_between(db, source, from_ms, to_ms, compacted).await?;
     let text = "SELECT schema_number, body FROM telemetry_chunk WHERE source_id = $1 AND last_ms < $2 AND made_by <= $3
         ORDER BY last_ms DESC LIMIT 1";
     let values = [source.0.into(), from_ms.into(), compacted.into()];
     if let Some(row) = db.read().query_one_raw(sql(db.read(), text, values)).await? {
-        around.chunks.push((row.try_get("", "schema_number")?, row.try_get("", "body")?));
+        chunks.push((row.try_get("", "schema_number")?, row.try_get("", "body")?));
     }
-    let text = "SELECT id, body FROM telemetry_slots WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3
-        AND made_by <= $4";
-    let values = [source.0.into(), anew.from_ms.into(), anew.to_ms.into(), compacted.into()];
-    for row in db.read().query_all_raw(sql(db.read(), text, values)).await? {
-        around.slots.push((row.try_get("", "id")?, row.try_get("", "body")?));
-    }
-    let days = day_of(anew.from_ms)..=day_of(anew.to_ms.saturating_sub(1));
-    let text = "SELECT id, slot_ms, body FROM telemetry_day WHERE source_id = $1 AND day >= $2 AND day <= $3";
-    let values = [source.0.into(), (*days.start()).into(), (*days.end()).into()];
-    for row in db.read().query_all_raw(sql(db.read(), text, values)).await? {
-        replaced.days.push(row.try_get("", "id")?);
-        if row.try_get::<i64>("", "slot_ms")? == SLOT_MS {
-            around.days.push(row.try_get("", "body")?);
-        }
-    }
-    Ok(around)
+    Ok(chunks)
+}
+
+/// The first chunk of a source that begins after an instant.
+pub(super) async fn chunk_after(
+    db: &Db,
+    source: SourceId,
+    after_ms: UnixMs,
+    compacted: i64,
+) -> Result<Option<(i64, Vec<u8>)>, DbErr> {
+    let text = "SELECT schema_number, body FROM telemetry_chunk WHERE source_id = $1 AND last_ms > $2 AND first_ms > $2
+        AND made_by <= $3 ORDER BY first_ms LIMIT 1";
+    let values = [source.0.into(), after_ms.into(), compacted.into()];
+    let row = db.read().query_one_raw(sql(db.read(), text, values)).await?;
+    row.map(|row| Ok((row.try_get("", "schema_number")?, row.try_get("", "body")?))).transpose()
 }
 
 /// Chunks that hold frames of a period (both ends included), with their schemas.

@@ -118,7 +118,8 @@ async fn an_attempt_that_was_killed_leaves_no_trace() {
         stream.accepted(1, 50).await;
         // As a killed attempt leaves it: rows of a window that does not count yet.
         let inner = &control.telemetry.inner;
-        let made = crate::telemetry::compact::compact(&inner.registry, &[], None, INTERVAL_MS, &[]).expect("nothing");
+        let made =
+            crate::telemetry::compact::compact(&inner.registry, &[], None, INTERVAL_MS, &[], &[]).expect("nothing");
         assert!(made.chunks.is_empty() && made.carried.is_none());
         let mut rows = crate::telemetry::store_rows::Rows::default();
         let chunk = |first_ms| crate::telemetry::compact::ChunkMade {

@@ -23,10 +23,12 @@ use tongtu_protocol::codec::State;
 use tongtu_protocol::schema::SchemaId;
 use tongtu_protocol::v1::{self, Verdict};
 
+mod compact_model;
 mod compaction;
 mod days;
 mod faults;
 mod ingest;
+mod speed;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
 pub(super) const INTERVAL_MS: u32 = 15_000;
@@ -60,10 +62,6 @@ impl Control {
         let shutdown = Shutdown::new();
         telemetry.start(&shutdown);
         Self { telemetry, clock, _shutdown: shutdown }
-    }
-
-    pub(super) fn advance(&self, ms: i64) -> UnixMs {
-        self.clock.fetch_add(ms, Ordering::Relaxed) + ms
     }
 
     /// Ends every task where it stands, as a kill does.
@@ -204,7 +202,14 @@ impl Stream {
     pub(super) fn define(&mut self, with_schema: bool) {
         let columns = columns();
         let id = SchemaId::of(&columns).0.to_vec().into();
-        let schema = v1::Schema { id, columns };
+        self.define_source(v1::Schema { id, columns }, with_schema);
+    }
+
+    pub(super) fn define_as(&mut self, schema: v1::Schema) {
+        self.define_source(schema, true);
+    }
+
+    fn define_source(&mut self, schema: v1::Schema, with_schema: bool) {
         self.session.define(v1::Define {
             boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: vec![] }],
             sources: vec![v1::Source {
@@ -234,13 +239,22 @@ impl Stream {
             0 => values(sequence).encode_keyframe(&mut body),
             base => values(sequence).encode(&values(base), &mut body),
         }
+        self.record_with(sequence, instant_ms, body.into())
+    }
+
+    /// The next frame of its lane, already encoded.
+    pub(super) fn record_of(&mut self, sequence: u64, body: bytes::Bytes) -> v1::Record {
+        self.record_with(sequence, NOON + sequence as i64 * i64::from(INTERVAL_MS), body)
+    }
+
+    fn record_with(&mut self, sequence: u64, instant_ms: UnixMs, body: bytes::Bytes) -> v1::Record {
         let base_sequence = std::mem::replace(&mut self.base, sequence);
         v1::Record {
             sequence,
             boot: 1,
             boottime_ms: (instant_ms - BOOTED_MS) as u64,
             crc32c: crc32c::crc32c(&body),
-            body: Some(v1::record::Body::Frame(v1::Frame { source: 1, base_sequence, body: body.into() })),
+            body: Some(v1::record::Body::Frame(v1::Frame { source: 1, base_sequence, body })),
         }
     }
 

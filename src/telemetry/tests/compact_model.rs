@@ -1,0 +1,157 @@
+//! Compaction against a model: whatever the order and the windows in which frames come, what is
+//! stored adds up to what all frames say at once.
+
+use super::*;
+use crate::telemetry::columns::Columns;
+use crate::telemetry::compact::{self, Anew, Stretch};
+use crate::telemetry::ordered::WindowFrame;
+use crate::telemetry::registry::{Definitions, Registry};
+use crate::telemetry::slot::{self, ColumnSlots, Predecessor, SLOT_MS};
+use proptest::prelude::*;
+
+/// What tables hold of one source.
+#[derive(Default)]
+struct Tables {
+    chunks: Vec<(i64, i64, Vec<u8>)>,
+    slots: Vec<SlotBlock>,
+    handed_on: Option<Predecessor>,
+}
+
+fn frame_values(frame: &FrameMeta) -> State {
+    let count = frame.sequence as i64;
+    State::from_values(&[Some(count * 10 - i64::from(frame.boot) * 3), Some(count % 17), None])
+}
+
+impl Tables {
+    fn around(&self, anew: &Anew) -> Vec<(i64, Vec<u8>)> {
+        let (from, to) = (anew.reach_from_ms(), anew.reach_to_ms());
+        let reach = self.chunks.iter().filter(|(first, last, _)| *last >= from && *first <= to);
+        let before = self.chunks.iter().filter(|(_, last, _)| *last < from).max_by_key(|(_, last, _)| *last);
+        reach.chain(before).map(|(_, _, body)| (1, body.clone())).collect()
+    }
+
+    fn take(&mut self, registry: &Registry, window: &[FrameMeta]) {
+        let bodies: Vec<Vec<u8>> = window
+            .iter()
+            .map(|frame| {
+                let mut body = Vec::new();
+                frame_values(frame).encode_keyframe(&mut body);
+                body
+            })
+            .collect();
+        let frames: Vec<_> = window
+            .iter()
+            .zip(&bodies)
+            .map(|(meta, body)| WindowFrame { meta: *meta, schema: 1, base_sequence: 0, body })
+            .collect();
+        let newest = self.handed_on.as_ref().map(|frame| frame.meta.instant_ms);
+        let anew = compact::anew(&frames, newest, INTERVAL_MS);
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for (place, stretch) in anew.iter().enumerate() {
+            let around = self.around(stretch);
+            stretches.push((*stretch, around.clone()));
+            let after = self.chunks.iter().filter(|(first, ..)| *first > stretch.reach_to_ms());
+            let after = after.min_by_key(|(first, ..)| *first).map(|(_, _, body)| (1, body.clone()));
+            let next = compact::first_after(around.iter().chain(&after), stretch.to_ms - 1).expect("chunks");
+            let behind = next.and_then(|next| {
+                let before = compact::last_before(&around, next.instant_ms).expect("chunks");
+                compact::anew_behind(stretch, newest.unwrap_or(0), &frames, before.as_ref(), &next)
+            });
+            let follows = anew.get(place + 1).map_or(i64::MAX, |next| next.from_ms);
+            if let Some(behind) = behind.filter(|behind| behind.to_ms <= follows) {
+                let around = self.around(&behind);
+                stretches.push((behind, around));
+            }
+        }
+        let touches = |block: &SlotBlock| {
+            stretches.iter().any(|(anew, _)| block.end_ms() > anew.from_ms && block.first_ms < anew.to_ms)
+        };
+        let (taken, rest) = std::mem::take(&mut self.slots).into_iter().partition(touches);
+        self.slots = rest;
+        let taken: Vec<SlotBlock> = taken;
+        let made =
+            compact::compact(registry, &frames, self.handed_on.clone(), INTERVAL_MS, &stretches, &taken).expect("rows");
+        self.chunks.extend(made.chunks.into_iter().map(|chunk| (chunk.first_ms, chunk.last_ms, chunk.body)));
+        for row in made.slots {
+            let view = SlotBlockView::open(&row.body).expect("a block");
+            self.slots.push(view.block(view.columns()).expect("columns"));
+        }
+        if let Some(carried) = made.carried {
+            let handed_on = compact::handed_on(registry, carried.schema, carried.meta, &carried.body);
+            self.handed_on = Some(handed_on.expect("a frame"));
+        }
+    }
+}
+
+/// Of each slot: delta, covered time, resets; gauge's sum, count, least, greatest.
+fn sums(blocks: &[SlotBlock]) -> BTreeMap<i64, (u64, u32, u32, i128, u32)> {
+    let mut sums: BTreeMap<i64, (u64, u32, u32, i128, u32)> = BTreeMap::new();
+    for block in blocks {
+        for slot in 0..block.frames.len() {
+            let sum = sums.entry(block.first_ms + slot as i64 * SLOT_MS).or_default();
+            if let ColumnSlots::Counter(slots) = &block.columns[0] {
+                sum.0 += slots[slot].delta;
+                sum.1 += slots[slot].covered_ms;
+                sum.2 += slots[slot].resets;
+            }
+            if let ColumnSlots::Gauge(slots) = &block.columns[1] {
+                sum.3 += slots[slot].sum;
+                sum.4 += slots[slot].count;
+            }
+        }
+    }
+    sums.retain(|_, sum| *sum != (0, 0, 0, 0, 0));
+    sums
+}
+
+/// Frames with their window: steps of an interval, at times of minutes or hours, with reboots.
+fn frames() -> impl Strategy<Value = Vec<(FrameMeta, usize)>> {
+    let gap = prop_oneof![
+        20 => Just(15_000i64),
+        2 => 16_000i64..200_000,
+        1 => 200_000i64..4_000_000,
+    ];
+    let frame = (gap, 0u32..30, 0usize..4, 0u32..6);
+    (proptest::collection::vec(frame, 1..220), any::<bool>()).prop_map(|(frames, in_order)| {
+        let (mut instant_ms, mut boot, mut window) = (NOON, 1, 0);
+        let mut all = Vec::new();
+        for (sequence, (gap, reboot, which, change)) in (1..).zip(frames) {
+            instant_ms += gap;
+            if reboot == 0 {
+                boot += 1;
+            }
+            // Most frames come with their neighbours.
+            if change == 0 {
+                window = which;
+            }
+            let number = if in_order { all.len() / 60 } else { window };
+            all.push((FrameMeta { instant_ms, sequence, epoch: 5, boot, uncertain: false }, number));
+        }
+        all
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_stored_adds_up_to_what_all_frames_say(frames in frames()) {
+        let registry = Registry::default();
+        let schema = schema();
+        registry.schema_define(schema.id, schema.columns.clone(), &mut Definitions::default());
+        let mut tables = Tables::default();
+        for window in 0..4 {
+            let of_window: Vec<_> = frames.iter().filter(|(_, of)| *of == window).map(|(meta, _)| *meta).collect();
+            tables.take(&registry, &of_window);
+        }
+        let mut all = Columns::new(schema.columns.len());
+        for (meta, _) in &frames {
+            all.push_state(*meta, &frame_values(meta));
+        }
+        let whole = slot::make(&schema, None, &mut all, INTERVAL_MS, SLOT_MS).expect("frames");
+        prop_assert_eq!(sums(&tables.slots), sums(&[whole]));
+        let kept: usize = tables.chunks.iter().map(|(_, _, body)| {
+            crate::telemetry::chunk::Chunk::open(body).expect("a chunk").frames().len()
+        }).sum();
+        prop_assert_eq!(kept, frames.len());
+    }
+}
