@@ -89,7 +89,6 @@ impl Committer {
             let pending = self.inner.queue.take(self.window.id);
             self.commit(pending).await;
         }
-        self.inner.metrics.queue_bytes.set(self.inner.queue.bytes() as i64);
     }
 
     /// Opens the next window. What waits goes into the old one, as it was encoded for it.

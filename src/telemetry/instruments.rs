@@ -1,6 +1,7 @@
 //! Control's own metrics of telemetry.
 
 use super::queue::Fate;
+use super::service::Inner;
 use crate::metrics as list;
 use crate::platform::metrics::Registry;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
@@ -50,6 +51,13 @@ impl Instruments {
             Fate::Lost => self.lost.inc_by(records),
             Fate::Refused(refusal) => self.refused.with_label_values(&[reason(refusal)]).inc_by(records),
         }
+    }
+}
+
+impl Inner {
+    /// Brings gauges up to date.
+    pub(super) fn measure(&self) {
+        self.metrics.queue_bytes.set(self.queue.bytes() as i64);
     }
 }
 
