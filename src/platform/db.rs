@@ -43,6 +43,8 @@ const TERM: &str = "SELECT term FROM writer WHERE id = 1";
 /// How often and after which pause the lock of a process that seems to run is tried: 5 seconds.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
+/// To what SQLite's log is cut when it is empty: 64 MiB.
+const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// Readers beside the writer.
 const READERS: u32 = 4;
 /// A transaction waits this long for the writing connection.
@@ -259,6 +261,8 @@ async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
         .filename(file)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        // A large transaction must not leave a large log behind.
+        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
         .busy_timeout(Duration::from_secs(30))
         .foreign_keys(true);
     let options = sqlx::ConnectOptions::disable_statement_logging(options);

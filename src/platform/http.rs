@@ -11,6 +11,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use prometheus::{HistogramVec, IntCounterVec};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -154,6 +155,10 @@ pub async fn named(request: Request, next: Next) -> Response {
 /// The listener broke.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
     let told = shutdown.triggered();
+    // The end of an answer does not wait for the acknowledgement of its beginning.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.triggered());
     tokio::select! {
         served = server => served,
