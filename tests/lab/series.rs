@@ -42,7 +42,12 @@ pub fn source_of(control: &Control, agent: &str) -> String {
 #[track_caller]
 pub fn raw(control: &Control, source: &str, metric: &str, from_ms: i64, to_ms: i64) -> Raw {
     let route = format!("/api/v1/series?source={source}&metric={metric}&from_ms={from_ms}&to_ms={to_ms}");
-    let answer = control.get(&route).json();
+    let answer = control.ask(&route).unwrap_or_else(|err| panic!("{route}: {err}"));
+    // Nothing was measured then.
+    if answer.status == 404 {
+        return Raw::new();
+    }
+    let answer = answer.ok().json();
     let series = &answer["series"][0];
     let instants = series["instants_ms"].as_array().unwrap_or_else(|| panic!("no instants: {answer}"));
     let values = series["value"].as_array().unwrap_or_else(|| panic!("no values: {answer}"));
