@@ -15,6 +15,7 @@ use crate::data::{DataDirectory, DataError, Enrolment, renewal_is_due};
 use crate::enrol::{EnrolError, renew};
 use crate::exposition::{LastFrame, serve};
 use crate::frames::{Frames, Orders};
+use crate::heap;
 use crate::link::{Link, Trust};
 use crate::queue::Agent;
 use crate::session::{self, Ended, Identity, SessionError};
@@ -104,6 +105,7 @@ pub async fn run(options: AgentOptions) -> Result<(), RunError> {
 /// One sentence, before anything runs.
 pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>) -> Result<(), RunError> {
     let system = |what| move |cause| RunError::System { what, cause };
+    heap::share();
     let data = DataDirectory::open(&options.data, false)?;
     let enrolment = data.enrolment()?.ok_or_else(|| DataError::NotEnrolled(options.data.clone()))?;
     let configuration = Configuration::read(&data.configuration())?;

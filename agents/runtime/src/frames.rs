@@ -3,6 +3,7 @@
 use crate::agent::AgentOptions;
 use crate::clock;
 use crate::exposition::LastFrame;
+use crate::heap;
 use crate::own::Own;
 use crate::queue::Source;
 use crate::spool::{Spool, Writer};
@@ -84,6 +85,9 @@ impl Orders {
         false
     }
 }
+
+/// Ticks after which the heap is trimmed: an hour at the default interval.
+const TRIM_EVERY: u64 = 240;
 
 /// The tick after `last`: ticks are `phase` after each multiple of the interval, so that the agents
 /// of a fleet do not all report at once, and one restarted falls into its old step.
@@ -181,16 +185,21 @@ impl Frames {
                 interval_ms,
             }),
         };
-        self.writer.frame(&source, || schema.to_wire(), state);
+        self.writer.frame(&source, || schema.encode(), state);
         let written_facts = facts.clone();
         if let Some(facts) = facts {
-            self.writer.facts(&source, || schema.to_wire(), facts);
+            self.writer.facts(&source, || schema.encode(), facts);
         }
         if let Some(last) = &self.last_frame {
             last.set(schema, state);
         }
         self.source = Some(source);
-        if !self.writer.commit() {
+        let written = self.writer.commit();
+        // The start, with its schema, needed more than any frame will.
+        if self.frames % TRIM_EVERY == 4 {
+            heap::trim();
+        }
+        if !written {
             // Facts come only when they change, so these must not be lost.
             let mut inner = self.orders.inner();
             inner.facts = inner.facts.take().or(written_facts);

@@ -13,6 +13,7 @@ pub mod data;
 pub mod enrol;
 mod exposition;
 mod frames;
+mod heap;
 pub mod link;
 pub mod memory;
 pub mod metric;

@@ -88,17 +88,28 @@ fn join(labels: &[&str]) -> Arc<str> {
     joined.into()
 }
 
+/// The wire's column of a key.
+fn column(keys: &[ColumnKey], key: &ColumnKey) -> v1::Column {
+    let mut column = key.metric.column(key.labels.split_terminator(END));
+    if let Some((metric, labels)) = &key.speed {
+        let at = keys.iter().position(|other| other.same_key(metric, labels));
+        column.speed_column = at.map_or(0, |at| at as u32 + 1);
+    }
+    column
+}
+
 /// The wire's columns of these keys.
 pub(crate) fn columns(keys: &[ColumnKey]) -> Vec<v1::Column> {
-    let wire = keys.iter().map(|key| {
-        let mut column = key.metric.column(key.labels.split_terminator(END));
-        if let Some((metric, labels)) = &key.speed {
-            let at = keys.iter().position(|other| other.same_key(metric, labels));
-            column.speed_column = at.map_or(0, |at| at as u32 + 1);
-        }
-        column
-    });
-    wire.collect()
+    keys.iter().map(|key| column(keys, key)).collect()
+}
+
+/// Appends the encoding of the wire's schema of these keys, but for its id; one column at a time,
+/// because all of them in memory are ten times what they are encoded.
+pub(crate) fn encode_columns(keys: &[ColumnKey], out: &mut Vec<u8>) {
+    for key in keys {
+        let column = column(keys, key);
+        prost::encoding::message::encode(2, &column, out);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -285,6 +296,12 @@ mod tests {
         values.put_bounded(&BYTES, &["eth1"], 1, (&SPEED, &["eth1"]));
         values.put(&SPEED, &["eth0"], 125_000_000);
         let wire = columns(sheet.keys());
+        let mut encoded = Vec::new();
+        encode_columns(sheet.keys(), &mut encoded);
+        assert_eq!(
+            prost::Message::decode(&*encoded),
+            Ok(v1::Schema { columns: wire.clone(), ..v1::Schema::default() })
+        );
         assert_eq!((wire[0].speed_column, wire[1].speed_column), (3, 0));
         assert_eq!(wire[0].resource, "eth0");
     }

@@ -11,7 +11,7 @@
 use crate::clock;
 use crate::collect::{Collector, CollectorReport, CollectorSpec, Context, Outcome};
 use crate::metric::{Kind, Metric};
-use crate::sheet::{ColumnKey, Sheet, Values, columns};
+use crate::sheet::{ColumnKey, Sheet, Values, columns, encode_columns};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -191,6 +191,15 @@ impl FrameSchema {
 
     pub(crate) fn keys(&self) -> &[ColumnKey] {
         &self.keys
+    }
+
+    /// The encoding of what the wire has.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        prost::encoding::bytes::encode(1, &self.id.0.to_vec(), &mut encoded);
+        encode_columns(&self.keys, &mut encoded);
+        encoded
     }
 
     /// As the wire has it.
@@ -410,7 +419,7 @@ impl Table {
         }
         keys.extend_from_slice(self.own.keys());
         self.state = State::zero(keys.len());
-        self.schema = Arc::new(FrameSchema { id: SchemaId::of(&columns(&keys)), keys });
+        self.schema = Arc::new(FrameSchema { id: schema_id(&keys), keys });
     }
 
     fn write(&mut self) {
@@ -455,6 +464,16 @@ impl Drop for Table {
 #[must_use]
 pub fn check(specs: &'static [CollectorSpec], context: Context) -> Vec<CollectorReport> {
     Table::new(specs, context).check()
+}
+
+/// [`SchemaId::of`] the columns of these keys.
+fn schema_id(keys: &[ColumnKey]) -> SchemaId {
+    let mut encoded = Vec::new();
+    encode_columns(keys, &mut encoded);
+    let digest = ring::digest::digest(&ring::digest::SHA256, &encoded);
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest.as_ref()[..16]);
+    SchemaId(id)
 }
 
 fn is_due(entry: &Entry, boottime_ms: u64) -> bool {
@@ -640,6 +659,7 @@ mod tests {
             DEVICES.store(devices, Ordering::SeqCst);
             let (schema, _) = table.frame(round as u64 * 15_000, |_| {});
             assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
+            assert_eq!(prost::Message::decode(&*schema.encode()), Ok(schema.to_wire()));
             ids.push(schema.id());
         }
         ids.dedup();

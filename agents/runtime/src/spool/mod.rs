@@ -255,9 +255,7 @@ impl Inner {
                 continue;
             };
             for (id, place) in &scan.schemas {
-                if let Some(id) = SchemaId::from_bytes(id) {
-                    inner.schemas.insert(id, (index, *place));
-                }
+                inner.schemas.insert(*id, (index, *place));
             }
             let anchor = scan.anchors.last().copied();
             let boot_id = inner.add_anchors(&scan.boot_id, scan.anchors);

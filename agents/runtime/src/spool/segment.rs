@@ -18,7 +18,7 @@ use prost::Message;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use tongtu_protocol::{limits, v1};
+use tongtu_protocol::{limits, schema::SchemaId, v1};
 
 pub(super) const MAGIC: &[u8; 8] = b"TTSPOOL1";
 /// Bytes before an item's kind.
@@ -61,11 +61,22 @@ pub(super) fn parse_name(name: &str) -> Option<(u64, u64, u64)> {
 
 /// Appends an item.
 pub(super) fn put(out: &mut Vec<u8>, kind: Kind, prefix: &[u8], payload: &impl Message) {
+    put_with(out, kind, |out| {
+        out.extend_from_slice(prefix);
+        payload.encode(out).expect("a vector grows");
+    });
+}
+
+/// Appends an item whose payload is encoded already.
+pub(super) fn put_encoded(out: &mut Vec<u8>, kind: Kind, payload: &[u8]) {
+    put_with(out, kind, |out| out.extend_from_slice(payload));
+}
+
+fn put_with(out: &mut Vec<u8>, kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEAD]);
     out.push(kind as u8);
-    out.extend_from_slice(prefix);
-    payload.encode(out).expect("a vector grows");
+    payload(out);
     let (head, body) = out[start..].split_at_mut(HEAD);
     head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
     head[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
@@ -172,7 +183,7 @@ pub(super) struct Scan {
     pub boot_id: String,
     pub anchors: Vec<v1::Clock>,
     /// Schemas by their place.
-    pub schemas: Vec<(Bytes, u64)>,
+    pub schemas: Vec<(SchemaId, u64)>,
     /// First and last sequence, if there is a record.
     pub sequences: Option<(u64, u64)>,
     /// Boot time of the first and the last record.
@@ -231,8 +242,9 @@ impl Scan {
         match kind {
             Kind::Anchor => v1::Clock::decode(payload).map(|clock| self.anchors.push(clock)).is_ok(),
             Kind::Schema => {
-                let id = v1::Schema::decode(payload).map(|schema| schema.id);
-                id.map(|id| self.schemas.push((id, at))).is_ok()
+                // Only its id: the columns are many.
+                let id = payload.strip_prefix(&[0x0a, 16]).and_then(<[u8]>::first_chunk);
+                id.map(|id: &[u8; 16]| self.schemas.push((SchemaId(*id), at))).is_some()
             }
             Kind::Record => {
                 let Ok(record) = v1::Record::decode(payload) else { return false };

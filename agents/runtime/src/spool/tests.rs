@@ -3,6 +3,7 @@
 use super::*;
 use crate::queue::{Queue, Queued, Settled, Source};
 use proptest::prelude::*;
+use prost::Message;
 use std::io::Write;
 use tempfile::TempDir;
 use tongtu_protocol::codec::State;
@@ -48,7 +49,7 @@ impl Bed {
         self.now_ms += INTERVAL_MS;
         self.writer.begin(clock(self.now_ms));
         let state = State::from_values(&[Some(value), None, Some(7)]);
-        self.writer.frame(&self.source, || schema(3), &state);
+        self.writer.frame(&self.source, || schema(3).encode_to_vec(), &state);
         self.writer.commit()
     }
 
@@ -155,8 +156,8 @@ fn a_change_of_schema_and_facts_are_read_back() {
     bed.tick(1);
     bed.writer.begin(clock(60_000));
     let (old, wide) = (Arc::clone(&bed.source), source(4));
-    bed.writer.frame(&wide, || schema(4), &State::from_values(&[Some(2), None, Some(7), Some(1)]));
-    bed.writer.facts(&wide, || schema(4), [("os".to_owned(), "Debian".to_owned())].into());
+    bed.writer.frame(&wide, || schema(4).encode_to_vec(), &State::from_values(&[Some(2), None, Some(7), Some(1)]));
+    bed.writer.facts(&wide, || schema(4).encode_to_vec(), [("os".to_owned(), "Debian".to_owned())].into());
     assert!(bed.writer.commit());
     let mut newest = bed.spool.newest().expect("a place");
     let first = bed.spool.next(&mut newest, u64::MAX).expect("readable").expect("the newest frame of the source");

@@ -130,8 +130,8 @@ impl Writer {
         }
     }
 
-    /// Adds a frame of a source. `schema` is asked for when the segment does not have it.
-    pub fn frame(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> v1::Schema, state: &State) {
+    /// Adds a frame of a source. `schema`, encoded, is asked for when the segment does not have it.
+    pub fn frame(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>, state: &State) {
         let Some(at) = self.chain(source, schema) else {
             self.staged += 1;
             return;
@@ -149,12 +149,7 @@ impl Writer {
     }
 
     /// Adds the facts of a source.
-    pub fn facts(
-        &mut self,
-        source: &Arc<Source>,
-        schema: impl FnOnce() -> v1::Schema,
-        facts: BTreeMap<String, String>,
-    ) {
+    pub fn facts(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>, facts: BTreeMap<String, String>) {
         match self.chain(source, schema) {
             Some(at) => self.record(v1::record::Body::Facts(v1::Facts { source: at as u32 + 1, facts }), 0),
             None => self.staged += 1,
@@ -162,7 +157,7 @@ impl Writer {
     }
 
     /// Adds an event of a source.
-    pub fn event(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> v1::Schema, mut event: v1::Event) {
+    pub fn event(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>, mut event: v1::Event) {
         match self.chain(source, schema) {
             Some(at) => {
                 event.source = at as u32 + 1;
@@ -185,7 +180,7 @@ impl Writer {
     }
 
     /// The place of a source in the segment; defines it if needed. `None`: there is no segment.
-    fn chain(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> v1::Schema) -> Option<usize> {
+    fn chain(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>) -> Option<usize> {
         let open = self.open.as_mut()?;
         let same = |chain: &Chain| Arc::ptr_eq(&chain.source, source) || *chain.source == **source;
         if let Some(at) = open.chains.iter().position(same) {
@@ -193,7 +188,7 @@ impl Writer {
         }
         if !open.chains.iter().any(|chain| chain.source.schema == source.schema) {
             self.staged_schemas.push((source.schema, self.buffer.len()));
-            segment::put(&mut self.buffer, Kind::Schema, &[], &schema());
+            segment::put_encoded(&mut self.buffer, Kind::Schema, &schema());
         }
         let definition = v1::Source {
             number: open.chains.len() as u32 + 1,

@@ -1,6 +1,7 @@
 //! Sessions from a real spool: outages, answers of every kind, kills.
 
 use crate::control::{Authority, Control, Mood, until};
+use prost::Message;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tempfile::{TempDir, tempdir};
@@ -127,7 +128,7 @@ impl Machine {
     fn frame(&mut self, value: i64) {
         self.writer.begin(clock::clock());
         let state = State::from_values(&[Some(value), Some(1), None, Some(value * 3), Some(0)]);
-        self.writer.frame(&self.source, schema, &state);
+        self.writer.frame(&self.source, || schema().encode_to_vec(), &state);
         assert!(self.writer.commit());
     }
 }
@@ -233,7 +234,7 @@ async fn lost_ranges_facts_and_a_new_epoch_reach_control() {
     machine.writer.begin(clock::clock());
     machine.writer.facts(
         &machine.source.clone(),
-        schema,
+        || schema().encode_to_vec(),
         [("os".to_owned(), "Debian".to_owned()), ("a".to_owned(), "b".to_owned())].into(),
     );
     assert!(machine.writer.commit());
