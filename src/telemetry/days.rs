@@ -26,6 +26,8 @@ use tokio::time::sleep;
 const EVERY: Duration = Duration::from_secs(300);
 /// A day is closed this long after its end, when its last windows are compacted in the usual case.
 const AFTER_MS: i64 = 3 * 3_600_000;
+/// Frames are kept this much longer than they are taken.
+const AROUND: Duration = Duration::from_secs(2 * 3_600);
 /// Sources whose days are closed in one transaction.
 const SOURCES: i64 = 4;
 
@@ -113,7 +115,10 @@ fn parts(block: &SlotBlock) -> impl Iterator<Item = (i64, SlotBlock)> + '_ {
 pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let now_ms = inner.clock.now_ms();
     let before = |kept: Duration| -> UnixMs { now_ms - kept.as_millis() as i64 };
-    let (raw_ms, slots_ms) = (before(inner.config.raw_retention), before(inner.config.slot_retention));
+    // A frame that was just young enough waits in its window, and the slots it touches are made
+    // anew from the frames around it.
+    let raw_ms = before(inner.config.raw_retention + inner.config.window_span + AROUND);
+    let slots_ms = before(inner.config.slot_retention);
     let hours_ms = before(inner.config.hour_retention);
     store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw_ms).await?;
     store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;

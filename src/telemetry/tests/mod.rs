@@ -157,7 +157,7 @@ pub(super) fn columns() -> Vec<v1::Column> {
 /// What the frame with this sequence holds.
 pub(super) fn values(sequence: u64) -> State {
     let number = sequence as i64;
-    State::from_values(&[Some(number), Some(50 + (number * 7) % 13), (sequence % 3 != 0).then_some(-number)])
+    State::from_values(&[Some(number), Some(50 + (number * 7) % 13), (!sequence.is_multiple_of(3)).then_some(-number)])
 }
 
 /// An agent's stream.

@@ -6,8 +6,8 @@ use crate::platform::testing;
 use rustix::time::{ClockId, clock_gettime};
 
 const COLUMNS: usize = 550;
-const AGENTS: i64 = 300;
-const FRAMES: u64 = 240;
+const AGENTS: i64 = 1_000;
+const FRAMES: u64 = 20;
 
 fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
