@@ -307,6 +307,11 @@ async fn open_postgres(url: &str, term: Arc<AtomicI64>) -> Result<Opened, DbErro
     let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("tongtu"));
     let name = format!("{}:{}", options.get_host(), options.get_port());
     let failed = |source| DbError::Open { name: name.clone(), source };
+    let host = options.get_host();
+    let is_local = host.starts_with('/') || matches!(host, "localhost" | "127.0.0.1" | "::1");
+    if !is_local {
+        tracing::warn!(host, "the connection to PostgreSQL is not encrypted; keep it within a protected network");
+    }
     // By hand first: a pool tries for long and then says only that time ran out.
     let mut probe = <sqlx::PgConnection as sqlx::Connection>::connect_with(&options).await.map_err(failed)?;
     assert_durable(&mut probe).await.map_err(|error| match error {
