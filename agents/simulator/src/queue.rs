@@ -13,7 +13,6 @@ use crate::script::{Happening, Script, What};
 use crate::time::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -511,18 +510,16 @@ impl Queue for FrameQueue {
         Ok(())
     }
 
-    fn changed(&mut self) -> impl Future<Output = ()> + Send {
-        async move {
-            // Called in a session that is up: control has said how to number.
-            if self.held == Held::UntilWelcomed {
-                self.held = Held::No;
-            }
-            // Made and told in one poll: a future that is dropped in between would tell nobody.
-            while !self.make_due() {
-                match self.wait() {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => std::future::pending().await,
-                }
+    async fn changed(&mut self) {
+        // Called in a session that is up: control has said how to number.
+        if self.held == Held::UntilWelcomed {
+            self.held = Held::No;
+        }
+        // Made and told in one poll: a future that is dropped in between would tell nobody.
+        while !self.make_due() {
+            match self.wait() {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
             }
         }
     }
