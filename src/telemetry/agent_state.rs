@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Width of a bucket of [`Recent`]: five minutes.
 const BUCKET_MS: i64 = 300_000;
+/// Ranges that an epoch may have.
+const PIECES: usize = 20_000;
 /// One hour, and one bucket that is still filling.
 const BUCKETS: usize = 13;
 
@@ -59,6 +61,15 @@ pub(super) struct Counts {
 }
 
 impl Epoch {
+    /// Whether what is settled lies in so many pieces already that another cannot be kept: no agent
+    /// numbers its records so.
+    pub(super) fn is_scattered(&self, sequence: u64) -> bool {
+        let joins =
+            |set: &RangeSet| set.contains(sequence.saturating_sub(1)) || set.contains(sequence.saturating_add(1));
+        let pieces = self.settled.iter().len() + self.queued.iter().len();
+        pieces >= PIECES && !joins(&self.settled) && !joins(&self.queued)
+    }
+
     /// A sequence waits for its commit, if it has to.
     pub(super) fn queue(&mut self, sequence: u64, fate: Fate) {
         if !matches!(fate, Fate::Again) {

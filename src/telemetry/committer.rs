@@ -126,7 +126,7 @@ impl Committer {
 
     async fn commit(&mut self, mut pending: Pending) {
         let timer = self.inner.metrics.commit_duration.start_timer();
-        let appended = pending.appended_bytes();
+        let appended = pending.held_bytes;
         put_settled(&mut pending);
         batch::finish(&mut pending.body);
         let id = self.next_batch;
@@ -151,6 +151,7 @@ impl Committer {
                 self.next_event += pending.rows.events.len() as i64;
                 self.window.bytes += pending.body.len() as u64;
                 self.inner.failed(None);
+                self.inner.access.owned(&pending.definitions.owned());
                 self.inner.committed(id, pending);
             }
             Some(error) => {
@@ -181,17 +182,14 @@ impl Committer {
             other => other.map_err(|error| Failure::Certain(error, false))?,
         }
         let certain = |error| Failure::Certain(error, true);
-        let mut owned = Vec::new();
         if !pending.definitions.is_empty() {
-            owned = store::definitions_insert(&transaction, access, &pending.definitions).await.map_err(certain)?;
+            store::definitions_insert(&transaction, access, &pending.definitions).await.map_err(certain)?;
         }
         store::rows_insert(&transaction, &pending.rows, self.next_event).await.map_err(certain)?;
         transaction.commit().await.map_err(|error| {
             // A full disk is said before anything is durable.
             if Db::is_disk_full(&error) { Failure::Certain(error, true) } else { Failure::Unknown(error) }
-        })?;
-        access.owned(&owned);
-        Ok(())
+        })
     }
 }
 
@@ -264,7 +262,7 @@ impl Inner {
         let mut flow = self.queue.flow_change();
         flow.generation += 1;
         let mut since = self.queue.take(flow.window);
-        self.queue.resolved(since.appended_bytes());
+        self.queue.resolved(since.held_bytes);
         let mut definitions = std::mem::take(&mut since.definitions);
         std::mem::take(&mut failed.definitions).prepend_to(&mut definitions);
         for mut pending in [failed, since] {

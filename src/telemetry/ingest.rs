@@ -26,6 +26,9 @@ use tongtu_protocol::{codec, limits};
 /// An agent that was told *later* waits this long, and up to twice as long.
 const RETRY_MS: u32 = 2_000;
 
+/// Spools that an agent may have had.
+const EPOCHS: usize = 4_096;
+
 /// A stream.
 pub(super) struct Session {
     inner: Arc<Inner>,
@@ -69,9 +72,10 @@ impl From<Refusal> for Judged {
 impl Session {
     pub(super) fn new(inner: Arc<Inner>, opening: Opening, answers: mpsc::UnboundedSender<v1::Answers>) -> Self {
         let agent = inner.agent(opening.agent);
-        let current_boot = inner.queue.define(&inner.registry, |registry, definitions| {
-            registry.boot_define(agent.id, &opening.hello.boot_id, definitions)
-        });
+        let boot_id = opening.hello.boot_id.replace('\0', "");
+        let current_boot = inner
+            .queue
+            .define(&inner.registry, |registry, definitions| registry.boot_define(agent.id, &boot_id, definitions));
         if let Some(clock) = &opening.hello.clock {
             current_boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
         }
@@ -92,7 +96,8 @@ impl Session {
     }
 
     fn define_boot(&mut self, boot: v1::Boot) {
-        if boot.boot_id.is_empty() || boot.boot_id.len() > limits::IDENTITY_BYTES || self.boots.len() >= limits::BOOTS {
+        let full = self.boots.len() >= limits::BOOTS && !self.boots.contains_key(&boot.number);
+        if boot.boot_id.is_empty() || !is_text(&boot.boot_id, limits::IDENTITY_BYTES) || full {
             return;
         }
         let Inner { queue, registry, .. } = &*self.inner;
@@ -105,9 +110,9 @@ impl Session {
     }
 
     fn define_source(&mut self, source: v1::Source, now_ms: UnixMs) {
-        let is_text = |text: &str| !text.is_empty() && text.len() <= limits::TEXT_BYTES;
+        let texts = is_text(&source.kind, limits::TEXT_BYTES) && is_text(&source.key, limits::TEXT_BYTES);
         let full = self.sources.len() >= limits::SOURCES && !self.sources.contains_key(&source.number);
-        if !is_text(&source.kind) || source.key.len() > limits::TEXT_BYTES || full {
+        if source.kind.is_empty() || !texts || full {
             return;
         }
         let Inner { queue, registry, .. } = &*self.inner;
@@ -143,10 +148,12 @@ impl Session {
     fn take(&mut self, message: v1::Records, lane: &mut Lane, state: &mut AgentState, flow: Flow) {
         let now_ms = self.inner.clock.now_ms();
         let (mut settled, mut impossible, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        let too_many = state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lane.epoch);
         for record in message.records {
             let sequence = record.sequence;
             let judged = match lane.ended {
                 Some(ended) => Judged::End(ended),
+                None if too_many => Judged::Impossible,
                 None => self.judge(record, lane, state, flow, now_ms),
             };
             match judged {
@@ -199,7 +206,7 @@ impl Session {
             (_, true) => Some(Judged::Fate(Fate::Again)),
             _ => None,
         };
-        if sequence == 0 || sequence == u64::MAX {
+        if sequence == 0 || sequence == u64::MAX || (again.is_none() && epoch.is_scattered(sequence)) {
             return Judged::Impossible;
         }
         if sequence <= lane.last {
@@ -321,6 +328,9 @@ impl Session {
         if encoded.len() > limits::FACTS_BYTES {
             return Refusal::TooLarge.into();
         }
+        if matches!(&body, Body::Event(event) if !is_text(&event.name, limits::TEXT_BYTES)) {
+            return Refusal::Undecodable.into();
+        }
         let Some(source) = self.sources.get(&number) else { return Refusal::UnknownSource.into() };
         let Some(boot) = self.boots.get(&boot) else { return Refusal::UnknownBoot.into() };
         let measured = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms);
@@ -329,6 +339,7 @@ impl Session {
             return refusal.into();
         }
         let instant_ms = measured.ms;
+        self.prepared.row_bytes += encoded.len();
         match body {
             Body::Facts(facts) => {
                 let facts = Arc::new(Facts { values: facts.facts, instant_ms });
@@ -411,10 +422,14 @@ impl SinkSession for Session {
         let flow = inner.queue.flow();
         let arrival_ms = inner.clock.now_ms();
         let mut state = agent.lock();
+        if state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lost.epoch) {
+            return;
+        }
         let known = state.epochs.entry(lost.epoch).or_default();
         let (session, lane, epoch) = (0, 0, lost.epoch);
         for range in lost.ranges.iter().take(limits::RANGES) {
-            if range.first == 0 || range.first > range.last || range.last == u64::MAX {
+            if range.first == 0 || range.first > range.last || range.last == u64::MAX || known.is_scattered(range.first)
+            {
                 continue;
             }
             let unsettled: Vec<_> = known.settled.gaps(range.first, range.last).collect();
@@ -432,6 +447,11 @@ impl SinkSession for Session {
         }
         self.append(&flow);
     }
+}
+
+/// A text that every database takes.
+fn is_text(text: &str, most: usize) -> bool {
+    text.len() <= most && !text.contains('\0')
 }
 
 /// Appends to the last range where possible.

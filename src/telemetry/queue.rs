@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use tokio::sync::{Notify, mpsc};
 use tongtu_protocol::v1;
 
+/// What a range costs in memory until it is answered, about.
+const RECORD_BYTES: usize = 64;
+
 /// Where records go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flow {
@@ -49,6 +52,8 @@ pub(super) struct Pending {
     pub number: u64,
     pub window: i64,
     pub body: Vec<u8>,
+    /// Bytes that sessions appended, rows and ranges included.
+    pub held_bytes: usize,
     pub frames: Vec<QueuedFrame>,
     pub ranges: Vec<QueuedRange>,
     pub sessions: Vec<QueuedSession>,
@@ -135,6 +140,8 @@ pub(super) struct QueuedSession {
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     pub body: Vec<u8>,
+    /// Bytes of facts and events.
+    pub row_bytes: usize,
     pub frames: Vec<QueuedFrame>,
     pub ranges: Vec<QueuedRange>,
     pub rows: Rows,
@@ -206,6 +213,9 @@ impl Queue {
             *seat = Seat { pending: pending.number, session: pending.sessions.len() as u32 };
             pending.sessions.push(QueuedSession { agent: Arc::clone(agent), answers: answers.clone() });
         }
+        let records = prepared.ranges.len() + prepared.rows.losses.len();
+        let held = prepared.body.len() + std::mem::take(&mut prepared.row_bytes) + records * RECORD_BYTES;
+        pending.held_bytes += held;
         let offset = pending.body.len() as u32;
         pending.body.extend_from_slice(&prepared.body);
         let frames = prepared.frames.drain(..);
@@ -222,7 +232,7 @@ impl Queue {
         let full = before < self.full_frames && pending.frames.len() >= self.full_frames;
         let filled = !waited && !pending.ranges.is_empty();
         drop(pending);
-        self.bytes.fetch_add(prepared.body.len(), Ordering::Relaxed);
+        self.bytes.fetch_add(held, Ordering::Relaxed);
         prepared.body.clear();
         if filled {
             self.filled.notify_one();
@@ -265,10 +275,5 @@ impl Pending {
         self.window = window;
         self.definitions = definitions;
         batch::begin(&mut self.body);
-    }
-
-    /// Bytes that sessions appended.
-    pub(super) fn appended_bytes(&self) -> usize {
-        self.body.len() - batch::HEADER_BYTES
     }
 }

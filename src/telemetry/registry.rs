@@ -5,6 +5,7 @@
 
 use super::live::LiveSource;
 use super::{StoredSchema, instant::Anchors};
+use crate::access::Resource;
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, OrganizationId, SourceId};
@@ -26,6 +27,12 @@ pub(super) struct Definitions {
 impl Definitions {
     pub(super) fn is_empty(&self) -> bool {
         self.schemas.is_empty() && self.boots.is_empty() && self.anchors.is_empty() && self.sources.is_empty()
+    }
+
+    /// Whose the new sources are.
+    pub(super) fn owned(&self) -> Vec<(Resource, OrganizationId, UnixMs)> {
+        let owned = |row: &SourceRow| Some((Resource::Source(row.source.id), row.organization?, row.source.created_ms));
+        self.sources.iter().filter_map(owned).collect()
     }
 
     /// Puts these before `later`.

@@ -6,11 +6,11 @@ use super::columns::FrameMeta;
 use super::live::Place;
 use super::queue::Rows;
 use super::registry::Definitions;
-use crate::access::{Access, Resource};
+use crate::access::Access;
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, OrganizationId, SourceId};
+use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::sea_query::{Expr, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
 use std::sync::Arc;
@@ -156,12 +156,12 @@ pub(super) async fn batch_next(db: &Db, window: i64, after: i64) -> Result<Optio
     row.map(|row| Ok((row.try_get("", "id")?, row.try_get("", "body")?))).transpose()
 }
 
-/// Writes what is new, and who owns it. Gives what must be made visible after the commit.
+/// Writes what is new, and who owns it.
 pub(super) async fn definitions_insert(
     transaction: &DatabaseTransaction,
     access: &Access,
     definitions: &Definitions,
-) -> Result<Vec<(Resource, OrganizationId, UnixMs)>, DbErr> {
+) -> Result<(), DbErr> {
     let schemas = definitions.schemas.iter().map(|schema| {
         let columns = v1::Schema {
             id: Default::default(),
@@ -186,12 +186,8 @@ pub(super) async fn definitions_insert(
     let conflict = OnConflict::columns(["boot", "boottime_ms"]).do_nothing().to_owned();
     insert(transaction, "telemetry_anchor", columns, Some(conflict), anchors.collect()).await?;
     // The same source twice in one statement would be an error on PostgreSQL.
-    let mut owned = Vec::new();
     let mut sources: Vec<_> = definitions.sources.iter().collect();
     sources.sort_by_key(|row| row.source.id);
-    for row in &sources {
-        owned.extend(row.organization.map(|owner| (Resource::Source(row.source.id), owner, row.source.created_ms)));
-    }
     sources.dedup_by_key(|row| row.source.id);
     let sources = sources.into_iter().map(|row| {
         let source = &row.source;
@@ -207,10 +203,7 @@ pub(super) async fn definitions_insert(
     let columns = ["id", "agent_id", "kind", "local_key", "created_ms", "interval_ms"];
     let conflict = OnConflict::column("id").update_column("interval_ms").to_owned();
     insert(transaction, "telemetry_source", columns, Some(conflict), sources.collect()).await?;
-    if !owned.is_empty() {
-        access.own(transaction, &owned).await?;
-    }
-    Ok(owned)
+    access.own(transaction, &definitions.owned()).await
 }
 
 /// Writes facts, events and losses. `event` is the first free number of an event.
