@@ -22,6 +22,8 @@ const BACKLOG_RECORDS: usize = 64;
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause before a schema that control asks for again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The shortest pause after *later*: a lane that begins anew is not free.
+const SHORTEST_LATER: Duration = Duration::from_millis(50);
 /// The longest pause that control may ask for with *later*.
 const LONGEST_LATER: Duration = Duration::from_secs(300);
 
@@ -337,7 +339,8 @@ impl<C> Conversation<C> {
                     self.settle(queue, answers.epoch, answer, Settled::Refused(refusal));
                 }
                 v1::Verdict::Later => {
-                    let pause = Duration::from_millis(answer.retry_after_ms.into()).min(LONGEST_LATER);
+                    let pause =
+                        Duration::from_millis(answer.retry_after_ms.into()).clamp(SHORTEST_LATER, LONGEST_LATER);
                     self.again(answers.epoch, answer, Some(now + pause));
                     self.report_again(answers.epoch, answer, now + pause);
                 }
