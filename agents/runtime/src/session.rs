@@ -117,20 +117,13 @@ fn broken(status: &Status) -> String {
     let mut cause: &dyn std::error::Error = status;
     while let Some(inner) = cause.source() {
         cause = inner;
-        let io = cause.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof) {
-            return "control went away".to_owned();
-        }
-        if let Some(rustls::Error::AlertReceived(alert)) =
-            io.and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        {
-            return format!("control ended it with {alert:?}");
-        }
     }
-    match cause.downcast_ref::<Status>() {
+    let text = match cause.downcast_ref::<Status>() {
         Some(status) => status.message().to_owned(),
         None => cause.to_string(),
-    }
+    };
+    // How rustls says that the connection ended without a goodbye.
+    if text.contains("close_notify") { "control went away".to_owned() } else { text }
 }
 
 impl From<ConversationError> for SessionError {
