@@ -7,5 +7,6 @@ mod crash;
 mod durability;
 mod end_to_end;
 mod faults;
+mod machines;
 mod outage;
 mod refusals;
