@@ -1,6 +1,7 @@
 //! What is acknowledged is on the disk: the order of system calls, a slow sync and a failing one.
 
 use std::time::Duration;
+use tongtu_tests::agent::Agent;
 use tongtu_tests::control::Control;
 use tongtu_tests::series;
 use tongtu_tests::simulator::{Fleet, Simulator};
@@ -121,4 +122,41 @@ fn a_failed_sync_acknowledges_nothing() {
     control.start();
     let figures = simulator.finish(Duration::from_secs(120));
     assert_eq!(figures["frames_open"], 0, "{figures}");
+}
+
+#[test]
+fn an_agent_syncs_a_record_before_it_sends_it() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut control = Control::new(directory.path());
+    control.start();
+    let mut agent = Agent::lab(directory.path(), "lab");
+    agent.enroll(&control).start();
+    wait::until(Duration::from_secs(30), "the first frame", || {
+        series::source_if_any(&control, &agent.id()).map(|_| ()).ok_or_else(|| "no source".to_owned())
+    });
+    let Some(strace) = Strace::attach(directory.path(), agent.process().id(), &[CALLS]) else { return };
+    let begin = agent.made().0.len();
+    wait::until(Duration::from_secs(30), "eight more frames", || {
+        let more = agent.made().0.len() - begin;
+        (more >= 8).then_some(()).ok_or(format!("{more}"))
+    });
+    let calls = strace.detach();
+    let spool = agent.data.display().to_string();
+    let control_address = format!("->{}]", control.agents);
+    let mut order: Vec<(usize, char)> = Vec::new();
+    for call in calls.iter().filter(|call| call.result >= 0) {
+        if call.name.starts_with("pwrite") && call.arguments.contains(&spool) {
+            order.push((call.begin, 'w'));
+        } else if call.name.contains("sync") && call.arguments.contains(&spool) {
+            order.push((call.end, 's'));
+        } else if call.arguments.contains(&control_address) && !call.name.starts_with(['r']) {
+            order.push((call.begin, 'a'));
+        }
+    }
+    order.sort_unstable();
+    let order: String = order.into_iter().map(|(_, kind)| kind).collect();
+    let ticks: Vec<&str> = order.split('w').skip(1).collect();
+    // Written, synced, sent: and nothing is said between the first two.
+    let right = ticks.iter().filter(|tick| tick.starts_with('s') && tick.contains('a')).count();
+    assert!(right >= 5 && right + 2 >= ticks.len(), "{right} of {} ticks: {order}", ticks.len());
 }
