@@ -6,6 +6,7 @@ use crate::sheet::Values;
 use crate::spool::{Depth, LOST_REASONS};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use tongtu_protocol::v1;
 
 const GAUGE: Metric = Metric {
     name: "",
@@ -64,7 +65,8 @@ static LOST: Metric = Metric {
 };
 static REFUSED: Metric = Metric {
     name: "tongtu_agent_refused_records_total",
-    help: "Records that control refused.",
+    labels: &["reason"],
+    help: "Records that control refused, by reason; a reason that never came is not shown.",
     source: "the spool",
     ..COUNTER
 };
@@ -105,9 +107,29 @@ impl Own<'_> {
         for (reason, lost) in LOST_REASONS.iter().zip(self.depth.lost) {
             out.put(&LOST, &[reason], lost as i64);
         }
-        out.put(&REFUSED, &[], self.depth.refused as i64);
+        for (refusal, refused) in (0..).zip(self.depth.refused).filter(|(_, refused)| *refused > 0) {
+            out.put(&REFUSED, &[refusal_text(refusal)], refused as i64);
+        }
         out.put(&RECONNECTS, &[], self.reconnects as i64);
         out.put(&FRAMES, &[], self.frames as i64);
+    }
+}
+
+/// As control's metrics name it.
+fn refusal_text(refusal: i32) -> &'static str {
+    match v1::Refusal::try_from(refusal).unwrap_or_default() {
+        v1::Refusal::Unspecified => "unspecified",
+        v1::Refusal::Checksum => "checksum",
+        v1::Refusal::Undecodable => "undecodable",
+        v1::Refusal::TooLarge => "too_large",
+        v1::Refusal::UnknownSource => "unknown_source",
+        v1::Refusal::UnknownBase => "unknown_base",
+        v1::Refusal::OutOfOrder => "out_of_order",
+        v1::Refusal::Future => "future",
+        v1::Refusal::TooOld => "too_old",
+        v1::Refusal::UnknownBoot => "unknown_boot",
+        v1::Refusal::BadSchema => "bad_schema",
+        v1::Refusal::BadSequence => "bad_sequence",
     }
 }
 

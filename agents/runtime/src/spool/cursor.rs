@@ -1,7 +1,7 @@
 //! The reading side of a spool: the session's [`Queue`].
 
 use super::segment::{self, Item, Kind, MAGIC, Reader};
-use super::{Inner, SETTLED_EVERY_MS, Segment, Spool};
+use super::{Inner, REFUSALS, SETTLED_EVERY_MS, Segment, Spool};
 use crate::clock;
 use crate::queue::{Queue, QueueError, Queued, Settled, Source, Span};
 use bytes::Bytes;
@@ -308,8 +308,9 @@ impl Queue for Spool {
     fn settle(&mut self, epoch: u64, first: u64, last: u64, settled: Settled) {
         let mut inner = self.shared.inner();
         let added = inner.settled.entry(epoch).or_default().insert(first, last);
-        if let Settled::Refused(_) = settled {
-            inner.refused += added;
+        if let Settled::Refused(refusal) = settled {
+            let known = if (refusal as usize) < REFUSALS { refusal as usize } else { 0 };
+            inner.refused[known] += added;
         }
         inner.settled_dirty = true;
         if !inner.lost.is_empty() {

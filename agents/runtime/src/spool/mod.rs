@@ -69,9 +69,12 @@ pub struct Depth {
     pub oldest_ms: u64,
     /// Records lost since the process began, by size, age, full disk, corruption.
     pub lost: [u64; 4],
-    /// Records that control refused since the process began.
-    pub refused: u64,
+    /// Records that control refused since the process began, by [`v1::Refusal`].
+    pub refused: [u64; REFUSALS],
 }
+
+/// Kinds of refusal; one that is newer than this agent counts as unspecified.
+pub const REFUSALS: usize = v1::Refusal::BadSequence as usize + 1;
 
 pub(crate) const LOST_REASONS: [&str; 4] = ["size", "age", "disk", "corrupt"];
 
@@ -123,7 +126,7 @@ struct Inner {
     settled_dirty: bool,
     settled_written_ms: u64,
     lost_counts: [u64; 4],
-    refused: u64,
+    refused: [u64; REFUSALS],
 }
 
 struct Shared {
@@ -215,7 +218,7 @@ impl Inner {
             settled_dirty: false,
             settled_written_ms: 0,
             lost_counts: [0; 4],
-            refused: 0,
+            refused: [0; REFUSALS],
         };
         let mut corrupt = Vec::new();
         let count = names.len();

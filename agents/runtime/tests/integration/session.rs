@@ -184,7 +184,7 @@ async fn later_is_kept_and_refused_is_dropped() {
     machine.frame(5);
     until(&control, "the next", |told| told.arrived.iter().any(|record| record.value == Some(5))).await;
     assert!(control.tell(|told| told.arrived.iter().all(|record| record.value != Some(4))));
-    assert_eq!(machine.spool.depth("boot", &clock::clock()).refused, 1);
+    assert_eq!(machine.spool.depth("boot", &clock::clock()).refused[v1::Refusal::Future as usize], 1);
     machine.kill().await;
 }
 
