@@ -29,7 +29,14 @@ alive() { kill -0 "$1" 2>/dev/null; }
 # An earlier address must not be taken for this start's.
 mkdir -p "$data"
 rm -f "$data/http-address"
-"$bin/tongtu" serve --data "$data" --http "$http" --agents "$agents" &
+set -- --data "$data" --http "$http" --agents "$agents"
+# Tokens carry this machine's name, which its own agent must be able to find.
+if ! getent hosts "$(uname -n)" >/dev/null; then
+    echo "this machine's name ($(uname -n)) does not resolve: agents of other machines need tokens of"
+    echo "\`tongtu serve --advertise HOST:PORT\`; the agent of this one uses 127.0.0.1"
+    set -- "$@" --advertise "127.0.0.1:${agents##*:}"
+fi
+"$bin/tongtu" serve "$@" &
 control=$!
 
 # Control writes its address when it listens; the command line asks it there.
