@@ -78,7 +78,23 @@ pub(super) async fn run(inner: Arc<Inner>) {
 /// Compacts one sealed window and takes it away.
 pub(super) async fn compact_window(inner: &Arc<Inner>, window: i64) -> Result<(), CompactionError> {
     let alone = inner.slots_writer.lock().await;
-    store_rows::unmade_delete(&inner.db, window).await?;
+    make(inner, window).await?;
+    inner.compacted.store(window, Ordering::SeqCst);
+    for source in inner.registry.sources() {
+        source.forget_places(window);
+    }
+    drop(alone);
+    if let Err(error) = remove(inner, window).await {
+        tracing::warn!(window, %error, "a compacted window was not taken away; it is tried at the next start");
+    }
+    Ok(())
+}
+
+/// Writes what a window becomes, unless an attempt whose end was not heard of has.
+pub(super) async fn make(inner: &Arc<Inner>, window: i64) -> Result<(), CompactionError> {
+    if !store_rows::unmade_delete(&inner.db, window).await? {
+        return Ok(());
+    }
     let mut replaced = store_rows::Replaced::default();
     let mut agents = BTreeSet::new();
     for sources in parts(inner, window) {
@@ -89,16 +105,7 @@ pub(super) async fn compact_window(inner: &Arc<Inner>, window: i64) -> Result<()
     let transaction = inner.db.begin("window_compacted").await?;
     store_rows::replaced_delete(&transaction, &replaced).await?;
     store::window_set(&transaction, window, WindowState::Compacted).await?;
-    transaction.commit().await?;
-    inner.compacted.store(window, Ordering::SeqCst);
-    for source in inner.registry.sources() {
-        source.forget_places(window);
-    }
-    drop(alone);
-    if let Err(error) = remove(inner, window).await {
-        tracing::warn!(window, %error, "a compacted window was not taken away; it is tried at the next start");
-    }
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 /// Takes away windows that were compacted before the last process ended.

@@ -37,7 +37,7 @@ pub(super) enum WindowState {
 }
 
 impl WindowState {
-    fn number(self) -> i16 {
+    pub(super) fn number(self) -> i16 {
         match self {
             Self::Open => 0,
             Self::Sealed => 1,

@@ -4,7 +4,7 @@ use super::compact::{self, Anew, Made};
 use super::service::Inner;
 use super::slot::{SLOT_MS, SlotBlock};
 use super::slot_block::{SlotBlockView, SlotError};
-use super::store::{CarriedRow, carried_list, insert, sql};
+use super::store::{CarriedRow, WindowState, carried_list, insert, sql};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
@@ -38,14 +38,21 @@ impl Replaced {
     }
 }
 
-/// Deletes what an attempt to compact a window left.
-pub(super) async fn unmade_delete(db: &Db, window: i64) -> Result<(), DbErr> {
+/// Deletes what an attempt to compact a window left; `false`: it succeeded, and its rows count.
+pub(super) async fn unmade_delete(db: &Db, window: i64) -> Result<bool, DbErr> {
     let transaction = db.begin("unmade_delete").await?;
+    // Changes nothing, but waits for a commit that is still under way.
+    let text = "UPDATE telemetry_window SET state = state WHERE id = $1 AND state <> $2";
+    let values = [window.into(), WindowState::Compacted.number().into()];
+    if transaction.execute_raw(sql(&transaction, text, values)).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
     for table in ["telemetry_chunk", "telemetry_slots", "telemetry_carried"] {
         let text = format!("DELETE FROM {table} WHERE made_by = $1");
         transaction.execute_raw(sql(&transaction, &text, [window.into()])).await?;
     }
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Writes rows of a window that is being compacted.

@@ -136,3 +136,18 @@ async fn an_attempt_that_was_killed_leaves_no_trace() {
         check(&control, 1..=50).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_reported_as_failed_that_is_durable_is_found() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.frames(1..=50);
+        stream.accepted(1, 50).await;
+        control.kill().await;
+        let inner = &control.telemetry.inner;
+        crate::telemetry::compaction::make(inner, 1).await.expect("an attempt that nobody hears of");
+        crate::telemetry::compaction::compact_window(inner, 1).await.expect("the next attempt");
+        check(&control, 1..=50).await;
+    }
+}
