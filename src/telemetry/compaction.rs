@@ -53,11 +53,15 @@ pub(super) async fn run(inner: Arc<Inner>) {
         tracing::warn!(%error, "a compacted window was not taken away; it is tried at the next start");
     }
     let mut sealed = inner.sealed.subscribe();
+    let mut compacted = false;
     loop {
         let window = inner.compacted.load(Ordering::Relaxed) + 1;
         let newest = *sealed.borrow_and_update();
         inner.metrics.windows_sealed.set((newest - window).max(0));
         if window >= newest {
+            if std::mem::take(&mut compacted) {
+                inner.calendar.notify_one();
+            }
             if sealed.changed().await.is_err() {
                 return;
             }
@@ -66,6 +70,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         let timer = inner.metrics.compaction_duration.start_timer();
         let result = compact_window(&inner, window).await;
         timer.observe_duration();
+        compacted |= result.is_ok();
         let label = if result.is_ok() { "ok" } else { "failed" };
         inner.metrics.compactions.with_label_values(&[label]).inc();
         if let Err(error) = result {

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How often the calendar is looked at.
+/// How often the calendar is looked at, at least; and whenever compaction has nothing more to do.
 const EVERY: Duration = Duration::from_secs(300);
 /// A day is closed this long after its end, when its last windows are compacted in the usual case.
 const AFTER_MS: i64 = 3 * 3_600_000;
@@ -40,7 +40,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
         if let Err(error) = retain(&inner).await {
             tracing::error!(%error, "what is too old was not deleted; it is tried again");
         }
-        sleep(EVERY).await;
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            () = inner.calendar.notified() => {}
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is stored of one source, found wherever it lies and handed to a question.
 //!
-//! What must hold: a frame is found once. What windows are compacted is read first; chunks and
-//! slots of later windows do not count then, and batches of earlier ones are not looked at.
+//! What must hold: a frame is found once, and so is a slot, while compaction and the calendar move
+//! them. So one snapshot of the database answers a whole question, and says itself which windows
+//! are compacted: chunks and slots of later ones do not count, batches of earlier ones neither.
 
 use super::columns::Columns;
 use super::compact;
@@ -13,9 +14,8 @@ use super::slot::{HOUR_MS, Predecessor, SLOT_MS};
 use super::slot_block::SlotBlockView;
 use super::{StoredSchema, batch, chunk, store, store_rows};
 use crate::platform::clock::UnixMs;
-use sea_orm::DbErr;
+use sea_orm::{DatabaseTransaction, DbErr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Compaction may take a window away while it is read; then all is read again.
 const ATTEMPTS: usize = 5;
@@ -43,13 +43,14 @@ pub(super) struct Fresh {
 impl Inner {
     /// Hands the assembly everything stored that it asks for.
     pub(super) async fn gather(&self, source: &LiveSource, assembly: &mut Assembly) -> Result<(), QueryError> {
-        let fresh = self.fresh(source, assembly.span().1).await?;
+        let (snapshot, fresh) = self.fresh(source, assembly.span().1).await?;
         let (from_ms, to_ms) = assembly.span();
         match assembly.slot_ms() {
-            None => self.gather_chunks(source, fresh.compacted, assembly).await?,
+            None => self.gather_chunks(&snapshot, source, fresh.compacted, assembly).await?,
             Some(slot_ms) => {
-                self.gather_slots(source, fresh.compacted, assembly).await?;
-                self.gather_days(source, if slot_ms == HOUR_MS { HOUR_MS } else { SLOT_MS }, assembly).await?;
+                self.gather_slots(&snapshot, source, fresh.compacted, assembly).await?;
+                let slot_ms = if slot_ms == HOUR_MS { HOUR_MS } else { SLOT_MS };
+                self.gather_days(&snapshot, source, slot_ms, assembly).await?;
             }
         }
         if fresh.entries.is_empty() {
@@ -59,7 +60,7 @@ impl Inner {
         // compaction makes those anew, and until then the frames are not in them.
         let counted = match assembly.slot_ms() {
             None => Vec::new(),
-            Some(_) => store_rows::chunk_spans(&self.db, source.id, from_ms, to_ms, fresh.compacted).await?,
+            Some(_) => store_rows::chunk_spans(&snapshot, source.id, from_ms, to_ms, fresh.compacted).await?,
         };
         let frames = frames(&fresh.entries)?;
         let mut pieces = FreshPieces { assembly, before: fresh.handed_on, columns: Columns::default(), schema: None };
@@ -74,48 +75,51 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn fresh(&self, source: &LiveSource, to_ms: UnixMs) -> Result<Fresh, QueryError> {
-        for _ in 0..ATTEMPTS {
-            let compacted = self.compacted.load(Ordering::SeqCst);
-            let places = source.places(compacted);
-            if self.compacted.load(Ordering::SeqCst) != compacted {
-                continue;
-            }
+    /// A snapshot, and what of the source is not compacted in it.
+    pub(super) async fn fresh(
+        &self,
+        source: &LiveSource,
+        to_ms: UnixMs,
+    ) -> Result<(DatabaseTransaction, Fresh), QueryError> {
+        let mut attempt = 1;
+        loop {
+            // Places before the snapshot: so their batches are in it, or it says that they are
+            // compacted.
+            let places = source.places(0);
+            let snapshot = store::snapshot(&self.db).await?;
+            let compacted = store::window_compacted(&snapshot).await?;
+            let mut fresh = Fresh { compacted, entries: Vec::new(), handed_on: None };
+            let places: Vec<_> = places.into_iter().filter(|place| i64::from(place.window) > compacted).collect();
             if places.iter().all(|place| place.instant_ms >= to_ms) {
-                return Ok(Fresh { compacted, entries: Vec::new(), handed_on: None });
+                return Ok((snapshot, fresh));
             }
-            let entries = self.entries(&places).await;
-            if self.compacted.load(Ordering::SeqCst) != compacted {
-                continue;
+            match entries(&snapshot, &places).await {
+                Ok(entries) => fresh.entries = entries,
+                // On PostgreSQL a table that was dropped is gone from older snapshots as well.
+                Err(_) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             }
-            let carried = store::carried_list(&self.db, source.id.0, 1, compacted).await?;
+            let carried = store::carried_list(&snapshot, source.id.0, 1, compacted).await?;
             let carried = carried.into_iter().find(|row| row.source == source.id);
-            let handed_on =
+            fresh.handed_on =
                 carried.map(|row| compact::handed_on(&self.registry, row.schema, row.meta, &row.body)).transpose()?;
-            return Ok(Fresh { compacted, entries: entries?, handed_on });
+            return Ok((snapshot, fresh));
         }
-        Err(QueryError::Store("windows are being compacted; ask again".to_owned()))
-    }
-
-    async fn entries(&self, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
-        let mut entries = Vec::with_capacity(places.len());
-        for some in places.chunk_by(|a, b| a.window == b.window) {
-            for some in some.chunks(2_000) {
-                entries.extend(store::entries_fetch(&self.db, some).await?);
-            }
-        }
-        Ok(entries)
     }
 
     async fn gather_chunks(
         &self,
+        snapshot: &DatabaseTransaction,
         source: &LiveSource,
         compacted: i64,
         assembly: &mut Assembly,
     ) -> Result<(), QueryError> {
         let (from_ms, to_ms) = assembly.span();
         let damaged = |error: chunk::ChunkError| QueryError::Store(error.to_string());
-        for (schema, body) in store_rows::chunks_between(&self.db, source.id, from_ms, to_ms, compacted).await? {
+        for (schema, body) in store_rows::chunks_between(snapshot, source.id, from_ms, to_ms, compacted).await? {
             let schema = self.schema(schema)?;
             let chunk = chunk::Chunk::open(&body).map_err(damaged)?;
             for column in assembly.columns(&schema) {
@@ -127,27 +131,34 @@ impl Inner {
 
     async fn gather_slots(
         &self,
+        snapshot: &DatabaseTransaction,
         source: &LiveSource,
         compacted: i64,
         assembly: &mut Assembly,
     ) -> Result<(), QueryError> {
         let (from_ms, to_ms) = assembly.span();
-        for body in store_rows::slots_between(&self.db, source.id, from_ms, to_ms, compacted).await? {
+        for body in store_rows::slots_between(snapshot, source.id, from_ms, to_ms, compacted).await? {
             self.hand_slots(&body, assembly)?;
         }
         Ok(())
     }
 
-    async fn gather_days(&self, source: &LiveSource, slot_ms: i64, assembly: &mut Assembly) -> Result<(), QueryError> {
+    async fn gather_days(
+        &self,
+        snapshot: &DatabaseTransaction,
+        source: &LiveSource,
+        slot_ms: i64,
+        assembly: &mut Assembly,
+    ) -> Result<(), QueryError> {
         let (from_ms, to_ms) = assembly.span();
-        for number in store_rows::day_schemas(&self.db, source.id, slot_ms).await? {
+        for number in store_rows::day_schemas(snapshot, source.id, slot_ms).await? {
             let schema = self.schema(number)?;
             let mut blocks: Vec<_> =
                 assembly.columns(&schema).iter().map(|column| store_rows::first_column(*column)).collect();
             blocks.dedup();
             for first_column in blocks {
                 let block = store_rows::DayBlock { source: source.id, slot_ms, schema: number, first_column };
-                for body in store_rows::days_between(&self.db, &block, from_ms, to_ms).await? {
+                for body in store_rows::days_between(snapshot, &block, from_ms, to_ms).await? {
                     self.hand_slots(&body, assembly)?;
                 }
             }
@@ -170,6 +181,17 @@ impl Inner {
     fn schema(&self, number: i64) -> Result<Arc<StoredSchema>, FramesError> {
         self.registry.schema_by_number(number).ok_or(FramesError::NoSchema(number))
     }
+}
+
+/// Entries of batches, by their places.
+async fn entries(snapshot: &DatabaseTransaction, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
+    let mut entries = Vec::with_capacity(places.len());
+    for some in places.chunk_by(|a, b| a.window == b.window) {
+        for some in some.chunks(2_000) {
+            entries.extend(store::entries_fetch(snapshot, some).await?);
+        }
+    }
+    Ok(entries)
 }
 
 /// The frames in entries of batches.

@@ -122,7 +122,7 @@ async fn registry(db: &Db) -> Result<Registry, TelemetryError> {
 async fn carried(db: &Db, registry: &Registry, compacted: i64) -> Result<(), TelemetryError> {
     let mut from = 0;
     loop {
-        let rows = store::carried_list(db, from, 500, compacted).await?;
+        let rows = store::carried_list(db.read(), from, 500, compacted).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         from = last.source.0 + 1;
         for row in rows {

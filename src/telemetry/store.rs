@@ -9,10 +9,13 @@ use super::registry::Definitions;
 use crate::access::Access;
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
-use crate::platform::db::Db;
+use crate::platform::db::{Backend, Db};
 use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::sea_query::{Expr, OnConflict, Query};
-use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, IsolationLevel, QueryResult, Statement,
+    TransactionTrait, Value,
+};
 use std::sync::Arc;
 use tongtu_protocol::{schema::SchemaId, v1};
 
@@ -84,6 +87,26 @@ pub(super) async fn window_list(db: &Db) -> Result<Vec<WindowRow>, DbErr> {
         Ok(WindowRow { id: row.try_get("", "id")?, opened_ms: row.try_get("", "opened_ms")?, state })
     };
     rows.iter().map(window).collect()
+}
+
+/// The newest window whose batches do not count any more, as this connection sees it.
+pub(super) async fn window_compacted(connection: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    let text = "SELECT MIN(id) - 1 AS compacted FROM telemetry_window WHERE state < 2";
+    let row = connection.query_one_raw(sql(connection, text, [])).await?;
+    let compacted = row.map(|row| row.try_get::<Option<i64>>("", "compacted")).transpose()?;
+    compacted.flatten().ok_or_else(|| DbErr::RecordNotFound("an open window".to_owned()))
+}
+
+/// One state of the database for several questions.
+pub(super) async fn snapshot(db: &Db) -> Result<DatabaseTransaction, DbErr> {
+    match db.backend() {
+        // What the first question sees, all see.
+        Backend::Sqlite => db.read().begin().await,
+        Backend::Postgres => {
+            let (level, mode) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
+            db.read().begin_with_config(Some(level), Some(mode)).await
+        }
+    }
 }
 
 /// Makes a window's table and seals the ones before it.
@@ -406,7 +429,12 @@ pub(super) struct CarriedRow {
 }
 
 /// The newest frames that windows up to `compacted` handed on, of some sources from `from` on.
-pub(super) async fn carried_list(db: &Db, from: i64, sources: i64, compacted: i64) -> Result<Vec<CarriedRow>, DbErr> {
+pub(super) async fn carried_list(
+    connection: &impl ConnectionTrait,
+    from: i64,
+    sources: i64,
+    compacted: i64,
+) -> Result<Vec<CarriedRow>, DbErr> {
     let text = "SELECT * FROM telemetry_carried c WHERE c.source_id >= $1 AND c.source_id < $2 AND c.made_by =
         (SELECT MAX(made_by) FROM telemetry_carried n WHERE n.source_id = c.source_id AND n.made_by <= $3)
         ORDER BY c.source_id";
@@ -414,13 +442,13 @@ pub(super) async fn carried_list(db: &Db, from: i64, sources: i64, compacted: i6
     // Ids are given out without gaps, but for what was never committed.
     loop {
         let values = [from.into(), (from + sources).into(), compacted.into()];
-        let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+        let rows = connection.query_all_raw(sql(connection, text, values)).await?;
         if !rows.is_empty() {
             return rows.iter().map(carried).collect();
         }
         let next = "SELECT MIN(source_id) AS next FROM telemetry_carried WHERE source_id >= $1 AND made_by <= $2";
         let values = [(from + sources).into(), compacted.into()];
-        let row = db.read().query_one_raw(sql(db.read(), next, values)).await?;
+        let row = connection.query_one_raw(sql(connection, next, values)).await?;
         match row.map(|row| row.try_get::<Option<i64>>("", "next")).transpose()?.flatten() {
             Some(next) => from = next,
             None => return Ok(Vec::new()),
@@ -443,7 +471,7 @@ fn carried(row: &QueryResult) -> Result<CarriedRow, DbErr> {
 }
 
 /// Entries of batches of one window, by their places.
-pub(super) async fn entries_fetch(db: &Db, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
+pub(super) async fn entries_fetch(connection: &impl ConnectionTrait, places: &[Place]) -> Result<Vec<Vec<u8>>, DbErr> {
     let Some(first) = places.first() else { return Ok(Vec::new()) };
     let wanted = places.iter().enumerate().map(|(number, place)| {
         // SQL counts bytes from 1.
@@ -456,7 +484,7 @@ pub(super) async fn entries_fetch(db: &Db, places: &[Place]) -> Result<Vec<Vec<u
          FROM wanted JOIN window_{} w ON w.id = wanted.batch ORDER BY wanted.number",
         first.window
     );
-    let rows = db.read().query_all_raw(sql(db.read(), &text, [])).await?;
+    let rows = connection.query_all_raw(sql(connection, &text, [])).await?;
     if rows.len() != places.len() {
         return Err(DbErr::RecordNotFound(format!("batches of window {}", first.window)));
     }

@@ -168,7 +168,7 @@ impl HandedOn {
             if self.rest.is_empty() {
                 return Ok(None);
             }
-            self.read = carried_list(db, self.rest.start, HANDED_ON, self.compacted).await?.into();
+            self.read = carried_list(db.read(), self.rest.start, HANDED_ON, self.compacted).await?.into();
             self.rest.start = match self.read.back() {
                 Some(row) => row.source.0 + 1,
                 None => self.rest.end,
@@ -228,7 +228,7 @@ pub(super) async fn chunks_around(
     compacted: i64,
 ) -> Result<Vec<(i64, Vec<u8>)>, DbErr> {
     let (from_ms, to_ms) = (anew.reach_from_ms(), anew.reach_to_ms());
-    let mut chunks = chunks_between(db, source, from_ms, to_ms, compacted).await?;
+    let mut chunks = chunks_between(db.read(), source, from_ms, to_ms, compacted).await?;
     let text = "SELECT schema_number, body FROM telemetry_chunk WHERE source_id = $1 AND last_ms < $2 AND made_by <= $3
         ORDER BY last_ms DESC LIMIT 1";
     let values = [source.0.into(), from_ms.into(), compacted.into()];
@@ -254,7 +254,7 @@ pub(super) async fn chunk_after(
 
 /// Chunks that hold frames of a period (both ends included), with their schemas.
 pub(super) async fn chunks_between(
-    db: &Db,
+    connection: &impl ConnectionTrait,
     source: SourceId,
     from_ms: UnixMs,
     to_ms: UnixMs,
@@ -263,7 +263,7 @@ pub(super) async fn chunks_between(
     let text = "SELECT schema_number, body FROM telemetry_chunk
         WHERE source_id = $1 AND last_ms >= $2 AND first_ms <= $3 AND made_by <= $4 ORDER BY last_ms";
     let values = [source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
-    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(|row| Ok((row.try_get("", "schema_number")?, row.try_get("", "body")?))).collect()
 }
 
@@ -274,7 +274,7 @@ pub(super) fn day_of(instant_ms: UnixMs) -> i64 {
 
 /// First and last instant of chunks that reach into a period.
 pub(super) async fn chunk_spans(
-    db: &Db,
+    connection: &impl ConnectionTrait,
     source: SourceId,
     from_ms: UnixMs,
     to_ms: UnixMs,
@@ -283,13 +283,13 @@ pub(super) async fn chunk_spans(
     let text = "SELECT first_ms, last_ms FROM telemetry_chunk
         WHERE source_id = $1 AND last_ms >= $2 AND first_ms <= $3 AND made_by <= $4";
     let values = [source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
-    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(|row| Ok((row.try_get("", "first_ms")?, row.try_get("", "last_ms")?))).collect()
 }
 
 /// Slots of open days in a period.
 pub(super) async fn slots_between(
-    db: &Db,
+    connection: &impl ConnectionTrait,
     source: SourceId,
     from_ms: UnixMs,
     to_ms: UnixMs,
@@ -298,7 +298,7 @@ pub(super) async fn slots_between(
     let text = "SELECT body FROM telemetry_slots
         WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3 AND made_by <= $4";
     let values = [source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
-    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(|row| row.try_get("", "body")).collect()
 }
 
@@ -320,13 +320,17 @@ pub(super) struct DayBlock {
 }
 
 /// The schemas that a source's closed days have.
-pub(super) async fn day_schemas(db: &Db, source: SourceId, slot_ms: i64) -> Result<Vec<i64>, DbErr> {
+pub(super) async fn day_schemas(
+    connection: &impl ConnectionTrait,
+    source: SourceId,
+    slot_ms: i64,
+) -> Result<Vec<i64>, DbErr> {
     let text = "SELECT MIN(schema_number) AS next FROM telemetry_day
         WHERE source_id = $1 AND slot_ms = $2 AND schema_number > $3";
     let (mut schemas, mut last) = (Vec::new(), 0);
     loop {
         let values = [source.0.into(), slot_ms.into(), last.into()];
-        let row = db.read().query_one_raw(sql(db.read(), text, values)).await?;
+        let row = connection.query_one_raw(sql(connection, text, values)).await?;
         let Some(next) = row.map(|row| row.try_get::<Option<i64>>("", "next")).transpose()?.flatten() else {
             return Ok(schemas);
         };
@@ -337,7 +341,7 @@ pub(super) async fn day_schemas(db: &Db, source: SourceId, slot_ms: i64) -> Resu
 
 /// Rows of closed days in a period, in order.
 pub(super) async fn days_between(
-    db: &Db,
+    connection: &impl ConnectionTrait,
     block: &DayBlock,
     from_ms: UnixMs,
     to_ms: UnixMs,
@@ -352,6 +356,6 @@ pub(super) async fn days_between(
         day_of(from_ms).into(),
         day_of(to_ms).into(),
     ];
-    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     rows.iter().map(|row| row.try_get("", "body")).collect()
 }

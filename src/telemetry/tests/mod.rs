@@ -110,10 +110,10 @@ pub(super) struct StoredFrame {
 pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
     let inner = &control.telemetry.inner;
     let source = inner.registry.source(SourceId(1)).expect("the source");
-    let fresh = inner.fresh(&source, UnixMs::MAX).await.expect("the windows can be read");
+    let (_snapshot, fresh) = inner.fresh(&source, UnixMs::MAX).await.expect("the windows can be read");
     let frames = super::fetch::frames(&fresh.entries).expect("entries");
     let mut ordered = Ordered::new(&frames, &inner.registry).expect("frames");
-    let chunks = store_rows::chunks_between(&inner.db, SourceId(1), 0, UnixMs::MAX, fresh.compacted).await;
+    let chunks = store_rows::chunks_between(inner.db.read(), SourceId(1), 0, UnixMs::MAX, fresh.compacted).await;
     let chunks = chunks.expect("chunks");
     for (schema, chunk) in &chunks {
         ordered.add_chunk(*schema, chunk).expect("a chunk");
@@ -131,7 +131,8 @@ pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
 pub(super) async fn stored_slots(control: &Control) -> Vec<SlotBlock> {
     let inner = &control.telemetry.inner;
     let compacted = inner.compacted.load(Ordering::SeqCst);
-    let bodies = store_rows::slots_between(&inner.db, SourceId(1), 0, UnixMs::MAX, compacted).await.expect("slots");
+    let bodies =
+        store_rows::slots_between(inner.db.read(), SourceId(1), 0, UnixMs::MAX, compacted).await.expect("slots");
     let block = |body: &Vec<u8>| {
         let view = SlotBlockView::open(body).expect("a block");
         view.block(view.columns()).expect("its columns")
