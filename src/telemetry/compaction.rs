@@ -18,6 +18,7 @@ use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::DbErr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -231,46 +232,76 @@ fn compute(
     let mut rows = Rows::default();
     let mut handed_on = store_rows::HandedOn::new(sources, compacted);
     let mut frames = Vec::new();
+    let (mut left_out, mut why) = (0, None);
     for (&id, gathered) in &part.sources {
         frames.clear();
         frames.extend(
             gathered.iter().map(|gathered| WindowFrame { body: &part.bodies[gathered.body.clone()], ..gathered.frame }),
         );
-        let interval_ms = inner.registry.source(id).map_or(0, |source| source.interval_ms());
-        let broken = |error| CompactionError::Source { source_id: id, error };
-        let before = handle.block_on(handed_on.of(&inner.db, id))?;
-        let before = before
-            .map(|row| compact::handed_on(&inner.registry, row.schema, row.meta, &row.body))
-            .transpose()
-            .map_err(|error| broken(error.into()))?;
-        let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
-        let stretches = compact::anew(&frames, newest_ms, interval_ms);
-        let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
-        if !stretches.is_empty() {
-            let read = async {
-                let stretches = around(inner, id, (&frames, newest_ms.unwrap_or(0)), &stretches, compacted).await?;
-                let mut taken = Taken::default();
-                for (anew, _) in &stretches {
-                    taken.read(&inner.db, id, anew, compacted).await?;
-                }
-                Ok::<_, CompactionError>((stretches, taken))
-            };
-            let (stretches, slots) = handle.block_on(read)?;
-            taken = slots.finish(&mut replaced).map_err(|error| broken(error.into()))?;
-            with_chunks = stretches;
-        }
-        let made =
-            compact::compact(&inner.registry, &frames, before, interval_ms, &with_chunks, &taken).map_err(broken)?;
+        let mut mine = store_rows::Replaced::default();
+        let work = AssertUnwindSafe(|| compute_source(inner, handle, (id, &frames), &mut handed_on, &mut mine));
+        let made = match catch_unwind(work) {
+            Ok(Ok(made)) => made,
+            Ok(Err(CompactionError::Source { source_id, error })) => {
+                (left_out, why) = (left_out + 1, why.or(Some(format!("source {source_id}: {error}"))));
+                continue;
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                (left_out, why) = (left_out + 1, why.or(Some(format!("source {id}: the work panicked"))));
+                continue;
+            }
+        };
+        replaced.append(mine);
         inner.metrics.compacted_samples.inc_by(made.samples);
         rows.push(id, made);
         if rows.bytes >= WRITE_BYTES && sender.blocking_send(std::mem::take(&mut rows)).is_err() {
             return Err(CompactionError::Interrupted);
         }
     }
+    if let Some(first) = why {
+        inner.metrics.sources_left_out.inc_by(left_out);
+        tracing::error!(sources = left_out, first, "frames of a window cannot be read; the other sources go on");
+    }
     if rows.bytes > 0 && sender.blocking_send(rows).is_err() {
         return Err(CompactionError::Interrupted);
     }
     Ok(replaced)
+}
+
+/// What becomes of one source's frames.
+fn compute_source(
+    inner: &Inner,
+    handle: &Handle,
+    (id, frames): (SourceId, &[WindowFrame<'_>]),
+    handed_on: &mut store_rows::HandedOn,
+    replaced: &mut store_rows::Replaced,
+) -> Result<Made, CompactionError> {
+    let compacted = inner.compacted.load(Ordering::SeqCst);
+    let interval_ms = inner.registry.source(id).map_or(0, |source| source.interval_ms());
+    let broken = |error| CompactionError::Source { source_id: id, error };
+    let before = handle.block_on(handed_on.of(&inner.db, id))?;
+    let before = before
+        .map(|row| compact::handed_on(&inner.registry, row.schema, row.meta, &row.body))
+        .transpose()
+        .map_err(|error| broken(error.into()))?;
+    let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
+    let stretches = compact::anew(frames, newest_ms, interval_ms);
+    let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
+    if !stretches.is_empty() {
+        let read = async {
+            let stretches = around(inner, id, (frames, newest_ms.unwrap_or(0)), &stretches, compacted).await?;
+            let mut taken = Taken::default();
+            for (anew, _) in &stretches {
+                taken.read(&inner.db, id, anew, compacted).await?;
+            }
+            Ok::<_, CompactionError>((stretches, taken))
+        };
+        let (stretches, slots) = handle.block_on(read)?;
+        taken = slots.finish(replaced).map_err(|error| broken(error.into()))?;
+        with_chunks = stretches;
+    }
+    compact::compact(&inner.registry, frames, before, interval_ms, &with_chunks, &taken).map_err(broken)
 }
 
 /// Reads the chunks around each stretch; a stretch may be followed by one more slot.

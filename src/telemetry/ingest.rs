@@ -233,12 +233,13 @@ impl Session {
         flow: Flow,
         now_ms: UnixMs,
     ) -> Judged {
-        let refuse = |lane: &mut Lane, again: Option<Judged>, refusal: Refusal| {
-            lane.skip(frame.source, sequence);
-            again.unwrap_or(refusal.into())
-        };
         let Some(source) = self.sources.get_mut(&frame.source) else {
             return again.unwrap_or(Refusal::UnknownSource.into());
+        };
+        let id = source.live.id;
+        let refuse = |lane: &mut Lane, again: Option<Judged>, refusal: Refusal| {
+            lane.skip(id, sequence);
+            again.unwrap_or(refusal.into())
         };
         if frame.body.len() > limits::FRAME_BYTES {
             return refuse(lane, again, Refusal::TooLarge);
@@ -246,16 +247,16 @@ impl Session {
         if crc32c::crc32c(&frame.body) != crc {
             return refuse(lane, again, Refusal::Checksum);
         }
-        let Some(id) = source.schema_id.filter(|_| !source.bad_schema) else {
+        let Some(schema_id) = source.schema_id.filter(|_| !source.bad_schema) else {
             return refuse(lane, again, Refusal::BadSchema);
         };
         if source.schema.is_none() {
             // Another agent may have sent it since.
-            source.schema = self.inner.registry.schema(id);
+            source.schema = self.inner.registry.schema(schema_id);
         }
-        let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(id)) };
+        let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(schema_id)) };
         let (lane_epoch, window) = (lane.epoch, flow.window);
-        let chain = match lane.decode(frame.source, schema, sequence, frame.base_sequence, &frame.body) {
+        let chain = match lane.decode(id, schema, sequence, frame.base_sequence, &frame.body) {
             Ok(chain) => chain,
             Err(Undecoded::Restart) => return Judged::End(Ended::Later),
             Err(Undecoded::Refused(refusal)) => return again.unwrap_or(refusal.into()),

@@ -5,6 +5,7 @@
 //! stored in the same window by the same lane; else the frame is stored as a keyframe.
 
 use super::StoredSchema;
+use crate::platform::ids::SourceId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tongtu_protocol::{codec::State, v1::Refusal};
@@ -23,7 +24,8 @@ pub(super) struct Lane {
     pub last: u64,
     /// Nothing more is taken from it; the agent was told to begin a new one.
     pub ended: Option<Ended>,
-    chains: HashMap<u32, Chain>,
+    /// By source, not by the number it has at the moment: a number may be given to another.
+    chains: HashMap<SourceId, Chain>,
     quiet: u32,
 }
 
@@ -79,10 +81,10 @@ impl Lane {
         self.quiet = 0;
     }
 
-    /// Decodes a frame of the source with this number; on success the chain holds its values.
+    /// Decodes a frame of a source; on success the chain holds its values.
     pub(super) fn decode(
         &mut self,
-        source: u32,
+        source: SourceId,
         schema: &Arc<StoredSchema>,
         sequence: u64,
         base: u64,
@@ -110,11 +112,11 @@ impl Lane {
     }
 
     /// A frame whose body was not even looked at.
-    pub(super) fn skip(&mut self, source: u32, sequence: u64) {
+    pub(super) fn skip(&mut self, source: SourceId, sequence: u64) {
         self.chain(source).fail(sequence);
     }
 
-    fn chain(&mut self, source: u32) -> &mut Chain {
+    fn chain(&mut self, source: SourceId) -> &mut Chain {
         self.chains.entry(source).or_insert_with(|| Chain {
             schema: None,
             state: State::zero(0),

@@ -151,3 +151,46 @@ async fn a_commit_reported_as_failed_that_is_durable_is_found() {
         check(&control, 1..=50).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_given_to_another_source_mixes_no_chains() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 3_600_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    stream.frames(1..=5);
+    stream.accepted(1, 5).await;
+    stream.define_key("other");
+    // A delta to a frame of the source that had the number before.
+    stream.frames([6]);
+    stream.answered(|stream| stream.refused == [(6, 6, v1::Refusal::UnknownBase)]).await;
+    stream.restart_lane();
+    stream.frames(7..=9);
+    stream.accepted(7, 9).await;
+    control.seal(1).await;
+    check(&control, 1..=5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_cannot_be_read_stops_no_other() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 3_600_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    let mut other = Stream::open(&control, 8, 1);
+    stream.frames(1..=5);
+    stream.accepted(1, 5).await;
+    other.frames(1..=5);
+    other.accepted(1, 5).await;
+    control.seal(1).await;
+    // What the second source handed on cannot be decoded.
+    let transaction = database.db.begin("damage").await.expect("a transaction");
+    let damage = "UPDATE telemetry_carried SET body = X'FF' WHERE source_id = 2";
+    sea_orm::ConnectionTrait::execute_unprepared(&transaction, damage).await.expect("damage");
+    transaction.commit().await.expect("damage");
+    stream.frames(6..=9);
+    stream.accepted(6, 9).await;
+    other.frames(6..=9);
+    other.accepted(6, 9).await;
+    control.seal(2).await;
+    check(&control, 1..=9).await;
+    assert_eq!(control.telemetry.inner.metrics.sources_left_out.get(), 1);
+}

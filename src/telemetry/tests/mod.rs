@@ -210,6 +210,13 @@ impl Stream {
         self.define_source(schema, true);
     }
 
+    /// Gives the number 1 to a source with this key.
+    pub(super) fn define_key(&mut self, key: &str) {
+        let (kind, key, schema_id) = ("host".to_owned(), key.to_owned(), SchemaId::of(&columns()).0.to_vec().into());
+        let source = v1::Source { number: 1, kind, key, schema_id, interval_ms: INTERVAL_MS };
+        self.session.define(v1::Define { sources: vec![source], ..Default::default() });
+    }
+
     fn define_source(&mut self, schema: v1::Schema, with_schema: bool) {
         self.session.define(v1::Define {
             boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: vec![] }],
