@@ -16,6 +16,8 @@ use super::service::Inner;
 use super::{Facts, StoredSchema};
 use crate::fleet::sink::{ControlAnchor, Opening, SinkSession};
 use crate::platform::clock::UnixMs;
+use crate::platform::ids::OrganizationId;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use tokio::sync::mpsc;
@@ -26,13 +28,19 @@ use tongtu_protocol::{codec, limits};
 /// An agent that was told *later* waits this long, and up to twice as long.
 const RETRY_MS: u32 = 2_000;
 
+thread_local! {
+    /// Empty buffers for the next message of whichever session: ten thousand sessions would keep
+    /// what their largest message needed.
+    static PREPARED: RefCell<Prepared> = RefCell::default();
+}
+
 /// Spools that an agent may have had.
 const EPOCHS: usize = 4_096;
 
 /// A stream.
 pub(super) struct Session {
     inner: Arc<Inner>,
-    opening: Opening,
+    organization: OrganizationId,
     agent: Arc<Agent>,
     answers: mpsc::UnboundedSender<v1::Answers>,
     boots: HashMap<u32, Arc<Boot>>,
@@ -42,6 +50,7 @@ pub(super) struct Session {
     live: Lane,
     backlog: Lane,
     seat: Seat,
+    /// What the message at hand adds to the queue.
     prepared: Prepared,
 }
 
@@ -91,7 +100,7 @@ impl Session {
             seat: Seat::default(),
             prepared: Prepared::default(),
             inner,
-            opening,
+            organization: opening.organization,
         }
     }
 
@@ -119,7 +128,7 @@ impl Session {
         let schema_id = SchemaId::from_bytes(&source.schema_id);
         let schema = schema_id.and_then(|id| registry.schema(id));
         let live = queue.define(registry, |registry, definitions| {
-            registry.source_define(self.agent.id, self.opening.organization, &source, now_ms, definitions)
+            registry.source_define(self.agent.id, self.organization, &source, now_ms, definitions)
         });
         self.sources.insert(source.number, DefinedSource { live, schema_id, schema, bad_schema: false });
     }
@@ -146,6 +155,7 @@ impl Session {
 
     /// Judges the records of a message one after another.
     fn take(&mut self, message: v1::Records, lane: &mut Lane, state: &mut AgentState, flow: Flow) {
+        self.prepared = PREPARED.take();
         let now_ms = self.inner.clock.now_ms();
         let (mut settled, mut impossible, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let too_many = state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lane.epoch);
@@ -372,10 +382,11 @@ impl Session {
     /// Still under the agent's lock: what is marked as queued must be in the queue before another
     /// session of the agent can build on that.
     fn append(&mut self, flow: &RwLockReadGuard<'_, Flow>) {
-        if !self.prepared.ranges.is_empty() {
-            let Self { inner, seat, agent, answers, prepared, .. } = self;
+        let Self { inner, seat, agent, answers, prepared, .. } = self;
+        if !prepared.ranges.is_empty() {
             inner.queue.append(flow, seat, agent, answers, prepared);
         }
+        PREPARED.set(std::mem::take(prepared));
     }
 }
 
