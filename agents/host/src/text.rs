@@ -1,6 +1,10 @@
 //! Reading the kernel's text files: kept open, read anew from their start into one buffer, and the
 //! few ways to take numbers out of them. A number that does not fit is no value, never a wrong one.
 
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
 use std::{
     fs::File,
     io::{self, Read},
@@ -50,6 +54,14 @@ impl TextFile {
                 Err(io::Error::new(error.kind(), text))
             }
         }
+    }
+
+    /// Whether the kernel says that it changed since this was asked last. Only lists of mounts do.
+    pub(crate) fn was_changed(&self) -> bool {
+        let mut files = [PollFd::new(&self.file, PollFlags::PRI)];
+        let asked = poll(&mut files, Some(&Timespec::default()));
+        // If in doubt it did: then it is read once more.
+        asked.is_err() || files[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
     }
 
     fn fill(&mut self) -> io::Result<usize> {

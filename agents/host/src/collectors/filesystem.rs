@@ -62,8 +62,7 @@ const IGNORED_CONTENTS: &[&str] = &["/var/lib/docker/", "/var/lib/containers/sto
 struct FileSystems {
     file: TextFile,
     root: PathBuf,
-    /// The mounts, and the text that they were read from.
-    text: String,
+    is_read: bool,
     mounts: Vec<Mount>,
     left_out: Bound,
     questions: Questions,
@@ -90,7 +89,7 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
     Ok(Box::new(FileSystems {
         file,
         root: context.root.clone(),
-        text: String::new(),
+        is_read: false,
         mounts: Vec::new(),
         left_out: Bound::new("filesystem", FILE_SYSTEMS),
         questions: Questions::new(|path| statfs(path).ok(), PATIENCE),
@@ -99,12 +98,13 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
 
 impl Collector for FileSystems {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-        let text = self.file.read()?;
-        if text != self.text {
-            self.text = text.to_owned();
+        // The list is long on a host of containers, and the kernel tells when it changes.
+        if self.file.was_changed() || !self.is_read {
+            self.is_read = false;
             self.left_out = Bound::new("filesystem", FILE_SYSTEMS);
-            self.mounts = mounts(&self.text, &self.root);
+            self.mounts = mounts(self.file.read()?, &self.root);
             self.mounts.retain(|_| self.left_out.admit());
+            self.is_read = true;
         }
         self.questions.take_back();
         for mount in &self.mounts {

@@ -1,9 +1,12 @@
 //! Collectors on what other kernels print: old ones, new ones, broken ones.
 
 use crate::machine::{Machine, SERVER, only, server};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use tongtu_agent_host::collectors::COLLECTORS;
-use tongtu_agent_runtime::{collect::Outcome, table::Table};
+use tongtu_agent_runtime::{
+    collect::{Context, Outcome},
+    table::Table,
+};
 
 #[track_caller]
 fn check(values: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
@@ -190,6 +193,39 @@ fn a_disk_that_is_gone_is_no_value_and_another_takes_no_others_place() {
     assert_eq!((reads(1, "sda"), reads(15_000, "sdb")), (Some(1), Some(2)));
     machine.write("proc/diskstats", line("sdb", 3) + &line("sdc", 4));
     assert_eq!((reads(30_000, "sda"), reads(45_000, "sdb"), reads(60_000, "sdc")), (None, Some(3), Some(4)));
+}
+
+/// Mounted as long as it lives.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "tongtu"]).arg(directory.path()).output();
+        mount.is_ok_and(|output| output.status.success()).then_some(Self(directory))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_file_system_is_seen_as_soon_as_it_is_mounted_and_until_it_is_not() {
+    let mut table = Table::new(only(&["filesystem"]), Context::default());
+    table.frame(1, |_| {});
+    let Some(mounted) = Mounted::new() else {
+        eprintln!("skipped: this user may not mount");
+        return;
+    };
+    let point = mounted.0.path().display().to_string();
+    let mut size = |at| in_frame(&mut table, at, "node_filesystem_size_bytes", &point);
+    assert!(size(15_000).is_some_and(|size| size > 0));
+    assert!(size(30_000).is_some_and(|size| size > 0));
+    drop(mounted);
+    assert_eq!(size(45_000), None);
 }
 
 /// Copies this machine's files, damaged in one way after another: no collector may panic, and none
