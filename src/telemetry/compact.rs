@@ -22,6 +22,9 @@ const CHUNK_FRAMES: usize = 960;
 /// A chunk ends where nothing came for this long.
 const CHUNK_GAP_MS: i64 = 3_600_000;
 
+/// Slots of all columns of a piece, and of a block: about 40 MB at most.
+const CELLS: i64 = 1 << 20;
+
 /// What is to be stored.
 #[derive(Debug, Default)]
 pub(super) struct Made {
@@ -165,9 +168,7 @@ pub(super) fn compact(
         Ok::<_, CompactError>(())
     })?;
     keep.finish(&mut made);
-    for block in std::mem::take(&mut keep.slots) {
-        put_days(&block, &mut made.slots);
-    }
+    keep.put_slots(&mut made);
     let part =
         |block: &SlotBlock, from: UnixMs, to: UnixMs| block.cut(from.max(block.first_ms), to.min(block.end_ms()));
     for (anew, chunks) in stretches {
@@ -176,6 +177,7 @@ pub(super) fn compact(
             all.add_chunk(*schema, chunk)?;
         }
         let mut remake = Pieces::new(interval_ms, false, None);
+        remake.slots_of = (anew.from_ms, anew.to_ms);
         all.for_each(registry, |frame| {
             let instant = frame.meta.instant_ms;
             if instant < anew.reach_from_ms() {
@@ -186,9 +188,7 @@ pub(super) fn compact(
             Ok::<_, CompactError>(())
         })?;
         remake.finish(&mut made);
-        for block in &remake.slots {
-            part(block, anew.from_ms, anew.to_ms).iter().for_each(|block| put_days(block, &mut made.slots));
-        }
+        remake.put_slots(&mut made);
     }
     for block in taken {
         let mut rest = vec![block.clone()];
@@ -242,19 +242,25 @@ struct Pieces {
     /// The piece adds to the slots.
     adds: bool,
     before: Option<Predecessor>,
-    slots: Vec<SlotBlock>,
+    /// The last block, which may grow.
+    slots: Option<SlotBlock>,
+    /// Slots outside are not stored.
+    slots_of: (UnixMs, UnixMs),
 }
 
 impl Pieces {
     fn new(interval_ms: u32, chunks: bool, before: Option<Predecessor>) -> Self {
-        let (columns, slots) = (Columns::default(), Vec::new());
-        Self { interval_ms, chunks, columns, schema: None, adds: false, before, slots }
+        let (columns, slots_of) = (Columns::default(), (UnixMs::MIN, UnixMs::MAX));
+        Self { interval_ms, chunks, columns, schema: None, adds: false, before, slots: None, slots_of }
     }
 
     fn push(&mut self, frame: &Decoded<'_>, adds: bool, made: &mut Made) {
         let same_schema = self.schema.as_ref().is_some_and(|schema| schema.number == frame.schema.number);
-        let follows = self.columns.frames().last().is_some_and(|last| {
-            frame.meta.instant_ms - last.instant_ms <= CHUNK_GAP_MS && self.columns.frames().len() < CHUNK_FRAMES
+        let frames = self.columns.frames();
+        let follows = frames.first().zip(frames.last()).is_some_and(|(first, last)| {
+            frame.meta.instant_ms - last.instant_ms <= CHUNK_GAP_MS
+                && frames.len() < CHUNK_FRAMES
+                && cells(frame.schema, first.instant_ms, frame.meta.instant_ms) <= CELLS
         });
         if !same_schema || !follows || adds != self.adds {
             self.finish(made);
@@ -267,7 +273,8 @@ impl Pieces {
 
     /// Ends the piece.
     fn finish(&mut self, made: &mut Made) {
-        let (Some(schema), Some(first)) = (&self.schema, self.columns.frames().first()) else { return };
+        let (Some(schema), Some(first)) = (self.schema.clone(), self.columns.frames().first()) else { return };
+        let schema = &schema;
         let first_ms = first.instant_ms;
         let Some((last, state)) = self.columns.last() else { return };
         if self.chunks {
@@ -279,12 +286,19 @@ impl Pieces {
         if self.adds {
             let block = slot::make(schema, self.before.as_ref(), &mut self.columns, self.interval_ms, SLOT_MS);
             if let Some(block) = block {
-                match self.slots.last_mut() {
+                match &mut self.slots {
                     // A hole costs nothing between two blocks, but inside one.
-                    Some(known) if known.schema == block.schema && block.first_ms - known.end_ms() <= CHUNK_GAP_MS => {
+                    Some(known)
+                        if known.schema == block.schema
+                            && block.first_ms - known.end_ms() <= CHUNK_GAP_MS
+                            && cells(schema, known.first_ms, block.end_ms()) <= CELLS =>
+                    {
                         known.merge(&block);
                     }
-                    _ => self.slots.push(block),
+                    _ => {
+                        self.put_slots(made);
+                        self.slots = Some(block);
+                    }
                 }
             }
             self.before = Some(Predecessor { meta: last, schema: Arc::clone(schema), state });
@@ -292,6 +306,20 @@ impl Pieces {
         let columns = self.columns.columns();
         self.columns.reset(columns);
     }
+
+    /// The slots of all pieces, once the last one has ended.
+    fn put_slots(&mut self, made: &mut Made) {
+        let Some(block) = self.slots.take() else { return };
+        let (from_ms, to_ms) = self.slots_of;
+        if let Some(block) = block.cut(from_ms.max(block.first_ms), to_ms.min(block.end_ms())) {
+            put_days(&block, &mut made.slots);
+        }
+    }
+}
+
+/// The slots from one instant to another, of all columns.
+fn cells(schema: &StoredSchema, from_ms: UnixMs, to_ms: UnixMs) -> i64 {
+    ((to_ms - from_ms) / SLOT_MS + 2).saturating_mul(schema.columns.len() as i64)
 }
 
 /// Blocks of a closed day, which hold some columns each, as one block of all columns.
@@ -357,4 +385,45 @@ pub(super) fn handed_on(
     let mut state = State::zero(schema.columns.len());
     state.apply(body)?;
     Ok(Predecessor { meta, schema, state })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tongtu_protocol::{schema::SchemaId, v1};
+
+    #[test]
+    fn no_piece_has_more_slots_than_fit() {
+        let column = |number: usize| v1::Column {
+            metric: format!("metric_{number}"),
+            kind: v1::Kind::Gauge.into(),
+            ..Default::default()
+        };
+        let columns: Vec<_> = (0..8_192).map(column).collect();
+        let (registry, mut definitions) = (Registry::default(), Default::default());
+        let schema = registry.schema_define(SchemaId::of(&columns), columns, &mut definitions);
+        let mut state = State::zero(8_192);
+        state.set(0, Some(1));
+        let mut pieces = Pieces::new(3_600_000, true, None);
+        let mut made = Made::default();
+        // A frame an hour, as far apart as frames of one piece may lie.
+        for hour in 0..24 {
+            let instant_ms = 1_790_000_100_000 + hour * 3_600_000;
+            let meta = FrameMeta { instant_ms, sequence: hour as u64 + 1, epoch: 1, boot: 1, uncertain: false };
+            pieces.push(&Decoded { meta: &meta, schema: &schema, state: &state, kept: false }, true, &mut made);
+            let slots = pieces.slots.as_ref().map_or(0, |block| block.frames.len());
+            // The interval that leads to a block may reach back a little.
+            assert!(slots as i64 * 8_192 <= 2 * CELLS, "{slots} slots");
+        }
+        pieces.finish(&mut made);
+        pieces.put_slots(&mut made);
+        let sum = |chunk: &ChunkMade| Chunk::open(&chunk.body).expect("a chunk").frames().len();
+        assert_eq!(made.chunks.iter().map(sum).sum::<usize>(), 24);
+        assert!(made.chunks.len() > 2, "{} chunks", made.chunks.len());
+        let count = |slots: &SlotsMade| {
+            let view = SlotBlockView::open(&slots.body).expect("slots");
+            view.block(view.columns()).expect("slots").frames.iter().map(|slot| slot.count).sum::<u32>()
+        };
+        assert_eq!(made.slots.iter().map(count).sum::<u32>(), 24);
+    }
 }

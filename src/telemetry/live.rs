@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tongtu_protocol::codec::State;
 
+const INTERVAL_LEAST_MS: u32 = 100;
+const INTERVAL_MOST_MS: u32 = 3_600_000;
+
 /// A source and its last frames.
 #[derive(Debug)]
 pub(super) struct LiveSource {
@@ -58,6 +61,12 @@ struct Snapshot {
     moment: Moment,
 }
 
+/// The interval that is taken for one that an agent names: what is covered, and the slots that late
+/// frames make anew, grow with it.
+pub(super) fn interval_within(interval_ms: u32) -> u32 {
+    interval_ms.clamp(INTERVAL_LEAST_MS, INTERVAL_MOST_MS)
+}
+
 impl LiveSource {
     pub(super) fn new(
         id: SourceId,
@@ -67,7 +76,7 @@ impl LiveSource {
         created_ms: UnixMs,
         interval_ms: u32,
     ) -> Self {
-        let interval_ms = AtomicU32::new(interval_ms);
+        let interval_ms = AtomicU32::new(interval_within(interval_ms));
         let (frames, facts, places) = Default::default();
         Self { id, agent, kind, key, created_ms, interval_ms, frames, facts, places }
     }
@@ -117,7 +126,7 @@ impl LiveSource {
     }
 
     pub(super) fn set_interval_ms(&self, interval_ms: u32) {
-        self.interval_ms.store(interval_ms, Ordering::Relaxed);
+        self.interval_ms.store(interval_within(interval_ms), Ordering::Relaxed);
     }
 
     /// Takes a frame, unless a newer one is there.

@@ -3,7 +3,7 @@
 //! Numbers are given out here, in memory; whoever is given a new one must see that its
 //! [`Definitions`] reach the database in the same transaction as the first record that uses it.
 
-use super::live::LiveSource;
+use super::live::{LiveSource, interval_within};
 use super::{StoredSchema, instant::Anchors};
 use crate::access::Resource;
 use crate::fleet::sink::ControlAnchor;
@@ -179,7 +179,7 @@ impl Registry {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let key = (source.kind.clone(), source.key.clone());
         if let Some(known) = sources.by_key.get(&agent).and_then(|known| known.get(&key)) {
-            if known.interval_ms() != source.interval_ms {
+            if known.interval_ms() != interval_within(source.interval_ms) {
                 known.set_interval_ms(source.interval_ms);
                 definitions.sources.push(SourceRow { source: Arc::clone(known), organization: None });
             }

@@ -146,6 +146,9 @@ async fn a_commit_reported_as_failed_that_is_durable_is_found() {
         stream.accepted(1, 50).await;
         control.kill().await;
         let inner = &control.telemetry.inner;
+        let transaction = database.db.begin("window_open").await.expect("a transaction");
+        crate::telemetry::store::window_open(&transaction, 2, NOON).await.expect("the next window");
+        transaction.commit().await.expect("the next window");
         crate::telemetry::compaction::make(inner, 1).await.expect("an attempt that nobody hears of");
         crate::telemetry::compaction::compact_window(inner, 1).await.expect("the next attempt");
         check(&control, 1..=50).await;
