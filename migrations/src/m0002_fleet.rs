@@ -49,6 +49,9 @@ impl MigrationTrait for Migration {
             )
             .await?;
         manager
+            .create_index(Index::create().name("agent_enrolment_key").table("agent").col("enrolment_key").to_owned())
+            .await?;
+        manager
             .create_table(
                 Table::create()
                     .table("agent_certificate")

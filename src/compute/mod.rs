@@ -31,6 +31,7 @@ mod tests;
 
 use figures::Plan;
 use joining::{HostRow, Join, Known};
+use reconciler::Joining;
 pub use reconciler::Reconciled;
 use report::{HostDetail, Rendered};
 
@@ -49,8 +50,8 @@ struct Shared {
     telemetry: Telemetry,
     clock: Clock,
     index: RwLock<Index>,
-    /// Held by the one pass that joins; how many sources there were when none was left to join.
-    joining: tokio::sync::Mutex<usize>,
+    /// Held by the one pass that joins.
+    joining: tokio::sync::Mutex<Joining>,
     /// By schema; a plan lives as long as a host uses it.
     plans: Mutex<HashMap<i64, Weak<Plan>>>,
 }
@@ -102,8 +103,8 @@ impl Compute {
     /// The database failed.
     pub async fn open(db: Db, access: Access, fleet: Fleet, telemetry: Telemetry, clock: Clock) -> Result<Self, DbErr> {
         let mut index = Index::default();
-        store::host_list(&db).await?.into_iter().for_each(|row| index.insert(row));
-        store::host_source_list(&db).await?.into_iter().for_each(|join| index.join(join));
+        store::host_list(db.read()).await?.into_iter().for_each(|row| index.insert(row));
+        store::host_source_list(db.read()).await?.into_iter().for_each(|join| index.join(join));
         Ok(Self(Arc::new(Shared {
             db,
             access,

@@ -1,4 +1,7 @@
 //! Gives every host's source its host. Idempotent; a pass does a bounded batch.
+//!
+//! What must hold: memory knows what the database holds. A commit may be durable and yet be reported as
+//! failed; so after any failure the next pass reads back first.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -14,6 +17,15 @@ use crate::platform::shutdown::Shutdown;
 const PASS: Duration = Duration::from_secs(1);
 /// Sources of one pass.
 const BATCH: usize = 5_000;
+
+/// What one pass tells the next.
+#[derive(Debug, Default)]
+pub(super) struct Joining {
+    /// How many sources there were when none was left to join.
+    seen: usize,
+    /// A pass failed: the database may hold what memory does not.
+    unsure: bool,
+}
 
 /// What a pass did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,8 +68,40 @@ impl Compute {
     /// # Errors
     /// The database failed; nothing is joined then.
     pub async fn reconcile(&self) -> Result<Reconciled, DbErr> {
+        let mut joining = self.0.joining.lock().await;
+        if joining.unsure {
+            self.read_back().await?;
+        }
+        let done = self.join(&mut joining.seen).await;
+        joining.unsure = done.is_err();
+        done
+    }
+
+    /// Takes over hosts and joins that memory does not know.
+    async fn read_back(&self) -> Result<(), DbErr> {
         let shared = &self.0;
-        let mut seen = shared.joining.lock().await;
+        // On the writing connection: what was begun before on it has ended.
+        let transaction = shared.db.begin("hosts_read_back").await?;
+        let hosts = store::host_list(&transaction).await?;
+        let joins = store::host_source_list(&transaction).await?;
+        transaction.rollback().await?;
+        let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        for host in hosts {
+            if !index.hosts.contains_key(&host.id) {
+                shared.access.owned(&[(Resource::Host(host.id), host.organization, host.created_ms)]);
+                index.insert(host);
+            }
+        }
+        for join in joins {
+            if !index.joined.contains(&join.source) {
+                index.join(join);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&self, seen: &mut usize) -> Result<Reconciled, DbErr> {
+        let shared = &self.0;
         let count = shared.telemetry.source_count();
         if *seen == count {
             return Ok(Reconciled::default());

@@ -4,15 +4,14 @@ use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::joining::{HostRow, Join};
-use crate::platform::db::Db;
 use crate::platform::ids::{HostId, OrganizationId, SourceId};
 
 /// Rows a statement: well below the number of parameters that either database takes.
 const ROWS: usize = 1_000;
 
-pub(super) async fn host_list(db: &Db) -> Result<Vec<HostRow>, DbErr> {
+pub(super) async fn host_list(connection: &impl ConnectionTrait) -> Result<Vec<HostRow>, DbErr> {
     let hosts = Query::select().columns(["id", "organization_id", "machine_id", "created_ms"]).from("host").to_owned();
-    let rows = db.read().query_all(&hosts).await?;
+    let rows = connection.query_all(&hosts).await?;
     let host = |row: &sea_orm::QueryResult| -> Result<HostRow, DbErr> {
         Ok(HostRow {
             id: HostId(row.try_get("", "id")?),
@@ -24,9 +23,9 @@ pub(super) async fn host_list(db: &Db) -> Result<Vec<HostRow>, DbErr> {
     rows.iter().map(host).collect()
 }
 
-pub(super) async fn host_source_list(db: &Db) -> Result<Vec<Join>, DbErr> {
+pub(super) async fn host_source_list(connection: &impl ConnectionTrait) -> Result<Vec<Join>, DbErr> {
     let sources = Query::select().columns(["source_id", "host_id", "from_ms"]).from("host_source").to_owned();
-    let rows = db.read().query_all(&sources).await?;
+    let rows = connection.query_all(&sources).await?;
     let join = |row: &sea_orm::QueryResult| -> Result<Join, DbErr> {
         Ok(Join {
             source: SourceId(row.try_get("", "source_id")?),

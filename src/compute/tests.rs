@@ -260,6 +260,39 @@ async fn a_rebuilt_agent_keeps_the_host_and_a_restart_keeps_all() {
 }
 
 #[tokio::test]
+async fn hosts_that_were_committed_and_reported_as_failed_are_read_back() {
+    for test in testing::databases().await {
+        let control = Control::start(&test).await;
+        let mut first = Stream::open(&control, 1, 1, "machine-a");
+        first.frame(NOON, 1, FIRST).await;
+        // What the failed pass wrote, and memory does not know.
+        let host = HostRow {
+            id: HostId(1),
+            organization: OrganizationId(1),
+            machine_id: "machine-a".to_owned(),
+            created_ms: NOON,
+        };
+        let transaction = test.db.begin("test").await.expect("begun");
+        store::host_insert(&transaction, std::slice::from_ref(&host)).await.expect("inserted");
+        let join = Join { source: SourceId(1), host: host.id, from_ms: NOON };
+        store::host_source_insert(&transaction, &[join]).await.expect("inserted");
+        let owned = [(Resource::Host(host.id), host.organization, host.created_ms)];
+        control.compute.0.access.own(&transaction, &owned).await.expect("inserted");
+        transaction.commit().await.expect("committed");
+        let mut second = Stream::open(&control, 2, 1, "machine-b");
+        second.frame(NOON, 2, FIRST).await;
+        control.compute.reconcile().await.expect_err("the number is taken");
+        let done = control.compute.reconcile().await.expect("reconciled");
+        assert_eq!((done.hosts, done.sources), (1, 1), "{}", test.name);
+        let listed = control.json("/api/v1/hosts").await;
+        let agents: Vec<_> = listed["hosts"].as_array().expect("hosts").iter().map(|host| &host["agent"]).collect();
+        assert_eq!(agents, ["agent_1", "agent_2"]);
+        drop((first, second));
+        control.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn organisations_never_share_a_host_or_see_each_others() {
     for test in testing::databases().await {
         // Makes the root.

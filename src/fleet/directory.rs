@@ -275,11 +275,20 @@ struct Index {
 }
 
 impl Directory {
+    /// Takes an agent in. One that is there stays: it may hold a stream.
     pub(super) fn insert(&self, agent: Agent) {
         let key = agent.details().enrolled_with.1;
         let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if index.by_id.contains_key(&agent.id) {
+            return;
+        }
         index.by_key.entry(key).or_default().push(agent.id);
         index.by_id.insert(agent.id, Arc::new(agent));
+    }
+
+    /// Whether an agent enrolled with the key of this hash.
+    pub(super) fn knows(&self, key: [u8; 32]) -> bool {
+        self.read().by_key.contains_key(&key)
     }
 
     pub(super) fn get(&self, id: AgentId) -> Option<Arc<Agent>> {

@@ -2,7 +2,8 @@
 //!
 //! What must hold: a use of a token is taken in the transaction that makes the agent, its owner and
 //! its certificate. A machine whose answer was lost asks again with the same key and is given the
-//! same agent, without another use. A certificate is good only while its serial is on record, so a
+//! same agent, without another use; also where control itself was not told that its commit was done, so a
+//! key that memory does not know is looked for in the database. A certificate is good only while its serial is on record, so a
 //! database that is older than an agent refuses it, rather than taking it for another one.
 
 use std::time::Duration;
@@ -167,6 +168,9 @@ impl Fleet {
             .ok_or(Reason::TokenUnknown)?;
         let request = Request::read(&asked.csr_der)?;
         let enrolled_with = (token.id, request.key_hash());
+        if !self.directory.knows(enrolled_with.1) {
+            self.read_back(enrolled_with.1, &token).await?;
+        }
         if let Some(agent) = self.directory.enrolled_before(enrolled_with, &asked.machine_id) {
             return self.answer_again(&agent, &request, now_ms).await;
         }
@@ -181,6 +185,17 @@ impl Fleet {
             enrolled_with,
         };
         self.agent_make(agent, token, &request, now_ms).await
+    }
+
+    /// Takes over an agent whose enrolment was committed and reported as failed.
+    async fn read_back(&self, key: [u8; 32], token: &EnrolmentToken) -> Result<(), Fault> {
+        let rows = store::agents_load(&self.db, Some(key)).await.map_err(|error| unavailable(&error))?;
+        for row in rows.into_iter().filter(|row| row.details.enrolled_with.0 == token.id) {
+            self.access.owned(&[(Resource::Agent(row.id), token.organization, row.enrolled_ms)]);
+            tracing::info!(agent = %row.id, "an enrolment was committed after all");
+            self.directory.insert(Agent::new(row));
+        }
+        Ok(())
     }
 
     async fn answer_again(

@@ -145,7 +145,7 @@ impl Fleet {
     ) -> Result<Self, FleetError> {
         let authority = Arc::new(authority::Authority::open(data, clock.now_ms())?);
         let directory = directory::Directory::default();
-        for row in store::agents_load(&db).await? {
+        for row in store::agents_load(&db, None).await? {
             directory.insert(directory::Agent::new(row));
         }
         let desired = store::configuration_load(&db).await?.unwrap_or_default();

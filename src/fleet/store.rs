@@ -25,15 +25,19 @@ pub(super) struct AgentRow {
 const TOKEN_COLUMNS: [&str; 7] =
     ["id", "organization_id", "created_ms", "expires_ms", "uses", "uses_left", "revoked_ms"];
 
-pub(super) async fn agents_load(db: &Db) -> Result<Vec<AgentRow>, FleetError> {
+/// All agents, or those that enrolled with the key of this hash, in order of ids.
+pub(super) async fn agents_load(db: &Db, key: Option<[u8; 32]>) -> Result<Vec<AgentRow>, FleetError> {
     let mut agents = Vec::new();
-    let rows = Query::select()
+    let mut rows = Query::select()
         .columns(["id", "kind", "machine_id", "hostname", "version", "protocol", "interval_ms"])
         .columns(["enrolled_ms", "enrolment_token_id", "enrolment_key"])
         .columns(["revoked_ms", "last_report_ms", "clock_offset_ms"])
         .from("agent")
         .order_by("id", sea_orm::Order::Asc)
         .to_owned();
+    if let Some(key) = key {
+        rows.and_where(Expr::col("enrolment_key").eq(key.to_vec()));
+    }
     for row in db.read().query_all(&rows).await? {
         let protocol: i64 = row.try_get("", "protocol")?;
         let interval_ms: i64 = row.try_get("", "interval_ms")?;
@@ -60,11 +64,14 @@ pub(super) async fn agents_load(db: &Db) -> Result<Vec<AgentRow>, FleetError> {
             clock_offset_ms: row.try_get("", "clock_offset_ms")?,
         });
     }
-    let certificates = Query::select()
+    let mut certificates = Query::select()
         .columns(["serial", "agent_id", "not_after_ms"])
         .from("agent_certificate")
         .order_by("issued_ms", sea_orm::Order::Asc)
         .to_owned();
+    if key.is_some() {
+        certificates.and_where(Expr::col("agent_id").is_in(agents.iter().map(|row| row.id.0)));
+    }
     for row in db.read().query_all(&certificates).await? {
         let agent = AgentId(row.try_get("", "agent_id")?);
         let Ok(at) = agents.binary_search_by_key(&agent, |row| row.id) else { continue };

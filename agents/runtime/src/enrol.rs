@@ -139,7 +139,8 @@ pub async fn enroll(enrol: Enrol<'_>) -> Result<StoredIdentity, EnrolError> {
     let answer = match timeout(ANSWER_TIMEOUT, client.enroll(request)).await {
         Ok(Ok(answer)) => answer.into_inner(),
         Ok(Err(status)) => {
-            if Reason::of(&status).is_some() {
+            // What control could not do it may have done after all.
+            if Reason::of(&status).is_some_and(|reason| reason != Reason::Unavailable) {
                 data.cancel_enrolment();
             }
             return Err(failed(&address, &status));

@@ -71,6 +71,32 @@ async fn a_machine_whose_answer_was_lost_is_answered_again_without_another_use()
 }
 
 #[tokio::test]
+async fn an_enrolment_that_was_committed_and_reported_as_failed_is_found() {
+    for database in testing::databases().await {
+        let control = Control::start_on(database, timing()).await;
+        let token = control.token(1).await;
+        // A memory that does not know what is committed from here on.
+        let (db, clock) = (control.database.db.clone(), Clock::Manual(control.now.clone()));
+        let access = Access::open(db.clone(), clock.clone()).await.expect("access opens");
+        let (data, address) = (control.database.data.path(), control.address.to_string());
+        let behind = Fleet::open(db, access, clock, data, address, &Registry::new()).await.expect("the fleet opens");
+        let mut machine = Machine::new(&control);
+        machine.enroll(&token).await.expect("enrolled");
+        let asked = v1::EnrollRequest {
+            token_secret: token.secret.to_vec().into(),
+            csr_der: machine.request().into(),
+            kind: "host".to_owned(),
+            machine_id: machine.machine_id.clone(),
+            hostname: "host-1".to_owned(),
+            agent_version: "0.1.0".to_owned(),
+        };
+        let again = behind.enroll(asked).await.expect("answered again");
+        assert_eq!(again.agent_id, machine.id.to_string(), "{}", control.database.name);
+        assert!(behind.agent_fetch(&Permit::testing(ROOT), machine.id).is_some(), "it has its owner");
+    }
+}
+
+#[tokio::test]
 async fn tokens_that_do_not_enrol_are_told_apart() {
     let control = Control::start().await;
     let permit = Permit::testing(ROOT);

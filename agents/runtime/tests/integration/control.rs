@@ -53,8 +53,8 @@ pub(crate) struct Told {
     pub enrolments: usize,
     /// Public keys that asked for a certificate.
     pub keys: Vec<Vec<u8>>,
-    /// The next enrolment is made and its answer lost.
-    pub lose_answer: bool,
+    /// The next enrolment is made, and this is answered.
+    pub lose_answer: Option<Status>,
     pub hellos: Vec<v1::Hello>,
     pub arrived: Vec<Arrived>,
     pub lost: Vec<v1::LostRange>,
@@ -113,7 +113,7 @@ impl Control {
             new_epoch: false,
             enrolments: 0,
             keys: Vec::new(),
-            lose_answer: false,
+            lose_answer: None,
             hellos: Vec::new(),
             arrived: Vec::new(),
             lost: Vec::new(),
@@ -243,8 +243,8 @@ impl v1::enrolment_server::Enrolment for Services {
         let certificate_pem = self.authority.sign(&request.csr_der, end_ms).ok_or(Status::internal("no request"))?;
         let parsed = CertificateSigningRequestParams::from_der(&request.csr_der.to_vec().into()).expect("a request");
         told.keys.push(rcgen::PublicKeyData::der_bytes(&parsed.public_key).to_vec());
-        if std::mem::take(&mut told.lose_answer) {
-            return Err(Status::unavailable("the connection broke"));
+        if let Some(status) = told.lose_answer.take() {
+            return Err(status);
         }
         Ok(Response::new(v1::EnrollResponse {
             agent_id: "agent_1".into(),
