@@ -266,9 +266,11 @@ impl Session {
 
     fn open(&mut self, live: Arc<Live>, hello: v1::Hello, hello_ms: UnixMs) {
         let highest = self.sink.highest_sequence(self.agent.id, hello.epoch);
-        let new_epoch = highest > 0 && hello.next_sequence <= highest;
+        // Nothing from `own_from` on was ever sent by this machine: who else did, it is a copy of.
+        // `next_sequence` does not tell: a copy that was long without control has passed the other one.
+        let new_epoch = highest > 0 && hello.own_from.min(hello.next_sequence) <= highest;
         if new_epoch {
-            tracing::warn!(agent = %self.agent.id, highest, next = hello.next_sequence, "its spool was restored from a copy");
+            tracing::warn!(agent = %self.agent.id, highest, own_from = hello.own_from, next = hello.next_sequence, "its spool was restored from a copy");
         }
         let clock = hello.clock;
         let (answers, received) = mpsc::unbounded_channel();

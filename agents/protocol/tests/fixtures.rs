@@ -103,6 +103,7 @@ fn what_an_agent_sends() {
             clock: Some(clock()),
             interval_ms: 15_000,
             hostname: "host-1".to_owned(),
+            own_from: 4_700,
         })),
     );
     check(

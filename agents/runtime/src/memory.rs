@@ -169,7 +169,8 @@ impl Queue for MemoryQueue {
 
     fn span(&self) -> Span {
         let first = self.kept.front().map_or(self.next, |kept| kept.sequence);
-        Span { epoch: self.epoch, first, next: self.next }
+        // Of a new epoch at each start, so never a copy.
+        Span { epoch: self.epoch, first, next: self.next, own_from: self.next }
     }
 
     fn oldest(&mut self) -> Result<MemoryCursor, QueueError> {

@@ -51,6 +51,9 @@ pub struct Span {
     pub first: u64,
     /// The next record's number.
     pub next: u64,
+    /// Nothing from here on was ever sent. Control that knows it all the same heard it from the
+    /// machine that this one is a copy of.
+    pub own_from: u64,
 }
 
 /// How control settled records.

@@ -244,6 +244,7 @@ fn hello<Q: Queue, A: Agent>(identity: &Identity, queue: &Q, agent: &mut A) -> v
         clock: Some(agent.clock()),
         interval_ms: identity.interval_ms,
         hostname: identity.hostname.clone(),
+        own_from: span.own_from,
     }))
 }
 

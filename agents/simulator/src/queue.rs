@@ -393,7 +393,8 @@ impl Queue for FrameQueue {
     type Cursor = u64;
 
     fn span(&self) -> Span {
-        Span { epoch: self.epoch, first: self.first, next: self.next_sequence() }
+        let next = self.next_sequence();
+        Span { epoch: self.epoch, first: self.first, next, own_from: next }
     }
 
     fn oldest(&mut self) -> Result<u64, QueueError> {
@@ -649,7 +650,7 @@ mod tests {
         let figures = &queue.shared.figures;
         assert_eq!(figures.frames_acknowledged.load(Relaxed), FRAMES);
         assert_eq!(figures.frames_made.load(Relaxed), FRAMES);
-        assert_eq!(queue.span(), Span { epoch: 7, first: RECORDS + 1, next: RECORDS + 1 });
+        assert_eq!(queue.span(), Span { epoch: 7, first: RECORDS + 1, next: RECORDS + 1, own_from: RECORDS + 1 });
     }
 
     #[test]

@@ -329,6 +329,7 @@ impl Machine {
             clock: Some(v1::Clock { boottime_ms: 5_000, wall_ms: NOW + 3_600_000, synchronised: false }),
             interval_ms: 15_000,
             hostname: "host-1".to_owned(),
+            own_from: 1,
         }
     }
 

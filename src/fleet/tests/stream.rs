@@ -83,11 +83,19 @@ async fn a_spool_restored_from_a_copy_begins_a_new_epoch() {
     let control = Control::start().await;
     let machine = control.machine().await;
     control.sink.highest.store(10, Ordering::Relaxed);
-    for (epoch, next, expected) in [(1, 10, true), (1, 3, true), (1, 11, false), (2, 1, false)] {
+    for (epoch, own_from, next, expected) in [
+        (1, 10, 10, true),
+        (1, 3, 3, true),
+        // It was long without control, and has passed what its original had sent.
+        (1, 7, 20, true),
+        (1, 11, 11, false),
+        (1, 11, 20, false),
+        (2, 1, 1, false),
+    ] {
         let mut stream = machine.stream().await.expect("open");
-        stream.say(Said::Hello(v1::Hello { epoch, next_sequence: next, ..machine.hello() }));
+        stream.say(Said::Hello(v1::Hello { epoch, own_from, next_sequence: next, ..machine.hello() }));
         let Heard::Welcome(welcome) = stream.hear().await.expect("welcomed") else { panic!("a welcome") };
-        assert_eq!(welcome.new_epoch, expected, "epoch {epoch}, next {next}");
+        assert_eq!(welcome.new_epoch, expected, "epoch {epoch}, own from {own_from}, next {next}");
     }
 }
 

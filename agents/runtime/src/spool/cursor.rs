@@ -232,7 +232,7 @@ impl Queue for Spool {
         let done = inner.done(inner.epoch);
         let of_epoch = inner.segments.iter().find(|segment| segment.epoch == inner.epoch);
         let first = of_epoch.map_or(inner.next, |segment| done.first_gap(segment.first));
-        Span { epoch: inner.epoch, first: first.min(inner.next), next: inner.next }
+        Span { epoch: inner.epoch, first: first.min(inner.next), next: inner.next, own_from: inner.own_from }
     }
 
     fn oldest(&mut self) -> Result<SpoolCursor, QueueError> {

@@ -102,7 +102,7 @@ fn records_wait_over_restarts_until_they_are_settled() {
     bed.spool.settle(epoch, 2, 3, Settled::Accepted);
     drop(bed);
     let mut bed = Bed::open(directory.path(), Bounds::default(), 100_000);
-    assert_eq!(bed.spool.span(), crate::queue::Span { epoch, first: 1, next: 6 });
+    assert_eq!(bed.spool.span(), crate::queue::Span { epoch, first: 1, next: 6, own_from: 6 });
     assert_eq!(bed.waiting(), [(epoch, 1, 1), (epoch, 4, 4), (epoch, 5, 5)]);
     assert!(bed.tick(6));
     let depth = bed.spool.depth("boot", &clock(bed.now_ms));
@@ -277,7 +277,7 @@ fn damage_in_the_middle_is_lost_and_no_number_comes_twice() {
         let good = bed.waiting().len() as u64;
         assert!((1..9).contains(&good));
         assert_eq!(bed.lost(), [(good + 1, 9, LossReason::Corrupt)]);
-        assert_eq!(bed.spool.span(), crate::queue::Span { epoch, first: 1, next: 10 });
+        assert_eq!(bed.spool.span(), crate::queue::Span { epoch, first: 1, next: 10, own_from: 10 });
         assert!(bed.tick(10));
         assert_eq!(bed.waiting().last(), Some(&(epoch, 10, 10)));
     }
@@ -297,7 +297,7 @@ fn a_copy_numbers_what_is_its_own_anew() {
     assert_ne!(epoch, new);
     assert!(bed.tick(5));
     assert_eq!(bed.waiting(), [(epoch, 1, 1), (epoch, 2, 2), (epoch, 3, 3), (new, 4, 4), (new, 5, 5)]);
-    assert_eq!(bed.spool.span(), crate::queue::Span { epoch: new, first: 4, next: 6 });
+    assert_eq!(bed.spool.span(), crate::queue::Span { epoch: new, first: 4, next: 6, own_from: 4 });
     drop(bed);
     let mut bed = Bed::open(directory.path(), Bounds::default(), 0);
     assert_eq!((bed.spool.span().epoch, bed.waiting().len()), (new, 5));
