@@ -68,6 +68,8 @@ pub struct Assembly {
     now_ms: UnixMs,
     periods: Vec<(UnixMs, UnixMs)>,
     series: Vec<Growing>,
+    /// Of all series; beyond [`ALL_POINTS`] nothing more is kept.
+    points: usize,
     /// Of each schema seen: column → series.
     known: HashMap<i64, Vec<(usize, usize)>>,
 }
@@ -142,6 +144,7 @@ impl Assembly {
             now_ms,
             periods,
             series: Vec::new(),
+            points: 0,
             known: HashMap::new(),
         })
     }
@@ -183,11 +186,14 @@ impl Assembly {
         let Some(place) = self.place(schema, column) else { return };
         let (from_ms, to_ms) = (self.from_ms, self.to_ms);
         let meaning = &schema.columns[column];
-        let Self { series, periods, .. } = self;
+        let Self { series, periods, points, .. } = self;
         for (frame, value) in frames.iter().zip(values) {
             let at = frame.instant_ms;
             if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
-                series[place].frames.push((at, value.map(|value| real(meaning, value))));
+                *points += 1;
+                if *points <= ALL_POINTS {
+                    series[place].frames.push((at, value.map(|value| real(meaning, value))));
+                }
             }
         }
     }
@@ -223,6 +229,9 @@ impl Assembly {
             let asked = self.from_ms <= begin && begin + slot_ms <= self.to_ms;
             (owned && asked).then(|| ((begin - self.from_ms) / self.step_ms.max(1)) as usize)
         };
+        if self.points > ALL_POINTS {
+            return;
+        }
         let growing = &mut self.series[place];
         match slots {
             ColumnSlots::Empty => {}
@@ -252,9 +261,8 @@ impl Assembly {
         if self.series.is_empty() {
             return Err(QueryError::Nothing);
         }
-        let points: usize = self.series.iter().map(|series| series.frames.len() + series.points.len()).sum();
-        if points > ALL_POINTS {
-            return Err(QueryError::TooManyInAll { points, series: self.series.len() });
+        if self.points > ALL_POINTS {
+            return Err(QueryError::TooManyInAll { points: self.points, series: self.series.len() });
         }
         let labels = |column: &v1::Column| -> Vec<(String, String)> {
             column.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect()
@@ -282,7 +290,9 @@ impl Assembly {
             0 => 0,
             step => ((self.to_ms - self.from_ms) / step) as usize,
         };
-        let points = vec![Point::default(); points];
+        self.points += points;
+        // An answer that is too large is not even held.
+        let points = if self.points > ALL_POINTS { Vec::new() } else { vec![Point::default(); points] };
         self.series.push(Growing { column: column.clone(), frames: Vec::new(), points, resets: 0, dropped: 0 });
         self.series.len() - 1
     }
@@ -564,6 +574,21 @@ mod tests {
         years.from_ms = UnixMs::MIN;
         years.to_ms = UnixMs::MAX;
         assert!(matches!(fault(&years), QueryError::TooManyPoints { .. }));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_held_either() {
+        let columns = (0..200).map(|number| column("lane", &number.to_string(), v1::Kind::Gauge, 0)).collect();
+        let schema = schema(1, columns);
+        let mut assembly = assemble(&ask("lane", None, 40 * 1_440, Some(SLOT_MS)), &[ALL]).expect("a question");
+        let slots = ColumnSlots::Gauge(vec![GaugeSlot::default(); 2]);
+        for column in assembly.columns(&schema) {
+            assembly.slots(&schema, column, START, SLOT_MS, &slots);
+        }
+        let held: usize = assembly.series.iter().map(|series| series.points.len()).sum();
+        assert!(held <= ALL_POINTS, "{held}");
+        let points = 200 * 40 * 288;
+        assert_eq!(assembly.finish().expect_err("too much"), QueryError::TooManyInAll { points, series: 200 });
     }
 
     #[test]
