@@ -119,7 +119,8 @@ impl Session {
     }
 
     fn define_source(&mut self, source: v1::Source, now_ms: UnixMs) {
-        let texts = is_text(&source.kind, limits::TEXT_BYTES) && is_text(&source.key, limits::TEXT_BYTES);
+        // They are the key of an index, which takes no long texts.
+        let texts = is_text(&source.kind, limits::SOURCE_KIND_BYTES) && is_text(&source.key, limits::SOURCE_KEY_BYTES);
         let full = self.sources.len() >= limits::SOURCES && !self.sources.contains_key(&source.number);
         if source.kind.is_empty() || !texts || full {
             return;

@@ -14,6 +14,10 @@ pub const LABELS: usize = 32;
 pub const FACTS: usize = 1_024;
 /// Bytes of all facts of a source together.
 pub const FACTS_BYTES: usize = 256 << 10;
+/// Bytes of a source's kind.
+pub const SOURCE_KIND_BYTES: usize = 64;
+/// Bytes of a source's key.
+pub const SOURCE_KEY_BYTES: usize = 1_024;
 /// Sources an agent may define in one stream.
 pub const SOURCES: usize = 4_096;
 /// Boots an agent may define in one stream.

@@ -204,3 +204,23 @@ async fn two_streams_of_one_agent_store_a_record_once() {
     let found: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
     assert_eq!(found, (1..=30).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_no_index_takes_names_no_source() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 600_000).await;
+        let mut bad = Stream::open(&control, 7, 99);
+        let mut good = Stream::open(&control, 8, 1);
+        for key in ["k".repeat(1_025), "k\0".to_owned()] {
+            bad = Stream::open_bare(&control, 7, 99);
+            bad.define_key(&key);
+            bad.define_boot(2, "boot\0", vec![]);
+        }
+        bad.frames([1]);
+        bad.answered(|stream| stream.refused == [(1, 1, v1::Refusal::UnknownSource)]).await;
+        good.frames(1..=3);
+        good.accepted(1, 3).await;
+        assert!(good.later.is_empty());
+        assert_eq!(control.telemetry.inner.registry.sources_of(AgentId(7)).len(), 1);
+    }
+}
