@@ -16,6 +16,7 @@ use super::{StoredSchema, batch, chunk, store, store_rows};
 use crate::platform::clock::UnixMs;
 use sea_orm::{DatabaseTransaction, DbErr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Compaction may take a window away while it is read; then all is read again.
 const ATTEMPTS: usize = 5;
@@ -88,6 +89,7 @@ impl Inner {
             let places = source.places(0);
             let snapshot = store::snapshot(&self.db).await?;
             let compacted = store::window_compacted(&snapshot).await?;
+            let compacted = compacted.unwrap_or_else(|| self.compacted.load(Ordering::SeqCst));
             let mut fresh = Fresh { compacted, entries: Vec::new(), handed_on: None };
             let places: Vec<_> = places.into_iter().filter(|place| i64::from(place.window) > compacted).collect();
             if places.iter().all(|place| place.instant_ms >= to_ms) {

@@ -89,12 +89,12 @@ pub(super) async fn window_list(db: &Db) -> Result<Vec<WindowRow>, DbErr> {
     rows.iter().map(window).collect()
 }
 
-/// The newest window whose batches do not count any more, as this connection sees it.
-pub(super) async fn window_compacted(connection: &impl ConnectionTrait) -> Result<i64, DbErr> {
-    let text =
-        "SELECT COALESCE(MIN(CASE WHEN state < 2 THEN id END) - 1, MAX(id), 0) AS compacted FROM telemetry_window";
+/// The newest window whose batches do not count any more, as this connection sees it; `None` if no
+/// window is there at all.
+pub(super) async fn window_compacted(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
+    let text = "SELECT MIN(id) - 1 AS compacted FROM telemetry_window WHERE state < 2";
     let row = connection.query_one_raw(sql(connection, text, [])).await?;
-    row.map_or(Ok(0), |row| row.try_get("", "compacted"))
+    Ok(row.map(|row| row.try_get("", "compacted")).transpose()?.flatten())
 }
 
 /// One state of the database for several questions.
