@@ -1,4 +1,4 @@
-//! Processes by state. The dearest collector, so it runs every two minutes, and beyond a bound only
+//! Processes by state. The dearest collector, so it runs every five minutes, and beyond a bound only
 //! counts: states of a part would be no states of the machine.
 
 use crate::{
