@@ -97,9 +97,9 @@ impl AgentState {
         epoch.queued.remove(first, last);
         let added = epoch.settled.insert(first, last);
         match outcome {
-            Outcome::Accepted => epoch.counts.accepted += added,
-            Outcome::Refused => epoch.counts.refused += added,
-            Outcome::Lost => epoch.counts.lost += added,
+            Outcome::Accepted => epoch.counts.accepted = epoch.counts.accepted.saturating_add(added),
+            Outcome::Refused => epoch.counts.refused = epoch.counts.refused.saturating_add(added),
+            Outcome::Lost => epoch.counts.lost = epoch.counts.lost.saturating_add(added),
         }
     }
 
@@ -112,7 +112,9 @@ impl AgentState {
 
     /// Sums for the agent's page. `intervals_ms` are those of its sources that report.
     pub(super) fn delivery(&self, now_ms: UnixMs, intervals_ms: &[u32]) -> Delivery {
-        let sum = |count: fn(&Counts) -> u64| self.epochs.values().map(|epoch| count(&epoch.counts)).sum();
+        let sum = |count: fn(&Counts) -> u64| {
+            self.epochs.values().fold(0, |sum: u64, epoch| sum.saturating_add(count(&epoch.counts)))
+        };
         let (delivered, span_ms) = self.recent.count(now_ms);
         let expected = intervals_ms.iter().filter(|&&interval| interval > 0);
         let expected: u64 = expected.map(|&interval| span_ms / u64::from(interval)).sum();
@@ -177,6 +179,14 @@ mod tests {
         agent.settle(2, 1, 1, Outcome::Refused);
         let delivery = agent.delivery(0, &[]);
         assert_eq!((delivery.records_accepted, delivery.records_refused, delivery.records_lost), (12, 1, 0));
+    }
+
+    #[test]
+    fn counts_that_are_too_large_are_the_largest() {
+        let mut agent = AgentState::default();
+        agent.settle(1, 1, u64::MAX - 1, Outcome::Lost);
+        agent.settle(2, 1, u64::MAX - 1, Outcome::Lost);
+        assert_eq!(agent.delivery(0, &[]).records_lost, u64::MAX);
     }
 
     #[test]

@@ -37,6 +37,9 @@ thread_local! {
 /// Spools that an agent may have had.
 const EPOCHS: usize = 4_096;
 
+/// No spool counts as far: ranges beyond would only make sums overflow.
+const LOST_LAST: u64 = 1 << 48;
+
 /// A stream.
 pub(super) struct Session {
     inner: Arc<Inner>,
@@ -441,7 +444,7 @@ impl SinkSession for Session {
         let known = state.epochs.entry(lost.epoch).or_default();
         let (session, lane, epoch) = (0, 0, lost.epoch);
         for range in lost.ranges.iter().take(limits::RANGES) {
-            if range.first == 0 || range.first > range.last || range.last == u64::MAX || known.is_scattered(range.first)
+            if range.first == 0 || range.first > range.last || range.last > LOST_LAST || known.is_scattered(range.first)
             {
                 continue;
             }

@@ -224,3 +224,17 @@ async fn a_name_that_no_index_takes_names_no_source() {
         assert_eq!(control.telemetry.inner.registry.sources_of(AgentId(7)).len(), 1);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_spool_can_have_lost_is_not_lost() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    for epoch in [1, 2] {
+        let mut stream = Stream::open(&control, 7, epoch);
+        stream.lost(1, u64::MAX - 1);
+        stream.lost(1, 4);
+        stream.frames([5]);
+        stream.accepted(1, 5).await;
+    }
+    assert_eq!(control.telemetry.delivery(AgentId(7)).records_lost, 8);
+}
