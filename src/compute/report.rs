@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use super::figures::{Details, Figures, Plan, details, figures};
 use super::joining::Join;
 use super::{Compute, Host};
-use crate::access::Permit;
 use crate::access::capability::HostsRead;
+use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
 use crate::telemetry::{Facts, Glance, SourceView};
@@ -187,13 +187,15 @@ struct Key {
     stale: bool,
     facts_ms: Option<UnixMs>,
     organization: OrganizationId,
+    /// Whether the asker is shown the agent, and so its host name.
+    agent_shown: bool,
 }
 
 impl Compute {
     /// A host's summary as JSON.
     pub(super) fn summary(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> Arc<[u8]> {
         let Some((join, source)) = self.newest(permit, host) else {
-            return json(&self.unmeasured(host, None));
+            return json(&self.unmeasured(permit, host, None));
         };
         let facts = source.facts();
         let organization = self.owner(host);
@@ -206,6 +208,7 @@ impl Compute {
                 stale: glance.is_stale(now_ms),
                 facts_ms: facts.as_ref().map(|facts| facts.instant_ms),
                 organization,
+                agent_shown: self.0.access.is_visible(permit, Resource::Agent(source.agent())),
             };
             let mut rendered = host.rendered.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(rendered) = rendered.as_ref().filter(|rendered| rendered.key == key) {
@@ -215,12 +218,20 @@ impl Compute {
                 Some(rendered) if rendered.key.schema == key.schema => rendered.plan,
                 _ => self.plan(glance.schema),
             };
-            let json =
-                json(&self.measured(host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms));
+            let json = json(&self.measured(
+                permit,
+                host,
+                join.source,
+                source.agent(),
+                &plan,
+                &glance,
+                facts.as_deref(),
+                now_ms,
+            ));
             *rendered = Some(Rendered { key, plan, json: Arc::clone(&json) });
             json
         });
-        shown.unwrap_or_else(|| json(&self.unmeasured(host, Some((join.source, source.agent())))))
+        shown.unwrap_or_else(|| json(&self.unmeasured(permit, host, Some((join.source, source.agent())))))
     }
 
     /// A host's page.
@@ -231,14 +242,14 @@ impl Compute {
             source.glance(|glance| {
                 let plan = self.plan(glance.schema);
                 let summary =
-                    self.measured(host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms);
+                    self.measured(permit, host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms);
                 let stale = glance.is_stale(now_ms);
                 (summary, if stale { Details::default() } else { details(&plan, &glance) })
             })
         });
         let (summary, details) = measured.unwrap_or_else(|| {
             let from = newest.map(|(join, source)| (join.source, source.agent()));
-            (self.unmeasured(host, from), Details::default())
+            (self.unmeasured(permit, host, from), Details::default())
         });
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
@@ -276,6 +287,7 @@ impl Compute {
             sources: host
                 .sources()
                 .into_iter()
+                .filter(|join| self.0.access.is_visible(permit, Resource::Source(join.source)))
                 .map(|join| HostSource { source: join.source, from_ms: join.from_ms })
                 .collect(),
         }
@@ -296,13 +308,14 @@ impl Compute {
     }
 
     fn owner(&self, host: &Host) -> OrganizationId {
-        let resource = crate::access::Resource::Host(host.row.id);
+        let resource = Resource::Host(host.row.id);
         self.0.access.owner(resource).unwrap_or(host.row.organization)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a summary is made from, gathered once")]
     fn measured(
         &self,
+        permit: &Permit<HostsRead>,
         host: &Host,
         source: SourceId,
         agent: AgentId,
@@ -314,7 +327,7 @@ impl Compute {
         let stale = glance.is_stale(now_ms);
         let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
         let schema = glance.schema;
-        let hostname = self.0.fleet.agent(agent).map(|agent| agent.hostname);
+        let hostname = self.0.fleet.agent_shown(permit, agent).map(|agent| agent.hostname);
         let known = figures(plan, glance);
         let boot_time_ms = known.boot_time_ms;
         let figures = if stale { Figures::default() } else { known };
@@ -355,9 +368,9 @@ impl Compute {
         }
     }
 
-    fn unmeasured(&self, host: &Host, from: Option<(SourceId, AgentId)>) -> HostSummary {
+    fn unmeasured(&self, permit: &Permit<HostsRead>, host: &Host, from: Option<(SourceId, AgentId)>) -> HostSummary {
         let (source, agent) = from.unzip();
-        let hostname = agent.and_then(|agent| self.0.fleet.agent(agent)).map(|agent| agent.hostname);
+        let hostname = agent.and_then(|agent| self.0.fleet.agent_shown(permit, agent)).map(|agent| agent.hostname);
         HostSummary {
             id: host.row.id,
             name: hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| host.row.machine_id.clone()),

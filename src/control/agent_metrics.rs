@@ -1,6 +1,7 @@
-//! A few figures of every agent, on control's own `/metrics`: read when Prometheus asks.
+//! A few figures of every agent, on control's own `/metrics`: read when Prometheus asks, of the agents that
+//! its token shows.
 
-use prometheus::core::{Collector, Desc};
+use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, GaugeVec, Opts};
 
@@ -11,10 +12,17 @@ use crate::fleet::{AgentReport, Fleet};
 use crate::metrics;
 use crate::platform::metrics::{Registry, Spec};
 
-/// Puts the figures of `fleet`'s agents into the registry.
-pub(super) fn register(fleet: Fleet, registry: &Registry) {
-    let descriptions = Figures::new().descriptions();
-    registry.collector(&SPECS, Box::new(AgentMetrics { fleet, descriptions }));
+/// Names the metrics to the registry.
+pub(super) fn register(registry: &Registry) {
+    registry.made_for_the_asker(&SPECS);
+}
+
+/// The figures of the agents that a permit shows.
+pub(crate) fn of(fleet: &Fleet, permit: &Permit<AgentsRead>) -> Vec<MetricFamily> {
+    let (agents, _) = fleet.agent_page(permit, None, usize::MAX);
+    let figures = Figures::new();
+    agents.iter().for_each(|agent| figures.put(agent));
+    figures.families()
 }
 
 const SPECS: [&Spec; 7] = [
@@ -26,24 +34,6 @@ const SPECS: [&Spec; 7] = [
     &metrics::AGENT_RECORDS_REFUSED,
     &metrics::AGENT_RECORDS_LOST,
 ];
-
-struct AgentMetrics {
-    fleet: Fleet,
-    descriptions: Vec<Desc>,
-}
-
-impl Collector for AgentMetrics {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let (agents, _) = self.fleet.agent_page(&Permit::<AgentsRead>::system(), None, usize::MAX);
-        let figures = Figures::new();
-        agents.iter().for_each(|agent| figures.put(agent));
-        figures.families()
-    }
-}
 
 /// Made for each scrape, so that an agent that is gone leaves nothing behind.
 struct Figures {
@@ -100,10 +90,6 @@ impl Figures {
 
     fn all(&self) -> [&dyn Collector; 7] {
         [&self.up, &self.last_report, &self.completeness, &self.clock_offset, &self.accepted, &self.refused, &self.lost]
-    }
-
-    fn descriptions(&self) -> Vec<Desc> {
-        self.all().iter().flat_map(|vec| vec.desc()).cloned().collect()
     }
 
     fn families(&self) -> Vec<MetricFamily> {

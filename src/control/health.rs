@@ -16,7 +16,9 @@ use serde::Serialize;
 use tower::ServiceExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::agent_metrics;
 use crate::access::{Principal, capability::ControlHealthRead};
+use crate::fleet::Fleet;
 use crate::metrics;
 use crate::platform::db::Db;
 use crate::platform::http::Problem;
@@ -155,8 +157,8 @@ pub(crate) fn document() -> OpenApiRouter {
 }
 
 /// Control's own metrics.
-pub(crate) fn metrics_router(registry: Registry, telemetry: Telemetry) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(own_metrics)).with_state((registry, telemetry))
+pub(crate) fn metrics_router(registry: Registry, fleet: Fleet, telemetry: Telemetry) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(own_metrics)).with_state((registry, fleet, telemetry))
 }
 
 /// Alive: the process answers.
@@ -185,10 +187,12 @@ async fn ready(State(health): State<Health>) -> Response {
         (status = 403, description = "The token may not.", body = Problem),
     ))]
 async fn own_metrics(
-    State((registry, telemetry)): State<(Registry, Telemetry)>,
+    State((registry, fleet, telemetry)): State<(Registry, Fleet, Telemetry)>,
     principal: Principal,
 ) -> Result<Response, Problem> {
     principal.permit::<ControlHealthRead>()?;
+    let agents = agent_metrics::of(&fleet, &principal.permit()?);
     telemetry.measure();
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode()).into_response())
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode_with(agents))
+        .into_response())
 }

@@ -32,7 +32,7 @@ use crate::telemetry::{Telemetry, TelemetryError};
 
 use self::health::Health;
 
-mod agent_metrics;
+pub(crate) mod agent_metrics;
 mod health;
 #[cfg(test)]
 mod tests;
@@ -214,7 +214,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     health.phase("reading hosts");
     let compute = Compute::open(db.clone(), access.clone(), fleet.clone(), telemetry.clone(), clock.clone()).await;
     let compute = compute.map_err(StartError::Compute)?;
-    agent_metrics::register(fleet.clone(), &registry);
+    agent_metrics::register(&registry);
     // Told later than the ports, so that what they still take is committed and answered.
     let recording = Shutdown::new();
     telemetry.start(&recording);
@@ -290,7 +290,7 @@ impl Parts {
     fn router(&self) -> OpenApiRouter {
         OpenApiRouter::with_openapi(document())
             .merge(health::document())
-            .merge(health::metrics_router(self.registry.clone(), self.telemetry.clone()))
+            .merge(health::metrics_router(self.registry.clone(), self.fleet.clone(), self.telemetry.clone()))
             .merge(access::api::router(self.access.clone()))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))

@@ -103,6 +103,12 @@ impl Fleet {
         self.directory.get(id).map(|agent| self.info(&agent))
     }
 
+    /// An agent that the permit's organisations own now.
+    #[must_use]
+    pub fn agent_shown<C>(&self, permit: &Permit<C>, id: AgentId) -> Option<AgentInfo> {
+        self.agent(id).filter(|_| self.access.is_visible(permit, Resource::Agent(id)))
+    }
+
     /// All agents, from memory, in order of ids.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentInfo> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     TextEncoder,
@@ -106,6 +107,13 @@ impl Registry {
         self.registry.register(collector).expect("each metric is registered once");
     }
 
+    /// Listed metrics whose values are made for who asks; see [`encode_with`](Self::encode_with).
+    pub fn made_for_the_asker(&self, specs: &[&Spec]) {
+        for spec in specs {
+            self.named(spec.name);
+        }
+    }
+
     /// Every name that was registered, also those without a value yet.
     #[must_use]
     pub fn names(&self) -> BTreeSet<&'static str> {
@@ -119,8 +127,16 @@ impl Registry {
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn encode(&self) -> String {
+        self.encode_with(Vec::new())
+    }
+
+    /// The same, and behind it what is only for who asks.
+    #[must_use]
+    pub fn encode_with(&self, more: Vec<MetricFamily>) -> String {
+        let mut families = self.registry.gather();
+        families.extend(more.into_iter().filter(|family| !family.get_metric().is_empty()));
         let mut out = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut out).expect("a Vec takes every byte");
+        TextEncoder::new().encode(&families, &mut out).expect("a Vec takes every byte");
         String::from_utf8(out).expect("the encoder writes text")
     }
 }

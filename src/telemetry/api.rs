@@ -14,7 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::query::{QueryError, evidence_stars};
 use super::{Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition};
-use crate::access::Principal;
+use crate::access::capability::MeasurementsRead;
+use crate::access::{Permit, Principal};
 use crate::fleet::Fleet;
 use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::http::Problem;
@@ -359,11 +360,11 @@ async fn targets(
         let view = api.telemetry.source(&permit, source.id);
         view.and_then(|view| view.glance(|glance| !glance.is_stale(now_ms))).unwrap_or(false)
     });
-    Ok(Json(reporting.map(|source| target(&api, address, &source)).collect()))
+    Ok(Json(reporting.map(|source| target(&api, &permit, address, &source)).collect()))
 }
 
-fn target(api: &Api, address: &str, source: &SourceInfo) -> TargetGroup {
-    let agent = api.fleet.agent(source.agent);
+fn target(api: &Api, permit: &Permit<MeasurementsRead>, address: &str, source: &SourceInfo) -> TargetGroup {
+    let agent = api.fleet.agent_shown(permit, source.agent);
     // A host is known by its name; what it hosts by its own key.
     let instance = match (&agent, source.kind.as_str()) {
         (Some(agent), "host") if !agent.hostname.is_empty() => agent.hostname.clone(),

@@ -1,6 +1,7 @@
 //! From a token to a certificate, and from an old certificate to a new one.
 
 use super::*;
+use crate::access::capability::AgentsRead;
 use sea_orm::ConnectionTrait;
 
 fn reason<T>(result: Result<T, Status>) -> Option<Reason> {
@@ -68,6 +69,21 @@ async fn a_machine_whose_answer_was_lost_is_answered_again_without_another_use()
     control.fleet.agent_revoke(&permit, first).await.expect("stored").expect("it is there");
     machine.certificate = None;
     assert_eq!(reason(machine.enroll(&token).await), Some(Reason::TokenUsed));
+}
+
+#[tokio::test]
+async fn metrics_tell_of_an_agent_only_to_whom_it_is_shown() {
+    let control = Control::start().await;
+    let machine = control.machine().await;
+    let text = |organization| {
+        let agents = crate::control::agent_metrics::of(&control.fleet, &Permit::testing(organization));
+        control.registry.encode_with(agents)
+    };
+    assert!(text(ROOT).contains("host-1"));
+    let other = crate::platform::ids::OrganizationId(9);
+    assert!(!text(other).contains("host-1") && !control.registry.encode().contains("host-1"));
+    assert!(control.fleet.agent_shown(&Permit::<AgentsRead>::testing(ROOT), machine.id).is_some());
+    assert!(control.fleet.agent_shown(&Permit::<AgentsRead>::testing(other), machine.id).is_none());
 }
 
 #[tokio::test]
