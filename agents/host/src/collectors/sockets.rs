@@ -1,8 +1,10 @@
 //! Sockets by state and the bytes in their queues, from the kernel's socket diagnostics; never from
-//! `/proc/net/tcp`, which prints at length what is only counted here. The walk over the kernel's
-//! table of TCP sockets takes up to ten milliseconds on a machine with much memory, however few they
-//! are, so TCP is asked every five minutes and UDP every minute. How many connections are open or wait after closing is
-//! in every frame, from `/proc/net/snmp` and `/proc/net/sockstat`.
+//! `/proc/net/tcp`, which prints at length what is only counted here.
+//!
+//! The walk over the kernel's table of TCP sockets takes up to ten milliseconds on a machine with much
+//! memory, however few they are, so TCP is asked every five minutes, and UDP every minute. How many
+//! connections are open or wait after closing is in every frame, from `/proc/net/snmp` and
+//! `/proc/net/sockstat`.
 
 use crate::{
     metrics as m,
