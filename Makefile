@@ -15,7 +15,8 @@ WORKSPACE = --workspace --all-targets --locked
 
 .PHONY: run build test check bench
 
-# Builds only what it runs (the default members), in the dev profile.
+# Builds only what it runs (the default members), in the dev profile. On a fresh Debian 12 that took
+# 690 s of CPU time, downloads and the C compiler's installation included: about six minutes on two cores.
 run:
 	@scripts/install.sh run
 	$(CARGO) build --locked
