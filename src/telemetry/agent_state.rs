@@ -8,6 +8,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::ids::AgentId;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tongtu_protocol::v1::Refusal;
 
 /// Width of a bucket of [`Recent`]: five minutes.
 const BUCKET_MS: i64 = 300_000;
@@ -40,7 +41,12 @@ pub(super) struct AgentState {
     pub last_instant_ms: Option<UnixMs>,
     pub last_arrival_ms: Option<UnixMs>,
     recent: Recent,
+    /// When a refusal was last logged.
+    logged: BTreeMap<Refusal, UnixMs>,
 }
+
+/// A reason is logged this often at most.
+const QUIET_MS: i64 = 3_600_000;
 
 /// Sequences of one spool epoch.
 #[derive(Debug, Default)]
@@ -101,6 +107,15 @@ impl AgentState {
             Outcome::Refused => epoch.counts.refused = epoch.counts.refused.saturating_add(added),
             Outcome::Lost => epoch.counts.lost = epoch.counts.lost.saturating_add(added),
         }
+    }
+
+    /// Whether this refusal is to be logged: once an hour for each reason.
+    pub(super) fn is_log_due(&mut self, refusal: Refusal, now_ms: UnixMs) -> bool {
+        let due = self.logged.get(&refusal).is_none_or(|then_ms| now_ms - then_ms >= QUIET_MS);
+        if due {
+            self.logged.insert(refusal, now_ms);
+        }
+        due
     }
 
     /// Counts a frame that became durable.
@@ -187,6 +202,15 @@ mod tests {
         agent.settle(1, 1, u64::MAX - 1, Outcome::Lost);
         agent.settle(2, 1, u64::MAX - 1, Outcome::Lost);
         assert_eq!(agent.delivery(0, &[]).records_lost, u64::MAX);
+    }
+
+    #[test]
+    fn a_refusal_is_logged_once_an_hour() {
+        let mut agent = AgentState::default();
+        assert!(agent.is_log_due(Refusal::Checksum, 0));
+        assert!(!agent.is_log_due(Refusal::Checksum, QUIET_MS - 1));
+        assert!(agent.is_log_due(Refusal::Future, 1));
+        assert!(agent.is_log_due(Refusal::Checksum, QUIET_MS));
     }
 
     #[test]

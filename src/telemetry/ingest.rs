@@ -137,7 +137,7 @@ impl Session {
         self.sources.insert(source.number, DefinedSource { live, schema_id, schema, bad_schema: false });
     }
 
-    fn define_schema(&mut self, schema: v1::Schema) {
+    fn define_schema(&mut self, schema: v1::Schema, now_ms: UnixMs) {
         let Inner { queue, registry, .. } = &*self.inner;
         let claimed = SchemaId::from_bytes(&schema.id);
         match schema::check(&schema) {
@@ -149,7 +149,9 @@ impl Session {
                 }
             }
             Err(error) => {
-                tracing::warn!(agent = %self.agent.id, %error, "a schema was refused");
+                if self.agent.lock().is_log_due(Refusal::BadSchema, now_ms) {
+                    tracing::warn!(agent = %self.agent.id, %error, "a schema was refused");
+                }
                 for source in self.sources.values_mut().filter(|source| source.schema_id == claimed) {
                     source.bad_schema = true;
                 }
@@ -170,6 +172,15 @@ impl Session {
                 None if too_many => Judged::Impossible,
                 None => self.judge(record, lane, state, flow, now_ms),
             };
+            let refusal = match judged {
+                Judged::Fate(Fate::Refused(refusal)) => Some(refusal),
+                Judged::Impossible => Some(Refusal::BadSequence),
+                _ => None,
+            };
+            if let Some(refusal) = refusal.filter(|refusal| state.is_log_due(*refusal, now_ms)) {
+                let reason = super::instruments::reason(refusal);
+                tracing::warn!(agent = %self.agent.id, sequence, reason, "a record was refused");
+            }
             match judged {
                 Judged::Fate(fate) => {
                     state.epochs.entry(lane.epoch).or_default().queue(sequence, fate);
@@ -186,6 +197,7 @@ impl Session {
             }
         }
         let mut answers = Vec::new();
+        self.inner.metrics.settled(Fate::Refused(Refusal::BadSequence), count(&impossible));
         let refusal = Refusal::BadSequence.into();
         answer(&mut answers, settled, v1::Answer { verdict: Verdict::Accepted.into(), ..Default::default() });
         answer(
@@ -399,7 +411,7 @@ impl SinkSession for Session {
         let now_ms = self.inner.clock.now_ms();
         define.boots.into_iter().for_each(|boot| self.define_boot(boot));
         define.sources.into_iter().for_each(|source| self.define_source(source, now_ms));
-        define.schemas.into_iter().for_each(|schema| self.define_schema(schema));
+        define.schemas.into_iter().for_each(|schema| self.define_schema(schema, now_ms));
     }
 
     fn anchor(&mut self, anchor: ControlAnchor) {

@@ -21,7 +21,7 @@ pub(super) struct Instruments {
     pub chunk_bytes: IntCounter,
     accepted: IntCounter,
     lost: IntCounter,
-    refused: IntCounterVec,
+    pub refused: IntCounterVec,
 }
 
 const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -45,7 +45,7 @@ impl Instruments {
         }
     }
 
-    /// Counts sequences that became settled.
+    /// Counts sequences that became settled, or that there is nothing to settle of.
     pub(super) fn settled(&self, fate: Fate, records: u64) {
         match fate {
             Fate::Frame | Fate::Row => self.accepted.inc_by(records),

@@ -104,6 +104,7 @@ async fn a_bad_record_gets_its_reason_and_harms_no_other() {
     record.sequence = 0;
     stream.send(vec![record]);
     stream.answered(|stream| refused(stream, 0, v1::Refusal::BadSequence)).await;
+    assert_eq!(control.telemetry.inner.metrics.refused.with_label_values(&["bad_sequence"]).get(), 1);
     assert!(stream.later.is_empty());
     let delivery = control.telemetry.delivery(AgentId(7));
     assert_eq!((delivery.records_refused, delivery.records_accepted), (10, 3 + 9 + 1));
