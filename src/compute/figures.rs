@@ -227,7 +227,7 @@ struct Reading<'a> {
 impl<'a> Reading<'a> {
     fn new(glance: &'a Glance<'a>) -> Self {
         let seconds = glance.before.as_ref().and_then(|before| {
-            let between_ms = glance.instant_ms - before.instant_ms;
+            let between_ms = glance.instant_ms.saturating_sub(before.instant_ms);
             let same = before.boot == glance.boot && before.schema.number == glance.schema.number;
             let near = (1..=slot::longest_ms(glance.interval_ms)).contains(&between_ms);
             (same && near).then_some(between_ms as f64 / 1_000.0)

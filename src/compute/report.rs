@@ -346,7 +346,7 @@ impl Compute {
             clock_uncertain: glance.clock_uncertain,
             boot_time_ms,
             uptime_seconds: boot_time_ms
-                .map(|boot_ms| (glance.instant_ms - boot_ms) as f64 / 1_000.0)
+                .map(|boot_ms| glance.instant_ms.saturating_sub(boot_ms) as f64 / 1_000.0)
                 .filter(|uptime| *uptime >= 0.0),
             operating_system: fact("os_name").or_else(|| plan.operating_system(schema).map(str::to_owned)),
             kernel: fact("kernel").or_else(|| plan.kernel(schema).map(str::to_owned)),

@@ -396,6 +396,20 @@ async fn a_source_is_scraped_and_found_while_it_reports() {
 }
 
 #[tokio::test]
+async fn a_boot_time_that_cannot_be_breaks_no_list() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    for (agent, boot_time) in [(1, i64::MIN), (2, i64::MAX)] {
+        let mut stream = Stream::open(&control, agent, 1, &format!("machine-{agent}"));
+        stream.frame(NOON, agent as u64, [0, 0, 0, 0, 0, boot_time]).await;
+    }
+    control.compute.reconcile().await.expect("reconciled");
+    let listed = control.json("/api/v1/hosts").await;
+    assert_eq!(listed["hosts"].as_array().map(Vec::len), Some(2));
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn frames_are_asked_for_as_a_series() {
     let test = testing::sqlite().await;
     let control = Control::start(&test).await;
