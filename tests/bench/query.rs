@@ -107,12 +107,9 @@ fn live(report: &mut Report, mode: Mode) {
     drop(fleet);
 }
 
-/// Ids of sources, from service discovery.
+/// Ids of sources.
 fn sources(control: &Control) -> Vec<String> {
-    let targets = control.get("/api/v1/prometheus/targets").json();
-    let paths = targets.as_array().expect("a list of targets").iter();
-    paths
-        .filter_map(|target| target["labels"]["__metrics_path__"].as_str())
-        .filter_map(|path| path.rsplit('/').next().map(ToOwned::to_owned))
-        .collect()
+    let page = control.get("/api/v1/sources?limit=10000").json();
+    let sources = page["sources"].as_array().expect("a list of sources").iter();
+    sources.filter_map(|source| source["id"].as_str().map(ToOwned::to_owned)).collect()
 }
