@@ -6,7 +6,10 @@ use std::time::Duration;
 use tongtu_tests::control::Control;
 use tongtu_tests::wait;
 
-/// Sealed at each end of a slot, or when the window holds 16 MiB.
+/// Sealed at the end of each slot of five minutes.
+pub(crate) const SHORT_WINDOWS: &str = "[telemetry]\nwindow_span = \"1m\"\n";
+
+/// The same, or when the window holds 16 MiB.
 pub(crate) const SMALL_WINDOWS: &str = "[telemetry]\nwindow_span = \"1m\"\nwindow_size = \"8MiB\"\n";
 
 /// A window is sealed so long after the end of a slot.
@@ -21,12 +24,16 @@ pub(crate) fn start(folder: &Path, configuration: &str) -> Control {
     control
 }
 
+/// How long until the present slot ends.
+pub(crate) fn until_slot_end() -> Duration {
+    let past_ms = wait::wall_ms().rem_euclid(SLOT.as_millis() as i64);
+    SLOT.saturating_sub(Duration::from_millis(past_ms as u64))
+}
+
 /// Waits until everything received is compacted: past the next end of a slot, when the open window is
 /// sealed, and then until control rests.
 pub(crate) fn wait_compacted(meter: &Meter) {
-    let slot_ms = SLOT.as_millis() as i64;
-    let past = Duration::from_millis((wait::wall_ms().rem_euclid(slot_ms)) as u64);
-    wait::pause(SLOT - past + GRACE);
+    wait::pause(until_slot_end() + GRACE);
     wait_resting(meter);
 }
 

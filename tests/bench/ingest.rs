@@ -80,7 +80,9 @@ pub(crate) fn run(mode: Mode) -> Report {
         [(Pace::Paced(paced), Some(5.0)), (Pace::Saturated(frames), Some(8.0)), (Pace::Backlog(frames, 20), None)]
     {
         let name = pace.name();
-        let ours = into_control(pace);
+        let (ours, frames) = into_control(pace);
+        // As many frames as control was sent.
+        let pace = if let Pace::Paced(_) = pace { Pace::Paced(INTERVAL * frames) } else { pace };
         put(&mut report, name, "tongtu", ours);
         let mut best = 0.0f64;
         for kind in [Kind::VictoriaMetrics, Kind::Prometheus] {
@@ -109,12 +111,13 @@ fn put(report: &mut Report, pace: &str, server: &str, cost: Cost) {
     report.figure(&format!("{pace}: {server}, disk a sample"), cost.disk_per_sample(), "B");
 }
 
-fn into_control(pace: Pace) -> Cost {
+fn into_control(pace: Pace) -> (Cost, u32) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control::start(folder.path(), control::SMALL_WINDOWS);
     let meter = Meter::start(control.process().id());
     let (word, duration, history) = match pace {
-        Pace::Paced(duration) => ("paced", duration, String::new()),
+        // Ended by hand.
+        Pace::Paced(_) => ("paced", Duration::from_secs(7_200), String::new()),
         Pace::Saturated(frames) => ("saturated", Duration::from_secs(1_800), history(frames)),
         Pace::Backlog(frames, _) => ("backlog", Duration::from_secs(1_800), history(frames)),
     };
@@ -126,9 +129,11 @@ fn into_control(pace: Pace) -> Cost {
     let mut fleet = Fleet::start(&control, folder.path(), task);
     // Connecting is not taking in: measured from the moment when every agent reports.
     let (before, cpu_before) = match pace {
-        Pace::Paced(_) => {
+        Pace::Paced(at_least) => {
             let before = fleet.wait_reporting(Duration::from_secs(120));
-            (before, meter.cpu_s())
+            let cpu_before = meter.cpu_s();
+            fleet.play_to_slot_end(at_least);
+            (before, cpu_before)
         }
         _ => (0, fleet.wait_enrolled(Duration::from_secs(120), &meter)),
     };
@@ -141,7 +146,8 @@ fn into_control(pace: Pace) -> Cost {
     let disk_bytes = control::store_bytes(&control.data).in_use as f64;
     let counted = samples - before as f64;
     // The disk holds the samples before the mark as well.
-    Cost { samples: counted, cpu_s, disk_bytes: disk_bytes * counted / samples }
+    let frames = fleet::number(&figures, "/frames_acknowledged") / f64::from(AGENTS);
+    (Cost { samples: counted, cpu_s, disk_bytes: disk_bytes * counted / samples }, frames.round() as u32)
 }
 
 fn history(frames: u32) -> String {

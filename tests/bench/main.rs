@@ -53,7 +53,10 @@ enum Command {
     /// Recorded frames into control, victoria-metrics and prometheus: CPU a sample, disk a sample.
     Ingest,
     /// Fleets of 1,000, 3,000 and 10,000 simulated agents: paced, saturated, backlog.
-    Scale,
+    Scale {
+        /// Only one of "1000 paced", "3000 paced", "10000 paced", "1000 saturated" and "1000 backlog".
+        case: Option<String>,
+    },
     /// Ready again after kill -9 with a full window.
     Restart,
     /// Latency of series, lists and metrics.
@@ -83,14 +86,19 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
-    let all: [fn(Mode) -> Report; 5] = [agent::run, ingest::run, scale::run, scale::restart, query::run];
-    let chosen: &[fn(Mode) -> Report] = match arguments.command {
-        None => &all,
-        Some(Command::Agent) => &[agent::run],
-        Some(Command::Ingest) => &[ingest::run],
-        Some(Command::Scale) => &[scale::run],
-        Some(Command::Restart) => &[scale::restart],
-        Some(Command::Query) => &[query::run],
+    let all: [fn(Mode) -> Report; 5] =
+        [agent::run, ingest::run, |mode| scale::run(mode, None), scale::restart, query::run];
+    let mut case = None;
+    let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
+        None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
+        Some(Command::Agent) => &[&agent::run],
+        Some(Command::Ingest) => &[&ingest::run],
+        Some(Command::Scale { case: only }) => {
+            case = only;
+            &[&|mode| scale::run(mode, case.as_deref())]
+        }
+        Some(Command::Restart) => &[&scale::restart],
+        Some(Command::Query) => &[&query::run],
         Some(Command::Record { out, duration, interval }) => {
             record::run(&out, interval.0, duration.0);
             return ExitCode::SUCCESS;

@@ -20,8 +20,8 @@ struct Case {
     bar: Option<f64>,
 }
 
-/// Runs it.
-pub(crate) fn run(mode: Mode) -> Report {
+/// Runs all cases, or the one of this name.
+pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let mut report = Report::new("scale", "simulated fleets of 544 columns an agent, durable, compaction included");
     let paced = match mode {
         Mode::Short => Duration::from_secs(120),
@@ -36,25 +36,32 @@ pub(crate) fn run(mode: Mode) -> Report {
         Mode::Full => "2h",
     };
     let steady = |pacing: &str, rest: &str| format!("pacing = \"{pacing}\"\n{rest}\n");
-    for agents in [1_000, 3_000, 10_000] {
+    let paced = [1_000, 3_000, 10_000].map(|agents| {
         let bar = (agents == 10_000).then_some(3e6);
-        let case = Case { name: "paced", agents, scenario: steady("paced", ""), duration: paced, bar };
-        play(&mut report, &case);
-    }
+        Case { name: "paced", agents, scenario: steady("paced", ""), duration: paced, bar }
+    });
     let scenario = steady("saturated", "history = \"7d\"");
-    play(&mut report, &Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6) });
+    let saturated = Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6) };
     let scenario = steady("backlog", &format!("history = \"{history}\""));
     let duration = Duration::from_secs(1_800);
-    play(&mut report, &Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) });
+    let backlog = Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) };
+    for case in paced.into_iter().chain([saturated, backlog]) {
+        if only.is_none_or(|only| only == format!("{} {}", case.agents, case.name)) {
+            play(&mut report, &case);
+        }
+    }
     report
 }
 
 fn play(report: &mut Report, case: &Case) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut control = control::start(folder.path(), control::SMALL_WINDOWS);
+    let windows = if case.name == "paced" { control::SHORT_WINDOWS } else { control::SMALL_WINDOWS };
+    let mut control = control::start(folder.path(), windows);
     let meter = Meter::start(control.process().id());
     let title = format!("{} {}:", case.agents, case.name);
-    let task = Task { agents: case.agents, interval: INTERVAL, duration: case.duration, scenario: &case.scenario };
+    // A paced fleet is ended by hand.
+    let duration = if case.name == "paced" { Duration::from_secs(7_200) } else { case.duration };
+    let task = Task { agents: case.agents, interval: INTERVAL, duration, scenario: &case.scenario };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     let connect = Duration::from_secs(600);
     let (before, cpu_before) = if case.name == "paced" {
@@ -66,6 +73,9 @@ fn play(report: &mut Report, case: &Case) {
     };
     let watch = wait::Stopwatch::start();
     let cpu_connected = meter.cpu_s();
+    if case.name == "paced" {
+        fleet.play_to_slot_end(case.duration);
+    }
     let figures = fleet.finish(case.duration + Duration::from_secs(1_200));
     let share = (meter.cpu_s() - cpu_connected) / watch.elapsed().as_secs_f64();
     control::wait_compacted(&meter);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +29,11 @@ pub struct Figures {
     pub reconnects: AtomicU64,
     /// Spools begun anew at control's word.
     pub new_epochs: AtomicU64,
+    /// Every agent has had a frame acknowledged.
+    pub all_report: AtomicBool,
     refused: Mutex<BTreeMap<String, u64>>,
     latency: Latency,
+    steady_latency: Latency,
 }
 
 impl Default for Figures {
@@ -44,8 +47,10 @@ impl Default for Figures {
             reporting: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             new_epochs: AtomicU64::new(0),
+            all_report: AtomicBool::new(false),
             refused: Mutex::default(),
             latency: Latency::default(),
+            steady_latency: Latency::default(),
         }
     }
 }
@@ -62,6 +67,9 @@ impl Figures {
         self.frames_acknowledged.fetch_add(1, Relaxed);
         self.samples_acknowledged.fetch_add(u64::from(samples), Relaxed);
         self.latency.record(after);
+        if self.all_report.load(Relaxed) {
+            self.steady_latency.record(after);
+        }
     }
 
     /// An agent's first frame was acknowledged.
@@ -98,6 +106,7 @@ impl Figures {
             frames_refused: self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             body_bytes_mean: self.body_bytes.load(Relaxed) as f64 / made.max(1) as f64,
             acknowledgement_ms: self.latency.percentiles(),
+            steady_acknowledgement_ms: self.steady_latency.percentiles(),
             reconnects: self.reconnects.load(Relaxed),
             new_epochs: self.new_epochs.load(Relaxed),
         }
@@ -127,6 +136,8 @@ pub struct Summary {
     pub body_bytes_mean: f64,
     /// From the stream to the acknowledgement.
     pub acknowledgement_ms: Percentiles,
+    /// The same, counted from when every agent has had a frame acknowledged.
+    pub steady_acknowledgement_ms: Percentiles,
     /// Sessions opened after the first of an agent.
     pub reconnects: u64,
     /// Spools begun anew at control's word.
@@ -143,7 +154,7 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ack = &self.acknowledgement_ms;
+        let (ack, steady) = (&self.acknowledgement_ms, &self.steady_acknowledgement_ms);
         writeln!(f, "agents_enrolled       {} of {}", self.agents_enrolled, self.agents)?;
         writeln!(f, "frames_made           {}", self.frames_made)?;
         writeln!(f, "frames_acknowledged   {}", self.frames_acknowledged)?;
@@ -153,6 +164,7 @@ impl std::fmt::Display for Summary {
         }
         writeln!(f, "samples_acknowledged  {}", self.samples_acknowledged)?;
         writeln!(f, "acknowledgement_ms    p50 {:.1}, p99 {:.1}, max {:.1}", ack.p50, ack.p99, ack.max)?;
+        writeln!(f, "once all report       p50 {:.1}, p99 {:.1}, max {:.1}", steady.p50, steady.p99, steady.max)?;
         writeln!(f, "body_bytes_mean       {:.0}", self.body_bytes_mean)?;
         writeln!(f, "reconnects            {}", self.reconnects)?;
         writeln!(f, "new_epochs            {}", self.new_epochs)?;

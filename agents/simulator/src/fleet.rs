@@ -189,7 +189,22 @@ async fn past_end(shared: &Shared) {
     if timeout(remaining(shared), tokio::signal::ctrl_c()).await.is_ok() {
         eprintln!("no more frames; waiting for the last acknowledgements (Ctrl-C again: not)");
         shared.end_ms.fetch_min(shared.time.now_ms(), Relaxed);
-        let _ = timeout(LAST, tokio::signal::ctrl_c()).await;
+        tokio::select! {
+            () = sleep(LAST) => {}
+            () = settled(shared) => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}
+
+/// Returns when every frame made is acknowledged or refused.
+async fn settled(shared: &Shared) {
+    let mut ticks = interval(Duration::from_millis(50));
+    loop {
+        ticks.tick().await;
+        if shared.figures.open() == 0 {
+            return;
+        }
     }
 }
 
@@ -203,6 +218,7 @@ async fn watch(shared: Arc<Shared>, agents: u64) {
         let samples = figures.samples_acknowledged.load(Relaxed);
         if !said_reporting && figures.reporting.load(Relaxed) == agents {
             said_reporting = true;
+            figures.all_report.store(true, Relaxed);
             eprintln!("reporting: samples_acknowledged {samples}");
         }
         let elapsed = Duration::from_millis((shared.time.now_ms() - shared.time.start_ms()) as u64);
