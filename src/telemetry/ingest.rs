@@ -134,6 +134,7 @@ impl Session {
         let live = queue.define(registry, |registry, definitions| {
             registry.source_define(self.agent.id, self.organization, &source, now_ms, definitions)
         });
+        let Some(live) = live else { return };
         self.sources.insert(source.number, DefinedSource { live, schema_id, schema, bad_schema: false });
     }
 

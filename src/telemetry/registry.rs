@@ -13,7 +13,7 @@ use prost::Message;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tongtu_protocol::{schema::SchemaId, v1};
+use tongtu_protocol::{limits, schema::SchemaId, v1};
 
 /// Rows that must be written with the next batch.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ impl Registry {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
     }
 
-    /// A source of an agent; a new one is added to `definitions`.
+    /// A source of an agent; a new one is added to `definitions`, unless the agent has too many.
     pub(super) fn source_define(
         &self,
         agent: AgentId,
@@ -175,7 +175,7 @@ impl Registry {
         source: &v1::Source,
         now_ms: UnixMs,
         definitions: &mut Definitions,
-    ) -> Arc<LiveSource> {
+    ) -> Option<Arc<LiveSource>> {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let key = (source.kind.clone(), source.key.clone());
         if let Some(known) = sources.by_key.get(&agent).and_then(|known| known.get(&key)) {
@@ -183,14 +183,17 @@ impl Registry {
                 known.set_interval_ms(source.interval_ms);
                 definitions.sources.push(SourceRow { source: Arc::clone(known), organization: None });
             }
-            return Arc::clone(known);
+            return Some(Arc::clone(known));
+        }
+        if sources.by_key.get(&agent).is_some_and(|known| known.len() >= limits::SOURCES) {
+            return None;
         }
         let id = SourceId(sources.last + 1);
         let live = Arc::new(LiveSource::new(id, agent, key.0, key.1, now_ms, source.interval_ms));
         sources.insert(&live);
         let organization = Some(organization);
         definitions.sources.push(SourceRow { source: Arc::clone(&live), organization });
-        live
+        Some(live)
     }
 
     /// A source read from the database.
@@ -279,5 +282,19 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!((second.columns[0].metric.as_str(), first.columns[1].metric.as_str()), ("c", "b"));
         assert_eq!(definitions.schemas.len(), 2);
+    }
+
+    #[test]
+    fn an_agent_has_only_so_many_sources_whatever_its_streams() {
+        let registry = Registry::default();
+        let mut definitions = Definitions::default();
+        let mut define = |agent, key: usize| {
+            let source = v1::Source { kind: "host".to_owned(), key: key.to_string(), ..Default::default() };
+            registry.source_define(AgentId(agent), OrganizationId(1), &source, 0, &mut definitions).is_some()
+        };
+        assert!((0..limits::SOURCES).all(|key| define(1, key)));
+        assert!(!define(1, limits::SOURCES), "one too many");
+        assert!(define(1, 0), "known");
+        assert!(define(2, limits::SOURCES), "another's");
     }
 }
