@@ -6,8 +6,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
+use super::OrganizationId;
 use super::capability::Capability;
-use super::{OrganizationId, ROOT};
 use crate::platform::http::Problem;
 use crate::platform::ids::ApiTokenId;
 
@@ -79,10 +79,11 @@ impl<C> Permit<C> {
         self.organization
     }
 
-    /// For control's own reconcilers: everything.
+    /// For tests: everything.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn system() -> Self {
-        Self { organization: ROOT, capability: PhantomData }
+        Self { organization: super::ROOT, capability: PhantomData }
     }
 
     /// For tests of other domains.

@@ -1,13 +1,15 @@
 //! The agents' port: TLS 1.3, HTTP/2, and the two gRPC services.
 //!
 //! What must hold: a peer without a certificate of our authority can do nothing but enrol, and not
-//! for long; handshakes under way are bounded in number and time, what is more waits in the kernel;
+//! for long; one with a certificate, whatever became of it since, holds a few connections, and none for long
+//! without a session; handshakes under way are bounded in number and time, what is more waits in the kernel;
 //! a connection that is idle holds little memory (ten thousand live in one process), and one whose
 //! peer has died goes within a minute.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -26,7 +28,7 @@ use v1::enrolment_server::{self, Enrolment, EnrolmentServer};
 use v1::telemetry_server::{self, Telemetry, TelemetryServer};
 
 use super::admission::Fault;
-use super::authority::ServerCertificate;
+use super::authority::{Serial, ServerCertificate};
 use super::inbound::Inbound;
 use super::peer::{Peer, PeerCertificate, Verifier};
 use super::refusals::Subject;
@@ -39,6 +41,8 @@ use crate::platform::shutdown::Shutdown;
 const HANDSHAKES: usize = 1_024;
 /// Connections without a certificate at once: who wants to enrol waits, who is enrolled does not.
 const ANONYMOUS: usize = 1_024;
+/// Connections of one certificate at once. Each that broke unseen stays until it is missed.
+const OF_ONE_CERTIFICATE: u32 = 16;
 /// Bytes that a peer may send before control has read them: of one stream, and of a connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -68,6 +72,7 @@ impl Fleet {
             telemetry: TelemetryServer::from_arc(services.clone()).max_decoding_message_size(limits::ENROLMENT_BYTES),
             services,
             anonymous: Arc::new(Semaphore::new(ANONYMOUS)),
+            enrolled: Arc::default(),
             fleet: self.clone(),
             shutdown: shutdown.clone(),
         };
@@ -135,8 +140,40 @@ struct Gateway {
     telemetry: TelemetryServer<Services>,
     services: Arc<Services>,
     anonymous: Arc<Semaphore>,
+    enrolled: Arc<Enrolled>,
     fleet: Fleet,
     shutdown: Shutdown,
+}
+
+/// How many connections each certificate holds.
+#[derive(Default)]
+struct Enrolled(Mutex<HashMap<Serial, u32>>);
+
+/// One of them.
+struct Held(Arc<Enrolled>, Serial);
+
+impl Enrolled {
+    fn hold(self: &Arc<Self>, serial: Serial) -> Option<Held> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = held.entry(serial).or_default();
+        if *count == OF_ONE_CERTIFICATE {
+            return None;
+        }
+        *count += 1;
+        Some(Held(self.clone(), serial))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.1);
+            }
+        }
+    }
 }
 
 impl Gateway {
@@ -168,10 +205,13 @@ impl Gateway {
                 None => return refuse("foreign_certificate", &"the certificate is no agent's"),
             },
         };
-        let anonymous = match certificate {
-            Some(_) => None,
+        let place = match certificate {
+            Some(certificate) => match self.enrolled.hold(certificate.serial) {
+                Some(held) => (None, Some(held)),
+                None => return refuse("too_many", &"too many connections with one certificate"),
+            },
             None => match self.anonymous.clone().try_acquire_owned() {
-                Ok(permit) => Some(permit),
+                Ok(permit) => (Some(permit), None),
                 Err(_) => return refuse("too_many", &"too many connections without a certificate"),
             },
         };
@@ -182,14 +222,19 @@ impl Gateway {
             connections.inc();
             self.serve(stream, peer).await;
             connections.dec();
-            drop((open, anonymous));
+            drop((open, place));
         });
     }
 
     async fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) {
         let timing = self.fleet.timing;
         let shutdown = self.shutdown.clone();
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| self.call(request, peer));
+        let fleet = self.fleet.clone();
+        // Each session of the connection holds one more.
+        let sessions = Arc::new(());
+        let held = sessions.clone();
+        let call = move |request: hyper::Request<Incoming>| self.call(request, peer, &held);
+        let service = hyper::service::service_fn(call);
         let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -204,16 +249,23 @@ impl Gateway {
         tokio::pin!(connection);
         let anonymous = peer.certificate.is_none();
         let outlived = async {
-            if anonymous {
-                tokio::time::sleep(timing.anonymous).await;
-            } else {
-                std::future::pending::<()>().await;
+            tokio::time::sleep(timing.anonymous).await;
+            // This one and the service's.
+            while !anonymous && Arc::strong_count(&sessions) > 2 {
+                // Seldom: ten thousand do so.
+                tokio::time::sleep(timing.anonymous * 4).await;
             }
         };
         // What ends a connection is the peer's affair, or its session has said why.
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = outlived => return,
+            () = outlived => {
+                if anonymous {
+                    return;
+                }
+                let detail = "a connection without a session";
+                fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+            }
             () = shutdown.triggered() => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -225,10 +277,11 @@ impl Gateway {
         &self,
         mut request: hyper::Request<Incoming>,
         peer: Peer,
+        held: &Arc<()>,
     ) -> BoxFuture<hyper::Response<tonic::body::Body>, Infallible> {
         let (service, method) = request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
         if service == telemetry_server::SERVICE_NAME && method == "Session" {
-            let answer = self.services.session_begin(request.into_body(), peer);
+            let answer = self.services.session_begin(request.into_body(), peer, held.clone());
             return Box::pin(std::future::ready(Ok(answer.unwrap_or_else(|status| status.into_http()))));
         }
         let is_enrolment = service == enrolment_server::SERVICE_NAME;
@@ -287,7 +340,12 @@ impl Services {
 
 impl Services {
     /// Begins a session on a call's body. It is read by [`Inbound`], so it does not pass tonic's reader.
-    fn session_begin(&self, body: Incoming, peer: Peer) -> Result<hyper::Response<tonic::body::Body>, Status> {
+    fn session_begin(
+        &self,
+        body: Incoming,
+        peer: Peer,
+        held: Arc<()>,
+    ) -> Result<hyper::Response<tonic::body::Body>, Status> {
         let certificate = self.certificate(peer)?;
         let refused = |reason: Reason| self.refused(reason.into(), Subject::Agent(certificate.agent));
         let (agent, _) = self.fleet.on_record(certificate).map_err(refused)?;
@@ -295,7 +353,7 @@ impl Services {
             return Err(refused(Reason::CertificateExpired));
         }
         let peer = (peer, certificate);
-        let session = Session::new(self.fleet.clone(), self.sink.clone(), peer, agent, Inbound::new(body));
+        let session = Session::new(self.fleet.clone(), self.sink.clone(), peer, agent, Inbound::new(body), held);
         let encoder = wire::Codec::<v1::ToAgent, v1::ToControl>::default().encoder();
         let body = EncodeBody::new_server(encoder, session, None, Default::default(), None);
         let mut response = hyper::Response::new(tonic::body::Body::new(body));

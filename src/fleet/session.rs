@@ -42,7 +42,7 @@ const ROUND_TRIP_MAX_MS: i64 = 10_000;
 pub(super) struct Timing {
     /// TLS.
     pub(super) handshake: Duration,
-    /// A connection without a certificate.
+    /// A connection without a certificate, or without a session.
     pub(super) anonymous: Duration,
     /// From the stream to its hello.
     pub(super) hello: Duration,
@@ -127,6 +127,8 @@ pub(super) struct Session {
     phase: Phase,
     outbox: VecDeque<ToAgent>,
     timer: Pin<Box<Sleep>>,
+    /// Tells the connection that it has a session.
+    _held: Arc<()>,
 }
 
 impl Session {
@@ -136,9 +138,21 @@ impl Session {
         (peer, certificate): (Peer, PeerCertificate),
         agent: Arc<Agent>,
         inbound: Inbound,
+        held: Arc<()>,
     ) -> Self {
         let timer = Box::pin(tokio::time::sleep(fleet.timing.hello));
-        Self { fleet, sink, peer, certificate, agent, inbound, phase: Phase::Begun, outbox: VecDeque::new(), timer }
+        Self {
+            fleet,
+            sink,
+            peer,
+            certificate,
+            agent,
+            inbound,
+            phase: Phase::Begun,
+            outbox: VecDeque::new(),
+            timer,
+            _held: held,
+        }
     }
 
     /// The next message for the agent.

@@ -334,6 +334,31 @@ async fn a_connection_without_a_certificate_does_not_last() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_session_does_not_last_and_one_certificate_holds_few() {
+    let control = Control::start_with(Timing { anonymous: SOON, ..timing() }).await;
+    let machine = control.machine().await;
+    let (mut stream, _) = machine.session().await.expect("welcomed");
+    let _idle = machine.channel().await.expect("connected");
+    until("the idle one is dropped", || control.refused("idle") == 1).await;
+    stream.say(records(1..=1));
+    assert!(matches!(stream.hear_beside_pings().await, Ok(Heard::Answers(_))), "a session lasts");
+
+    let control = Control::start().await;
+    let machine = control.machine().await;
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(machine.channel().await);
+    }
+    until("all are there", || control.registry.encode().contains("tongtu_agent_connections 1")).await;
+    assert_eq!(control.refused("too_many"), 0);
+    held.push(machine.channel().await);
+    until("one more is refused", || control.refused("too_many") == 1).await;
+    drop(held);
+    until("there is room again", || control.registry.encode().contains("tongtu_agent_connections 0")).await;
+    machine.session().await.expect("welcomed");
+}
+
+#[tokio::test]
 async fn a_peer_that_has_died_is_missed() {
     let timing =
         Timing { keepalive: Duration::from_millis(50), keepalive_answer: Duration::from_millis(50), ..timing() };
