@@ -112,13 +112,26 @@ fn routes_need_the_token() {
     let directory = tempfile::tempdir().expect("a folder");
     let mut control = Control::new(directory.path());
     control.start();
-    for route in ["/metrics", "/api/v1/agents", "/api/v1/hosts", "/api/v1/series", "/api/v1/prometheus/targets"] {
-        for token in [None, Some("wrong")] {
-            let answer = http::get(&control.url(route), token).expect("an answer");
-            assert_eq!(answer.status, 401, "{route}: {}", answer.text);
-            assert_eq!(answer.content_type, "application/problem+json", "{route}");
+    // Every operation of the API's own document, so that a new one cannot be forgotten.
+    let mut openapi = Command::new(process::binary("tongtu"));
+    openapi.arg("openapi");
+    let document: serde_json::Value = serde_json::from_str(&process::run(openapi, SOON).stdout).expect("JSON");
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        if path == "/healthz" || path == "/readyz" {
+            continue;
+        }
+        for method in operations.as_object().expect("operations").keys() {
+            let url = control.url(&path.replace("{id}", "x_1"));
+            for token in [None, Some("wrong")] {
+                let answer = http::request(&method.to_uppercase(), &url, token, None).expect("an answer");
+                assert_eq!(answer.status, 401, "{method} {path}: {}", answer.text);
+                assert_eq!(answer.content_type, "application/problem+json", "{method} {path}");
+                asked += 1;
+            }
         }
     }
+    assert!(asked >= 20, "only {asked} questions");
     for route in ["/healthz", "/readyz"] {
         assert_eq!(http::get(&control.url(route), None).expect("an answer").status, 200);
     }
