@@ -26,10 +26,10 @@ fn play(
     let mut simulator = Simulator::start(directory, &fleet);
     let mut report = serde_json::Value::Null;
     while simulator.process().ended().is_none() {
-        if let [agent] = control.agents().as_slice() {
-            if agent["connected"] == true {
-                report = agent.clone();
-            }
+        if let [agent] = control.agents().as_slice()
+            && agent["connected"] == true
+        {
+            report = agent.clone();
         }
         wait::pause(Duration::from_millis(100));
     }
