@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     println!("machine: {}", measure::machine());
     let all: [fn(Mode) -> Report; 5] =
         [agent::run, ingest::run, |mode| scale::run(mode, None), scale::restart, query::run];
-    let mut case = None;
+    let case;
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
         None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
         Some(Command::Agent) => &[&agent::run],
