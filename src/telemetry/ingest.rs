@@ -9,7 +9,7 @@ use super::agent_state::{Agent, AgentState};
 use super::batch::{self, FrameEntry};
 use super::instant;
 use super::lane::{Ended, Lane, Undecoded};
-use super::live::{LiveSource, Moment};
+use super::live::{LiveSource, Moment, RecordId};
 use super::queue::{EventRow, FactsRow, Fate, Flow, LossRow, Prepared, QueuedFrame, QueuedRange, Seat};
 use super::registry::Boot;
 use super::service::Inner;
@@ -21,9 +21,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use tokio::sync::mpsc;
+use tongtu_protocol::limits;
 use tongtu_protocol::schema::{self, SchemaId};
 use tongtu_protocol::v1::{self, Refusal, Verdict, record::Body};
-use tongtu_protocol::{codec, limits};
 
 /// An agent that was told *later* waits this long, and up to twice as long.
 const RETRY_MS: u32 = 2_000;
@@ -163,7 +163,7 @@ impl Session {
     /// Judges the records of a message one after another.
     fn take(&mut self, message: v1::Records, lane: &mut Lane, state: &mut AgentState, flow: Flow) {
         self.prepared = PREPARED.take();
-        let now_ms = self.inner.clock.now_ms();
+        let (now_ms, is_live) = (self.inner.clock.now_ms(), message.live);
         let (mut settled, mut impossible, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let too_many = state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lane.epoch);
         for record in message.records {
@@ -171,7 +171,7 @@ impl Session {
             let judged = match lane.ended {
                 Some(ended) => Judged::End(ended),
                 None if too_many => Judged::Impossible,
-                None => self.judge(record, lane, state, flow, now_ms),
+                None => self.judge(record, (lane, is_live), state, flow, now_ms),
             };
             let refusal = match judged {
                 Judged::Fate(Fate::Refused(refusal)) => Some(refusal),
@@ -221,7 +221,7 @@ impl Session {
     fn judge(
         &mut self,
         record: v1::Record,
-        lane: &mut Lane,
+        (lane, is_live): (&mut Lane, bool),
         state: &mut AgentState,
         flow: Flow,
         now_ms: UnixMs,
@@ -243,7 +243,7 @@ impl Session {
         match record.body {
             Some(Body::Frame(frame)) => {
                 let stamp = (sequence, record.boot, record.boottime_ms, record.crc32c);
-                self.judge_frame(stamp, &frame, lane, again, flow, now_ms)
+                self.judge_frame(stamp, &frame, (lane, is_live), again, flow, now_ms)
             }
             _ if again.is_some() => again.unwrap_or(Judged::Settled),
             Some(body) => self.judge_row(record.boot, record.boottime_ms, record.crc32c, body, now_ms),
@@ -255,7 +255,7 @@ impl Session {
         &mut self,
         (sequence, boot, boottime_ms, crc): (u64, u32, u64, u32),
         frame: &v1::Frame,
-        lane: &mut Lane,
+        (lane, is_live): (&mut Lane, bool),
         again: Option<Judged>,
         flow: Flow,
         now_ms: UnixMs,
@@ -283,7 +283,23 @@ impl Session {
         }
         let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(schema_id)) };
         let (lane_epoch, window) = (lane.epoch, flow.window);
-        let chain = match lane.decode(id, schema, sequence, frame.base_sequence, &frame.body) {
+        let boot = self.boots.get(&boot);
+        let measured =
+            boot.and_then(|boot| boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms));
+        let measured = match (boot, measured) {
+            (Some(boot), Some(measured)) => {
+                self.inner.check_instant(measured.ms, now_ms).map(|()| (boot.number, measured))
+            }
+            _ => Err(Refusal::UnknownBoot),
+        };
+        let moment = measured.ok().filter(|_| again.is_none()).map(|(boot, measured)| Moment {
+            record: RecordId { epoch: lane_epoch, sequence },
+            instant_ms: measured.ms,
+            arrival_ms: now_ms,
+            uncertain: measured.uncertain,
+            boot,
+        });
+        let chain = match lane.decode(&source.live, schema, (sequence, frame), moment, is_live) {
             Ok(chain) => chain,
             Err(Undecoded::Restart) => return Judged::End(Ended::Later),
             Err(Undecoded::Refused(refusal)) => return again.unwrap_or(refusal.into()),
@@ -292,16 +308,7 @@ impl Session {
             chain.left_out();
             return again;
         }
-        let Some(boot) = self.boots.get(&boot) else {
-            chain.left_out();
-            return Refusal::UnknownBoot.into();
-        };
-        let measured = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms);
-        let measured = match measured {
-            None => Err(Refusal::UnknownBoot),
-            Some(measured) => self.inner.check_instant(measured.ms, now_ms).map(|()| measured),
-        };
-        let measured = match measured {
+        let (boot, measured) = match measured {
             Ok(measured) => measured,
             Err(refusal) => {
                 chain.left_out();
@@ -313,7 +320,9 @@ impl Session {
         let (base_sequence, body) = match chain.store(window, frame.base_sequence) {
             Some(base) => (base, &*frame.body),
             None => {
-                keyframe = encode_keyframe(&chain.state);
+                // Its agent's lock is held, so nobody else moved the live view.
+                let Some(made) = chain.keyframe(&source.live, lane_epoch) else { return Judged::End(Ended::Later) };
+                keyframe = made;
                 (0, &*keyframe)
             }
         };
@@ -322,7 +331,7 @@ impl Session {
             epoch: lane_epoch,
             source: source.live.id,
             schema: schema.number,
-            boot: boot.number,
+            boot,
             sequence,
             base_sequence,
             instant_ms: measured.ms,
@@ -337,9 +346,6 @@ impl Session {
             length: (self.prepared.body.len() - offset) as u32,
             instant_ms: measured.ms,
         });
-        let moment =
-            Moment { instant_ms: measured.ms, arrival_ms: now_ms, uncertain: measured.uncertain, boot: boot.number };
-        source.live.advance(schema, &chain.state, moment);
         Judged::Fate(Fate::Frame)
     }
 
@@ -508,12 +514,6 @@ fn count(ranges: &[(u64, u64)]) -> u64 {
 /// The same answer for each range.
 fn answer(answers: &mut Vec<v1::Answer>, ranges: Vec<(u64, u64)>, answer: v1::Answer) {
     answers.extend(ranges.into_iter().map(|(first, last)| v1::Answer { first, last, ..answer.clone() }));
-}
-
-fn encode_keyframe(state: &codec::State) -> Vec<u8> {
-    let mut body = Vec::with_capacity(state.columns() * 3);
-    state.encode_keyframe(&mut body);
-    body
 }
 
 /// Spread, so that not all come at once.

@@ -5,10 +5,12 @@
 //! stored in the same window by the same lane; else the frame is stored as a keyframe.
 
 use super::StoredSchema;
+use super::live::{LiveSource, Moment, RecordId, Step};
 use crate::platform::ids::SourceId;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tongtu_protocol::{codec::State, v1::Refusal};
+use tongtu_protocol::codec::State;
+use tongtu_protocol::v1::{self, Refusal};
 
 /// Messages of the live lane after which a backlog lane that says nothing is forgotten.
 const IDLE_MESSAGES: u32 = 20;
@@ -41,7 +43,8 @@ pub(super) enum Ended {
 pub(super) struct Chain {
     /// None until a frame was decoded.
     schema: Option<Arc<StoredSchema>>,
-    pub state: State,
+    /// None: the live view holds it as its last frame, so that it is in memory once.
+    state: Option<State>,
     /// The last frame's; 0 for none.
     sequence: u64,
     /// The last frame's values are not known.
@@ -81,18 +84,21 @@ impl Lane {
         self.quiet = 0;
     }
 
-    /// Decodes a frame of a source; on success the chain holds its values.
+    /// Decodes a frame of a source; on success its values are known. With a `moment` it enters the
+    /// live view, if it is the newest.
     pub(super) fn decode(
         &mut self,
-        source: SourceId,
+        source: &LiveSource,
         schema: &Arc<StoredSchema>,
-        sequence: u64,
-        base: u64,
-        body: &[u8],
+        frame: (u64, &v1::Frame),
+        moment: Option<Moment>,
+        is_live: bool,
     ) -> Result<&mut Chain, Undecoded> {
-        let chain = self.chain(source);
+        let (epoch, (sequence, frame)) = (self.epoch, frame);
+        let (base, body) = (frame.base_sequence, &*frame.body);
+        let chain = self.chain(source.id);
         if base == 0 {
-            chain.state = State::zero(schema.columns.len());
+            chain.state = Some(State::zero(schema.columns.len()));
             chain.schema = Some(Arc::clone(schema));
         } else if chain.sequence != base || base >= sequence {
             chain.fail(sequence);
@@ -100,13 +106,34 @@ impl Lane {
         } else if chain.broken || chain.schema.as_ref().is_none_or(|known| known.number != schema.number) {
             return Err(Undecoded::Restart);
         }
-        if chain.state.apply(body).is_err() {
-            chain.fail(sequence);
-            return Err(Undecoded::Refused(Refusal::Undecodable));
-        }
         if base == 0 {
             chain.stored = None;
         }
+        let record = RecordId { epoch, sequence: base };
+        if let (None, Some(moment)) = (&chain.state, moment) {
+            match source.step(record, body, moment) {
+                Step::Taken => {
+                    (chain.sequence, chain.broken) = (sequence, false);
+                    return Ok(chain);
+                }
+                Step::NoBase => return Err(Undecoded::Restart),
+                Step::Undecodable => {
+                    chain.fail(sequence);
+                    return Err(Undecoded::Refused(Refusal::Undecodable));
+                }
+                Step::NotNewer => {}
+            }
+        }
+        let Some(mut state) = chain.state.take().or_else(|| source.state_of(record)) else {
+            return Err(Undecoded::Restart);
+        };
+        if state.apply(body).is_err() {
+            chain.fail(sequence);
+            return Err(Undecoded::Refused(Refusal::Undecodable));
+        }
+        let shown = moment.is_some_and(|moment| source.advance(schema, &state, moment));
+        // The backlog's frame may be followed by a newer one of the live lane.
+        chain.state = Some(state).filter(|_| !(shown && is_live));
         (chain.sequence, chain.broken) = (sequence, false);
         Ok(chain)
     }
@@ -119,7 +146,7 @@ impl Lane {
     fn chain(&mut self, source: SourceId) -> &mut Chain {
         self.chains.entry(source).or_insert_with(|| Chain {
             schema: None,
-            state: State::zero(0),
+            state: None,
             sequence: 0,
             broken: true,
             stored: None,
@@ -130,6 +157,22 @@ impl Lane {
 impl Chain {
     fn fail(&mut self, sequence: u64) {
         (self.sequence, self.broken, self.stored) = (sequence, true, None);
+    }
+
+    /// The keyframe of the frame just decoded.
+    pub(super) fn keyframe(&self, source: &LiveSource, epoch: u64) -> Option<Vec<u8>> {
+        let held = RecordId { epoch, sequence: self.sequence };
+        let seen;
+        let state = match &self.state {
+            Some(state) => state,
+            None => {
+                seen = source.state_of(held)?;
+                &seen
+            }
+        };
+        let mut body = Vec::with_capacity(state.columns() * 3);
+        state.encode_keyframe(&mut body);
+        Some(body)
     }
 
     /// The frame just decoded is not stored.

@@ -45,9 +45,28 @@ struct Frames {
     previous: Option<Snapshot>,
 }
 
+/// A record of a source's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordId {
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+/// What became of a frame that should follow the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Taken,
+    /// The last frame is another one.
+    NoBase,
+    /// The last frame is not older; nothing was done.
+    NotNewer,
+    Undecodable,
+}
+
 /// A frame as it enters the view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
+    pub record: RecordId,
     pub instant_ms: UnixMs,
     pub arrival_ms: UnixMs,
     pub uncertain: bool,
@@ -129,11 +148,11 @@ impl LiveSource {
         self.interval_ms.store(interval_within(interval_ms), Ordering::Relaxed);
     }
 
-    /// Takes a frame, unless a newer one is there.
-    pub(super) fn advance(&self, schema: &Arc<StoredSchema>, state: &State, moment: Moment) {
+    /// Takes a frame, unless a newer one is there, and says whether it did.
+    pub(super) fn advance(&self, schema: &Arc<StoredSchema>, state: &State, moment: Moment) -> bool {
         let mut frames = self.lock();
         if frames.current.as_ref().is_some_and(|last| last.moment.instant_ms >= moment.instant_ms) {
-            return;
+            return false;
         }
         let recycled = std::mem::take(&mut frames.previous);
         frames.previous = frames.current.take();
@@ -144,6 +163,36 @@ impl LiveSource {
             }
             _ => Snapshot { schema: Arc::clone(schema), state: state.clone(), moment },
         });
+        true
+    }
+
+    /// Takes the frame that `body` leads to from the last one, if that is `base` and older.
+    pub(super) fn step(&self, base: RecordId, body: &[u8], moment: Moment) -> Step {
+        let mut frames = self.lock();
+        let Some(current) = frames.current.take_if(|current| current.moment.record == base) else {
+            return Step::NoBase;
+        };
+        if current.moment.instant_ms >= moment.instant_ms {
+            frames.current = Some(current);
+            return Step::NotNewer;
+        }
+        let recycled = frames.previous.take().filter(|old| old.state.columns() == current.state.columns());
+        let mut state = recycled.map_or_else(|| State::zero(current.state.columns()), |old| old.state);
+        state.copy_from(&current.state);
+        if state.apply(body).is_err() {
+            frames.current = Some(current);
+            return Step::Undecodable;
+        }
+        let schema = Arc::clone(&current.schema);
+        frames.previous = Some(current);
+        frames.current = Some(Snapshot { schema, state, moment });
+        Step::Taken
+    }
+
+    /// The values of the last frame, if that is this one.
+    pub(super) fn state_of(&self, record: RecordId) -> Option<State> {
+        let frames = self.lock();
+        frames.current.as_ref().filter(|current| current.moment.record == record).map(|current| current.state.clone())
     }
 
     /// The last frame.

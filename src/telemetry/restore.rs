@@ -6,7 +6,7 @@
 
 use super::agent_state::Agent;
 use super::batch::{self, Entry, FrameEntry, Outcome};
-use super::live::{Moment, Place};
+use super::live::{Moment, Place, RecordId};
 use super::registry::Registry;
 use super::service::{CommitterStart, TelemetryError};
 use super::store::{self, WindowRow, WindowState};
@@ -135,7 +135,8 @@ async fn carried(db: &Db, registry: &Registry, compacted: i64) -> Result<(), Tel
                 let meta = row.meta;
                 let (instant_ms, uncertain, boot) = (meta.instant_ms, meta.uncertain, meta.boot);
                 // When it arrived is not known any more; not before it was measured.
-                let moment = Moment { instant_ms, arrival_ms: instant_ms, uncertain, boot };
+                let record = RecordId { epoch: meta.epoch, sequence: meta.sequence };
+                let moment = Moment { record, instant_ms, arrival_ms: instant_ms, uncertain, boot };
                 source.advance(&schema, &state, moment);
             }
         }
@@ -180,6 +181,7 @@ impl Replay<'_> {
                 let Some(schema) = self.registry.schema_by_number(frame.schema) else { return };
                 let Some(state) = self.decode(frame, schema.columns.len()) else { return };
                 let moment = Moment {
+                    record: RecordId { epoch: frame.epoch, sequence: frame.sequence },
                     instant_ms: frame.instant_ms,
                     arrival_ms: frame.instant_ms,
                     uncertain: frame.uncertain,
