@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// Bytes of frames that are held at once.
-const PART_BYTES: usize = 48 << 20;
+const PART_BYTES: usize = 32 << 20;
 /// Bytes of rows that one transaction writes.
 const WRITE_BYTES: usize = 1 << 20;
 /// Bytes of batches that one transaction deletes, about.
