@@ -64,8 +64,8 @@ impl Pace {
     }
 }
 
-/// Runs it.
-pub(crate) fn run(mode: Mode) -> Report {
+/// Runs every pace, or the one of this name.
+pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let mut report = Report::new("ingest", "recorded frames into control, victoria-metrics and prometheus");
     let recording = Arc::new(Recording::read(&fixture()).expect("the recorded frames"));
     let changed = recording.changed_share().expect("it was decoded when it was read");
@@ -80,6 +80,9 @@ pub(crate) fn run(mode: Mode) -> Report {
         [(Pace::Paced(paced), Some(5.0)), (Pace::Saturated(frames), Some(8.0)), (Pace::Backlog(frames, 20), None)]
     {
         let name = pace.name();
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
         let (ours, frames) = into_control(pace);
         // As many frames as control was sent.
         let pace = if let Pace::Paced(_) = pace { Pace::Paced(INTERVAL * frames) } else { pace };

@@ -51,7 +51,10 @@ enum Command {
     /// tongtu-agent beside node_exporter: CPU, memory, samples, size.
     Agent,
     /// Recorded frames into control, victoria-metrics and prometheus: CPU a sample, disk a sample.
-    Ingest,
+    Ingest {
+        /// Only one of paced, saturated and backlog.
+        pace: Option<String>,
+    },
     /// Fleets of 1,000, 3,000 and 10,000 simulated agents: paced, saturated, backlog.
     Scale {
         /// Only one of "1000 paced", "3000 paced", "10000 paced", "1000 saturated" and "1000 backlog".
@@ -87,12 +90,15 @@ fn main() -> ExitCode {
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
     let all: [fn(Mode) -> Report; 5] =
-        [agent::run, ingest::run, |mode| scale::run(mode, None), scale::restart, query::run];
+        [agent::run, |mode| ingest::run(mode, None), |mode| scale::run(mode, None), scale::restart, query::run];
     let case;
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
         None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
         Some(Command::Agent) => &[&agent::run],
-        Some(Command::Ingest) => &[&ingest::run],
+        Some(Command::Ingest { pace }) => {
+            case = pace;
+            &[&|mode| ingest::run(mode, case.as_deref())]
+        }
         Some(Command::Scale { case: only }) => {
             case = only;
             &[&|mode| scale::run(mode, case.as_deref())]

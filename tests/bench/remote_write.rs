@@ -53,25 +53,36 @@ impl Writer {
         Self { address, stream }
     }
 
-    /// Sends one request and waits until it is taken.
+    /// Sends one request, packed before, and waits until it is taken. A connection that the peer has closed
+    /// meanwhile (victoria-metrics does after two minutes) is opened anew.
     pub(crate) fn write_packed(&mut self, packed: &[u8]) {
+        if self.try_write(packed).is_err() {
+            *self = Self::connect(self.address);
+            self.try_write(packed).expect("the peer answers on a new connection");
+        }
+    }
+
+    fn try_write(&mut self, packed: &[u8]) -> std::io::Result<()> {
         let head = format!(
             "POST /api/v1/write HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
              X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n\r\n",
             self.address,
             packed.len()
         );
-        self.stream.write_all(head.as_bytes()).expect("the peer reads");
-        self.stream.write_all(packed).expect("the peer reads");
+        self.stream.write_all(head.as_bytes())?;
+        self.stream.write_all(packed)?;
         let mut answer = Vec::new();
         let mut part = [0; 1_024];
         while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-            let read = self.stream.read(&mut part).expect("the peer answers");
-            assert!(read > 0, "the peer closed the connection");
+            let read = self.stream.read(&mut part)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
             answer.extend_from_slice(&part[..read]);
         }
         let text = String::from_utf8_lossy(&answer);
         assert!(text.starts_with("HTTP/1.1 204"), "remote write was refused: {text}");
+        Ok(())
     }
 }
 

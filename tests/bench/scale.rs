@@ -78,6 +78,7 @@ fn play(report: &mut Report, case: &Case) {
     }
     let figures = fleet.finish(case.duration + Duration::from_secs(1_200));
     let share = (meter.cpu_s() - cpu_connected) / watch.elapsed().as_secs_f64();
+    let resident = meter.resident_bytes() as f64 / MB;
     control::wait_compacted(&meter);
     let samples = fleet::number(&figures, "/samples_acknowledged") - before;
     let cpu_s = meter.cpu_s() - cpu_before;
@@ -89,7 +90,7 @@ fn play(report: &mut Report, case: &Case) {
     }
     report.figure(&format!("{title} share of a core while it reports"), share * 100.0, "%");
     report.bar(&format!("{title} peak RSS of control"), meter.peak_bytes() as f64 / MB, "MB", Bar::AtMost(900.0));
-    report.figure(&format!("{title} RSS of control at the end"), meter.resident_bytes() as f64 / MB, "MB");
+    report.figure(&format!("{title} RSS of control while it reports"), resident, "MB");
     let ack_bar = (case.name == "paced").then_some(Bar::AtMost(500.0));
     fleet::put_latency(report, &title, &figures, ack_bar);
     drop(meter);

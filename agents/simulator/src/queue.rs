@@ -202,7 +202,7 @@ impl FrameQueue {
         let now_ms = self.shared.time.now_ms().min(end_ms - 1);
         let mut made = false;
         while self.due_ms <= now_ms {
-            if self.shared.pacing == Pacing::Saturated && self.unsettled > 0 {
+            if self.shared.pacing == Pacing::Saturated && (self.unsettled > 0 || self.is_closed()) {
                 break;
             }
             if self.happens(self.due_ms) {
@@ -237,7 +237,7 @@ impl FrameQueue {
         if self.shared.pacing == Pacing::Saturated && self.unsettled > 0 {
             return None;
         }
-        if self.due_ms >= self.end_ms() {
+        if self.is_closed() {
             return None;
         }
         let wait_ms = self.due_ms - self.shared.time.now_ms();
@@ -246,10 +246,17 @@ impl FrameQueue {
 
     /// Everything made is settled and nothing more will be made.
     pub(crate) fn is_done(&self) -> bool {
-        self.unsettled == 0 && self.due_ms >= self.end_ms()
+        self.unsettled == 0 && self.is_closed()
     }
 
-    /// No frame is made from here on: agents with a history are done when they have caught up.
+    /// No more frames are made. A saturated agent's frames are of the past, so the run may end before it has
+    /// caught up.
+    fn is_closed(&self) -> bool {
+        let past_end = || self.shared.time.now_ms() >= self.shared.end_ms.load(Relaxed);
+        self.due_ms >= self.end_ms() || (self.shared.pacing == Pacing::Saturated && past_end())
+    }
+
+    /// No frame is of an instant from here on: agents with a history are done when they have caught up.
     fn end_ms(&self) -> i64 {
         let end_ms = self.shared.end_ms.load(Relaxed);
         match self.shared.pacing {
