@@ -5,13 +5,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Compute;
 use super::report::{HostDetail, HostSummary};
 use crate::access::Principal;
 use crate::platform::http::Problem;
+use crate::platform::http::page::{Limit, Page};
 use crate::platform::ids::HostId;
 
 /// All operations.
@@ -26,34 +27,25 @@ struct ListQuery {
     /// Only hosts behind this one: the `next` of the page before.
     #[param(value_type = Option<String>, example = "host_7")]
     after: Option<HostId>,
-    /// Hosts of one page, 1 to 10000.
-    #[param(minimum = 1, maximum = 10_000)]
-    limit: Option<usize>,
+    /// Hosts of one page.
+    #[serde(default)]
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 10_000)]
+    limit: Limit,
 }
 
-/// Hosts in order of their ids.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's shape; the answer is joined from hosts that are JSON already")]
-struct HostPage {
-    hosts: Vec<HostSummary>,
-    /// Where the next page begins; null: this is the last.
-    #[schema(value_type = Option<String>)]
-    next: Option<HostId>,
-}
-
-/// Hosts: what they are and how they are now.
+/// Hosts in order of their ids: what they are and how they are now.
 #[utoipa::path(get, path = "/api/v1/hosts", tag = "hosts", params(ListQuery),
-    responses((status = 200, body = HostPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Page<HostSummary>), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem)))]
 async fn host_list(
     State(compute): State<Compute>,
     principal: Principal,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let permit = principal.permit()?;
-    let limit = query.limit.unwrap_or(1_000).clamp(1, 10_000);
-    let (hosts, next) = compute.host_page(&permit, query.after, limit);
+    let (hosts, next) = compute.host_page(&permit, query.after, query.limit.get());
     let mut body = Vec::with_capacity(hosts.iter().map(|host| host.len() + 1).sum::<usize>() + 64);
-    body.extend_from_slice(b"{\"hosts\":[");
+    body.extend_from_slice(b"{\"items\":[");
     for (index, host) in hosts.iter().enumerate() {
         if index > 0 {
             body.push(b',');

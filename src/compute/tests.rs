@@ -185,15 +185,15 @@ async fn a_host_shows_what_its_last_frames_say_until_they_are_stale() {
         stream.facts(NOON - 15_000, 7, &facts).await;
         assert_eq!(control.compute.reconcile().await.expect("reconciled").hosts, 1, "{}", test.name);
         assert_eq!(control.compute.reconcile().await.expect("reconciled"), Reconciled::default());
-        let bare = &control.json("/api/v1/hosts").await["hosts"][0];
+        let bare = &control.json("/api/v1/hosts").await["items"][0];
         assert_eq!((&bare["state"], &bare["cpu_usage_percent"]), (&"never_seen".into(), &Value::Null));
 
         stream.frame(NOON - 15_000, 7, FIRST).await;
         let one = control.json("/api/v1/hosts").await;
-        assert_eq!(one["hosts"][0]["cpu_usage_percent"], Value::Null, "one frame tells no rate");
+        assert_eq!(one["items"][0]["cpu_usage_percent"], Value::Null, "one frame tells no rate");
         stream.frame(NOON, 7, SECOND).await;
         let listed = control.json("/api/v1/hosts").await;
-        let host = &listed["hosts"][0];
+        let host = &listed["items"][0];
         assert_eq!(host["id"], "host_1");
         assert_eq!(host["name"], "web-1");
         assert_eq!(host["state"], "up");
@@ -220,7 +220,7 @@ async fn a_host_shows_what_its_last_frames_say_until_they_are_stale() {
 
         control.now.store(NOON + 60_000, Ordering::Relaxed);
         let stale = control.json("/api/v1/hosts").await;
-        let host = &stale["hosts"][0];
+        let host = &stale["items"][0];
         assert_eq!(host["state"], "stale");
         assert_eq!(host["cpu_usage_percent"], Value::Null);
         assert_eq!(host["operating_system"], "Debian 12");
@@ -243,7 +243,7 @@ async fn a_rebuilt_agent_keeps_the_host_and_a_restart_keeps_all() {
         assert_eq!((done.hosts, done.sources), (1, 2));
         let listed = control.json("/api/v1/hosts").await;
         let names: Vec<_> =
-            listed["hosts"].as_array().expect("hosts").iter().map(|host| (&host["id"], &host["agent"])).collect();
+            listed["items"].as_array().expect("hosts").iter().map(|host| (&host["id"], &host["agent"])).collect();
         assert_eq!(names, [(&"host_1".into(), &"agent_2".into()), (&"host_2".into(), &"agent_3".into())]);
         drop((old, rebuilt, other));
         control.stop().await;
@@ -254,7 +254,7 @@ async fn a_rebuilt_agent_keeps_the_host_and_a_restart_keeps_all() {
         let first = control.json("/api/v1/hosts?limit=1").await;
         assert_eq!(first["next"], "host_1");
         let second = control.json("/api/v1/hosts?limit=1&after=host_1").await;
-        assert_eq!((&second["next"], &second["hosts"][0]["id"]), (&Value::Null, &"host_2".into()));
+        assert_eq!((&second["next"], &second["items"][0]["id"]), (&Value::Null, &"host_2".into()));
         control.stop().await;
     }
 }
@@ -285,7 +285,7 @@ async fn hosts_that_were_committed_and_reported_as_failed_are_read_back() {
         let done = control.compute.reconcile().await.expect("reconciled");
         assert_eq!((done.hosts, done.sources), (1, 1), "{}", test.name);
         let listed = control.json("/api/v1/hosts").await;
-        let agents: Vec<_> = listed["hosts"].as_array().expect("hosts").iter().map(|host| &host["agent"]).collect();
+        let agents: Vec<_> = listed["items"].as_array().expect("hosts").iter().map(|host| &host["agent"]).collect();
         assert_eq!(agents, ["agent_1", "agent_2"]);
         drop((first, second));
         control.stop().await;
@@ -311,7 +311,7 @@ async fn organisations_never_share_a_host_or_see_each_others() {
         let done = control.compute.reconcile().await.expect("reconciled");
         assert_eq!((done.hosts, done.sources), (2, 2), "{}", test.name);
         let both = control.json("/api/v1/hosts").await;
-        assert_eq!(both["hosts"].as_array().map(Vec::len), Some(2));
+        assert_eq!(both["items"].as_array().map(Vec::len), Some(2));
         let page = control.json("/api/v1/hosts/host_1").await;
         assert_eq!(page["machine_id_claimed_twice"], true, "who sees both learns of it");
 
@@ -405,7 +405,7 @@ async fn a_boot_time_that_cannot_be_breaks_no_list() {
     }
     control.compute.reconcile().await.expect("reconciled");
     let listed = control.json("/api/v1/hosts").await;
-    assert_eq!(listed["hosts"].as_array().map(Vec::len), Some(2));
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
     control.stop().await;
 }
 

@@ -19,9 +19,8 @@ pub(super) fn register(registry: &Registry) {
 
 /// The figures of the agents that a permit shows.
 pub(crate) fn of(fleet: &Fleet, permit: &Permit<AgentsRead>) -> Vec<MetricFamily> {
-    let (agents, _) = fleet.agent_page(permit, None, usize::MAX);
     let figures = Figures::new();
-    agents.iter().for_each(|agent| figures.put(agent));
+    fleet.agent_reports(permit, None).for_each(|agent| figures.put(&agent));
     figures.families()
 }
 

@@ -13,6 +13,7 @@ use super::{AgentReport, EnrolmentToken, Fleet, TokenError};
 use crate::access::Principal;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
+use crate::platform::http::page::{Limit, Page};
 use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
 
 /// All operations.
@@ -27,38 +28,29 @@ pub fn router(fleet: Fleet) -> OpenApiRouter {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// Only agents behind this one: the `next` of the page before.
     #[param(value_type = Option<String>, example = "agent_7")]
     after: Option<AgentId>,
-    /// Agents of one page, 1 to 10000.
-    #[param(minimum = 1, maximum = 10_000)]
-    limit: Option<usize>,
+    /// Agents of one page.
+    #[serde(default)]
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 10_000)]
+    limit: Limit,
 }
 
-/// Agents in order of their ids.
-#[derive(Debug, Serialize, ToSchema)]
-struct AgentPage {
-    agents: Vec<AgentReport>,
-    /// Where the next page begins; null: this is the last.
-    #[schema(value_type = Option<String>)]
-    next: Option<AgentId>,
-}
-
-/// Agents: who they are, how they are, what came of them.
+/// Agents in order of their ids: who they are, how they are, what came of them.
 #[utoipa::path(get, path = "/api/v1/agents", tag = "agents", params(ListQuery),
-    responses((status = 200, body = AgentPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Page<AgentReport>), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem)))]
 async fn agent_list(
     State(fleet): State<Fleet>,
     principal: Principal,
     Query(query): Query<ListQuery>,
-) -> Result<Json<AgentPage>, Problem> {
+) -> Result<Json<Page<AgentReport>>, Problem> {
     let permit = principal.permit()?;
-    let limit = query.limit.unwrap_or(1_000).clamp(1, 10_000);
-    let (agents, more) = fleet.agent_page(&permit, query.after, limit);
-    let next = if more { agents.last().map(|agent| agent.id) } else { None };
-    Ok(Json(AgentPage { agents, next }))
+    Ok(Json(Page::cut(fleet.agent_reports(&permit, query.after), query.limit, |last| last.id)))
 }
 
 fn no_agent(id: AgentId) -> Problem {
@@ -188,19 +180,13 @@ impl From<TokenError> for Problem {
     }
 }
 
-/// Enrolment tokens, oldest first, without their texts.
-#[derive(Debug, Serialize, ToSchema)]
-struct TokenPage {
-    tokens: Vec<TokenReport>,
-}
-
-/// Enrolment tokens, used and expired ones as well.
+/// Enrolment tokens, oldest first, used and expired ones as well, without their texts.
 #[utoipa::path(get, path = "/api/v1/agents/tokens", tag = "agents",
-    responses((status = 200, body = TokenPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
-async fn token_list(State(fleet): State<Fleet>, principal: Principal) -> Result<Json<TokenPage>, Problem> {
+    responses((status = 200, body = Page<TokenReport>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn token_list(State(fleet): State<Fleet>, principal: Principal) -> Result<Json<Page<TokenReport>>, Problem> {
     let permit = principal.permit()?;
     let tokens = fleet.token_list(&permit).await.map_err(|error| Problem::internal(&error))?;
-    Ok(Json(TokenPage { tokens: tokens.into_iter().map(TokenReport::from).collect() }))
+    Ok(Json(Page { items: tokens.into_iter().map(TokenReport::from).collect(), next: None }))
 }
 
 /// Takes an enrolment token back. Agents that it enrolled stay.

@@ -115,22 +115,16 @@ impl Fleet {
         self.directory.all().iter().map(|agent| self.info(agent)).collect()
     }
 
-    /// At most `limit` agents that the permit's organisations own, in order of ids, behind `after`;
-    /// and whether there are more.
-    #[must_use]
-    pub fn agent_page(
-        &self,
-        permit: &Permit<AgentsRead>,
+    /// The agents behind `after` that the permit's organisations own, in order of ids.
+    pub fn agent_reports<'a>(
+        &'a self,
+        permit: &'a Permit<AgentsRead>,
         after: Option<AgentId>,
-        limit: usize,
-    ) -> (Vec<AgentReport>, bool) {
-        let mut agents = self.directory.all();
-        agents.retain(|agent| {
+    ) -> impl Iterator<Item = AgentReport> + 'a {
+        let agents = self.directory.all().into_iter().filter(move |agent| {
             after.is_none_or(|after| agent.id > after) && self.access.is_visible(permit, Resource::Agent(agent.id))
         });
-        let more = agents.len() > limit;
-        agents.truncate(limit);
-        (agents.iter().map(|agent| self.report(agent)).collect(), more)
+        agents.map(|agent| self.report(&agent))
     }
 
     /// One of them.

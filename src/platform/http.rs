@@ -15,7 +15,10 @@ use axum::serve::ListenerExt;
 use prometheus::{HistogramVec, IntCounterVec};
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::metrics;
@@ -23,8 +26,12 @@ use crate::platform::clock::Stopwatch;
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 
+pub mod page;
+
 /// Largest request body.
 const BODY_LIMIT: usize = 1024 * 1024;
+/// Answers below this are not worth compressing.
+const COMPRESS_FROM_BYTES: u64 = 8 << 10;
 /// A request is answered within this or not at all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests under way when control stops have this long.
@@ -136,7 +143,13 @@ pub fn layered(router: Router, registry: &Registry) -> Router {
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(as_problem))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_compressing()))
         .layer(middleware::from_fn_with_state(observed, observe))
+}
+
+/// Answers of some size; never an endless one, whose parts must not wait in a compressor.
+fn worth_compressing() -> And<SizeAbove, NotForContentType> {
+    SizeAbove::new(COMPRESS_FROM_BYTES).and(NotForContentType::SSE)
 }
 
 /// Tells [`layered`], around it, which of an inner router's routes answered.
@@ -291,5 +304,27 @@ mod tests {
         assert_eq!(said(json(vec![b' '; BODY_LIMIT + 1])).await.0, 413);
         assert_eq!(said(Request::get("/json").body(Body::empty()).expect("a request")).await.0, 405);
         assert_eq!(said(Request::get("/none").body(Body::empty()).expect("a request")).await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_compressed_for_those_who_take_it() {
+        let router = Router::new()
+            .route("/long", get(async || "a".repeat(COMPRESS_FROM_BYTES as usize)))
+            .route("/short", get(async || "a".repeat(100)))
+            .route("/events", get(async || ([(header::CONTENT_TYPE, "text/event-stream")], "a".repeat(1 << 16))));
+        let router = layered(router, &Registry::new());
+        for (path, accept, expected) in [
+            ("/long", "gzip, deflate", Some("gzip")),
+            ("/long", "gzip, deflate, br, zstd", Some("zstd")),
+            ("/long", "gzip, zstd;q=0", Some("gzip")),
+            ("/long", "identity", None),
+            ("/short", "gzip", None),
+            ("/events", "gzip", None),
+        ] {
+            let request = Request::get(path).header(header::ACCEPT_ENCODING, accept).body(Body::empty());
+            let response = router.clone().oneshot(request.expect("a request")).await.expect("an answer");
+            let coding = response.headers().get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+            assert_eq!(coding, expected, "{path} {accept}");
+        }
     }
 }

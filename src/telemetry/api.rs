@@ -19,6 +19,7 @@ use crate::access::{Permit, Principal};
 use crate::fleet::Fleet;
 use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::http::Problem;
+use crate::platform::http::page::{Limit, Page};
 use crate::platform::ids::{AgentId, SourceId};
 
 /// What the handlers ask.
@@ -41,8 +42,6 @@ pub fn router(telemetry: Telemetry, fleet: Fleet, clock: Clock) -> OpenApiRouter
 
 /// Without a period: the last hour.
 const PERIOD_MS: i64 = 3_600_000;
-/// Answers below this are not worth compressing.
-const COMPRESS_FROM_BYTES: usize = 8 << 10;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -174,9 +173,8 @@ impl From<Series> for SeriesReport {
 async fn series(
     State(api): State<Api>,
     principal: Principal,
-    headers: HeaderMap,
     Query(asked): Query<SeriesParameters>,
-) -> Result<Response, Problem> {
+) -> Result<Json<SeriesAnswer>, Problem> {
     let permit = principal.permit()?;
     let source = source_id(&asked.source)?;
     let to_ms = asked.to_ms.unwrap_or_else(|| api.clock.now_ms());
@@ -194,8 +192,7 @@ async fn series(
         Err(error) => return Err(error.into()),
     };
     let answer = SeriesAnswer { source, series: series.into_iter().map(SeriesReport::from).collect() };
-    let body = serde_json::to_vec(&answer).map_err(|error| Problem::internal(&error))?;
-    Ok(compressed(&headers, body))
+    Ok(Json(answer))
 }
 
 impl From<QueryError> for Problem {
@@ -206,28 +203,6 @@ impl From<QueryError> for Problem {
             _ => Self::bad_request(error.to_string()),
         }
     }
-}
-
-/// JSON, compressed with zstd if the caller takes that.
-fn compressed(headers: &HeaderMap, body: Vec<u8>) -> Response {
-    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let vary = (header::VARY, HeaderValue::from_static("accept-encoding"));
-    if body.len() >= COMPRESS_FROM_BYTES
-        && takes_zstd(headers)
-        && let Ok(body) = zstd::bulk::compress(&body, 1)
-    {
-        let encoding = (header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-        return ([json, vary, encoding], body).into_response();
-    }
-    ([json, vary], body).into_response()
-}
-
-fn takes_zstd(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        parts.next() == Some("zstd") && parts.all(|part| !matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
 }
 
 fn source_id(text: &str) -> Result<SourceId, Problem> {
@@ -274,36 +249,25 @@ struct SourceListQuery {
     /// Only sources behind this one: the `next` of the page before.
     #[param(value_type = Option<String>, example = "source_7")]
     after: Option<SourceId>,
-    /// Sources of one page, 1 to 10000.
-    #[param(minimum = 1, maximum = 10_000)]
-    limit: Option<usize>,
+    /// Sources of one page.
+    #[serde(default)]
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 10_000)]
+    limit: Limit,
 }
 
-/// Sources in order of their ids.
-#[derive(Debug, Serialize, ToSchema)]
-struct SourcePage {
-    sources: Vec<SourceReport>,
-    /// Where the next page begins; null: this is the last.
-    #[schema(value_type = Option<String>)]
-    next: Option<SourceId>,
-}
-
-/// Sources: what is measured, and when a frame last came.
+/// Sources in order of their ids: what is measured, and when a frame last came.
 #[utoipa::path(get, path = "/api/v1/sources", tag = "measurements", params(SourceListQuery),
-    responses((status = 200, body = SourcePage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Page<SourceReport>), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem)))]
 async fn source_list(
     State(api): State<Api>,
     principal: Principal,
     Query(query): Query<SourceListQuery>,
-) -> Result<Json<SourcePage>, Problem> {
+) -> Result<Json<Page<SourceReport>>, Problem> {
     let permit = principal.permit()?;
-    let limit = query.limit.unwrap_or(1_000).clamp(1, 10_000);
-    let mut sources = api.telemetry.sources(&permit);
-    sources.retain(|source| query.after.is_none_or(|after| source.id > after));
-    let more = sources.len() > limit;
-    sources.truncate(limit);
-    let next = sources.last().map(|source| source.id).filter(|_| more);
-    Ok(Json(SourcePage { sources: sources.into_iter().map(SourceReport::from).collect(), next }))
+    let sources = api.telemetry.sources(&permit).into_iter();
+    let behind = sources.filter(|source| query.after.is_none_or(|after| source.id > after));
+    Ok(Json(Page::cut(behind, query.limit, |last| last.id).map(SourceReport::from)))
 }
 
 /// The last frame of a source, in Prometheus' text format. A stale source has no values.
@@ -425,17 +389,6 @@ mod tests {
             ("::1", false),
         ] {
             assert_eq!(is_address(text), good, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn zstd_is_sent_only_to_those_who_take_it() {
-        for (accept, takes) in [("zstd", true), ("gzip, zstd;q=0.5", true), ("zstd;q=0", false), ("gzip", false)] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accept));
-            assert_eq!(takes_zstd(&headers), takes, "{accept}");
-            let response = compressed(&headers, vec![b' '; COMPRESS_FROM_BYTES]);
-            assert_eq!(response.headers().contains_key(header::CONTENT_ENCODING), takes);
         }
     }
 }

@@ -110,6 +110,6 @@ fn live(report: &mut Report, mode: Mode) {
 /// Ids of sources.
 fn sources(control: &Control) -> Vec<String> {
     let page = control.get("/api/v1/sources?limit=10000").json();
-    let sources = page["sources"].as_array().expect("a list of sources").iter();
+    let sources = page["items"].as_array().expect("a list of sources").iter();
     sources.filter_map(|source| source["id"].as_str().map(ToOwned::to_owned)).collect()
 }

@@ -175,7 +175,7 @@ async fn what_may_not_be_made_is_not_made() {
     let machine = control.machine().await;
     let foreign = crate::platform::ids::OrganizationId(9);
     assert_eq!(fleet.agent_fetch(&Permit::testing(foreign), machine.id), None);
-    assert!(fleet.agent_page(&Permit::testing(foreign), None, 10).0.is_empty());
+    assert!(fleet.agent_reports(&Permit::testing(foreign), None).next().is_none());
     assert_eq!(fleet.agent_revoke(&Permit::testing(foreign), machine.id).await.expect("no error"), None);
     assert!(fleet.token_list(&Permit::testing(foreign)).await.expect("no error").is_empty());
 }

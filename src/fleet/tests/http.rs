@@ -35,13 +35,13 @@ async fn a_token_is_made_shown_once_listed_and_revoked() {
     assert_eq!(made["expires_ms"], NOW + 60_000);
 
     let (_, listed) = ask(&control, "GET", "/api/v1/agents/tokens", None).await;
-    assert_eq!(listed["tokens"][0]["uses_left"], 2);
+    assert_eq!(listed["items"][0]["uses_left"], 2);
     assert!(!listed.to_string().contains(text), "its text is not shown again");
     let path = format!("/api/v1/agents/tokens/{}", made["id"].as_str().expect("an id"));
     assert_eq!(ask(&control, "DELETE", &path, None).await.0, StatusCode::NO_CONTENT);
     assert_eq!(ask(&control, "DELETE", "/api/v1/agents/tokens/enrolment_99", None).await.0, StatusCode::NOT_FOUND);
     let (_, listed) = ask(&control, "GET", "/api/v1/agents/tokens", None).await;
-    assert_eq!(listed["tokens"][0]["revoked_ms"], NOW);
+    assert_eq!(listed["items"][0]["revoked_ms"], NOW);
 }
 
 #[tokio::test]
@@ -77,10 +77,10 @@ async fn agents_are_listed_in_pages_fetched_and_revoked() {
     };
     let (status, page) = ask(&control, "GET", "/api/v1/agents?limit=2", None).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(page["agents"].as_array().map(Vec::len), Some(2));
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(2));
     assert_eq!(page["next"], "agent_2");
     let (_, last) = ask(&control, "GET", "/api/v1/agents?limit=2&after=agent_2", None).await;
-    assert_eq!((&last["agents"][0]["id"], &last["next"]), (&json!("agent_3"), &Value::Null));
+    assert_eq!((&last["items"][0]["id"], &last["next"]), (&json!("agent_3"), &Value::Null));
 
     let (_, agent) = ask(&control, "GET", "/api/v1/agents/agent_1", None).await;
     for (field, expected) in [
