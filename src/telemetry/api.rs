@@ -59,7 +59,7 @@ struct SeriesParameters {
     from_ms: Option<UnixMs>,
     /// End of the period, exclusive; now if absent.
     to_ms: Option<UnixMs>,
-    /// Width of a point, a multiple of 300. Absent: frames as they came.
+    /// Width of a point, a multiple of 300. Absent: frames as they came. Of a day and longer they begin at midnight in Asia/Shanghai.
     step_seconds: Option<i64>,
 }
 

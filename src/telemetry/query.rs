@@ -7,10 +7,13 @@
 
 use super::columns::{Columns, FrameMeta};
 use super::slot::{self, ColumnSlots, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
-use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
+use super::{DAY_MS, Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use std::collections::HashMap;
 use tongtu_protocol::v1;
+
+/// From Unix time to the days of Asia/Shanghai, which has kept one offset since 1991.
+const SHANGHAI_MS: i64 = 8 * HOUR_MS;
 
 /// Points of one series.
 pub const POINTS: i64 = 20_000;
@@ -121,10 +124,7 @@ impl Assembly {
         }
         let (from_ms, to_ms) = match step_ms {
             0 => (query.from_ms, to_ms),
-            step => (
-                query.from_ms.div_euclid(step).saturating_mul(step),
-                to_ms.saturating_add(step - 1).div_euclid(step).saturating_mul(step),
-            ),
+            step => (begin(query.from_ms, step), begin(to_ms.saturating_add(step - 1), step)),
         };
         let to_ms = to_ms.max(from_ms);
         let width = if step_ms > 0 { step_ms } else { i64::from(source.interval_ms.max(1)) };
@@ -375,6 +375,13 @@ impl Point {
     }
 }
 
+/// Begin of the point that an instant lies in. Days, and what is longer, begin at midnight in
+/// Asia/Shanghai.
+fn begin(instant_ms: UnixMs, step_ms: i64) -> UnixMs {
+    let shift_ms = if step_ms >= DAY_MS { SHANGHAI_MS } else { 0 };
+    instant_ms.saturating_add(shift_ms).div_euclid(step_ms).saturating_mul(step_ms).saturating_sub(shift_ms)
+}
+
 fn ratio(covered_ms: i64, expected_ms: i64) -> f64 {
     (covered_ms as f64 / expected_ms.max(1) as f64).clamp(0.0, 1.0)
 }
@@ -499,6 +506,34 @@ mod tests {
         assert_eq!(series.points.min, [Some(-5.0), None]);
         assert_eq!(series.points.max, [Some(1.1), None]);
         assert_eq!(series.points.coverage, [0.25, 0.0]);
+    }
+
+    #[test]
+    fn days_begin_at_midnight_in_shanghai() {
+        let instant = |text: &str| text.parse::<jiff::Timestamp>().expect("an instant").as_millisecond();
+        let asked = |from: &str, to: &str, step_ms| {
+            let mut query = ask("level", None, 0, Some(step_ms));
+            (query.from_ms, query.to_ms) = (instant(from), instant(to));
+            assemble(&query, &[ALL]).expect("a question").span()
+        };
+        let span = asked("2026-09-22T15:59:59.999Z", "2026-09-23T16:00:00Z", DAY_MS);
+        assert_eq!(span, (instant("2026-09-22T00:00:00+08"), instant("2026-09-24T00:00:00+08")));
+        assert_eq!(asked("2026-09-22T16:00:00Z", "2026-09-22T16:00:01Z", DAY_MS).0, instant("2026-09-22T16:00:00Z"));
+        // A week is seven of these days; what is shorter than a day keeps whole hours.
+        let (from, to) = asked("2026-09-22T15:59:59Z", "2026-09-22T16:00:00Z", 7 * DAY_MS);
+        assert_eq!((to - from, (from + SHANGHAI_MS).rem_euclid(DAY_MS)), (7 * DAY_MS, 0));
+        let half = asked("2026-09-22T15:00:00Z", "2026-09-22T15:00:01Z", DAY_MS / 2);
+        assert_eq!(half, (instant("2026-09-22T12:00:00Z"), instant("2026-09-23T00:00:00Z")));
+
+        // An hour's slots at the edge: the last of one day and the first of the next.
+        let schema = schema(1, vec![]);
+        let mut query = ask("bytes_total", Some("eth0"), 0, Some(DAY_MS));
+        (query.from_ms, query.to_ms) = (instant("2026-09-22T00:00:00+08"), instant("2026-09-24T00:00:00+08"));
+        let mut assembly = assemble(&query, &[ALL]).expect("a question");
+        let last = instant("2026-09-22T23:00:00+08");
+        assembly.slots(&schema, 0, last, HOUR_MS, &counters(&[(3_600, 3_600_000), (7_200, 3_600_000)]));
+        let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        assert_eq!(series.points.value, [Some(1.0), Some(2.0)]);
     }
 
     #[test]

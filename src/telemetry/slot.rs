@@ -5,8 +5,9 @@
 //!
 //! - **Counter.** A covered interval with both values present adds its milliseconds and its delta.
 //!   A value that goes back is a reset: the interval is uncovered and the reset counted; a 32-bit
-//!   counter may wrap if its speed gauge allows that delta. A delta above the speed is dropped and
-//!   counted. Another boot is a reset. An interval over a slot's boundary is split by time, rounded
+//!   counter may wrap if its speed gauge allows that delta. A delta more than 2 % above the speed is
+//!   dropped and counted: a counter is read a little before or after the instant of its frame, so at
+//!   line rate every other interval seems a little too fast. Another boot is a reset. An interval over a slot's boundary is split by time, rounded
 //!   down, the remainder to the latest slot, so that the slots add up to the delta exactly.
 //! - **Gauge.** A sample counts in the slot of its instant (sum, count, least, greatest) and
 //!   stands for the interval that ends in it: that is the time it covers, if the interval is
@@ -481,10 +482,15 @@ impl<'a> Speed<'a> {
     }
 }
 
-/// Whether `delta × 10^exponent` in `length_ms` is at most `speed × 10^speed_exponent` a second.
+/// What a counter may seem to move, in percent of what its interface can: 300 ms of 15 s between the
+/// reading of a counter and the instant of its frame.
+const SPEED_PERCENT: i128 = 102;
+
+/// Whether `delta × 10^exponent` in `length_ms` is at most [`SPEED_PERCENT`] of
+/// `speed × 10^speed_exponent` a second.
 fn is_within(delta: u64, exponent: i32, length_ms: u32, speed: i64, speed_exponent: i32) -> bool {
-    let mut moved = i128::from(delta) * 1_000;
-    let mut allowed = i128::from(speed) * i128::from(length_ms);
+    let mut moved = i128::from(delta) * 1_000 * 100;
+    let mut allowed = i128::from(speed) * i128::from(length_ms) * SPEED_PERCENT;
     let scale = |value: i128, by: i32| {
         10i128.checked_pow(by.unsigned_abs()).map_or(i128::MAX, |power| value.saturating_mul(power))
     };
