@@ -325,7 +325,8 @@ async fn organisations_never_share_a_host_or_see_each_others() {
         let measurements = Permit::<MeasurementsRead>::testing(OrganizationId(2));
         let mut query = SeriesQuery {
             source: SourceId(1),
-            metric: "node_boot_time_seconds".to_owned(),
+            metrics: vec!["node_boot_time_seconds".to_owned()],
+            points: None,
             resource: None,
             from_ms: NOON - 60_000,
             to_ms: NOON + 1,

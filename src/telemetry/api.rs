@@ -50,8 +50,8 @@ struct SeriesParameters {
     /// Of which source.
     #[param(example = "source_1")]
     source: String,
-    /// Name of the metric.
-    #[param(example = "node_cpu_seconds_total")]
+    /// Name of the metric, or of several, separated by commas (at most 64).
+    #[param(example = "node_load1,node_cpu_seconds_total")]
     metric: String,
     /// Only what measures this.
     resource: Option<String>,
@@ -59,17 +59,24 @@ struct SeriesParameters {
     from_ms: Option<UnixMs>,
     /// End of the period, exclusive; now if absent.
     to_ms: Option<UnixMs>,
-    /// Width of a point, a multiple of 300. Absent: frames as they came. Of a day and longer they begin at midnight in Asia/Shanghai.
+    /// Width of a point, a multiple of 300. Absent: frames as they came; with `points`, what shows the
+    /// period best: frames of up to 12 hours, else slots of five minutes, of years hours. Points
+    /// of a day and longer begin at midnight in Asia/Shanghai.
     step_seconds: Option<i64>,
+    /// To draw: at most so many points a series, 2 to 20000. Where there are more, each point is the mean
+    /// of several, with the smallest and largest of them in `min` and `max` and what part of its time is
+    /// covered. A counter then always shows its rate.
+    #[param(minimum = 2, maximum = 20_000)]
+    points: Option<usize>,
 }
 
-/// Series of one metric.
+/// Series of one source.
 #[derive(Debug, Serialize, ToSchema)]
 struct SeriesAnswer {
     /// Of which source.
     #[schema(value_type = String, example = "source_1")]
     source: SourceId,
-    /// One for each resource and label set.
+    /// One for each metric, resource and label set, in this order.
     series: Vec<SeriesReport>,
 }
 
@@ -92,7 +99,7 @@ struct SeriesReport {
     resolution: ResolutionName,
     /// How a value is defined.
     definition: &'static str,
-    /// Width of a point; of frames the sampling interval.
+    /// Width of a point; of single frames the sampling interval.
     step_seconds: f64,
     /// Covered ÷ expected time of the whole period.
     coverage_percent: f64,
@@ -106,9 +113,9 @@ struct SeriesReport {
     instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
     value: Vec<Option<f64>>,
-    /// Smallest sample; empty for counters and frames.
+    /// Smallest sample, or smallest rate of several; empty where a point is one sample or one rate.
     min: Vec<Option<f64>>,
-    /// Largest sample; empty for counters and frames.
+    /// Largest sample or rate.
     max: Vec<Option<f64>>,
     /// Covered ÷ expected time of each point, 0 to 1.
     coverage: Vec<f32>,
@@ -129,21 +136,23 @@ enum ResolutionName {
 impl From<Series> for SeriesReport {
     fn from(series: Series) -> Self {
         let column = series.column;
-        let (kind, is_counter) = match column.kind() {
-            v1::Kind::Counter => ("counter", true),
-            v1::Kind::Gauge => ("gauge", false),
-            v1::Kind::Untyped | v1::Kind::Unspecified => ("untyped", false),
+        let kind = match column.kind() {
+            v1::Kind::Counter => "counter",
+            v1::Kind::Gauge => "gauge",
+            v1::Kind::Untyped | v1::Kind::Unspecified => "untyped",
         };
         let resolution = match series.resolution {
             Resolution::Raw => ResolutionName::Raw,
             Resolution::Slot => ResolutionName::Slot,
             Resolution::Hour => ResolutionName::Hour,
         };
-        let (definition, unit) = match (resolution, is_counter) {
-            (ResolutionName::Raw, _) => ("the value as sampled", column.unit),
-            (_, true) => ("counter delta ÷ covered seconds", format!("{}/s", column.unit)),
-            (_, false) => ("mean of the samples", column.unit),
+        let definition = match (resolution, series.rate, series.points.min.is_empty()) {
+            (ResolutionName::Raw, true, _) => "counter delta ÷ seconds between two frames",
+            (ResolutionName::Raw, false, true) => "the value as sampled",
+            (_, true, _) => "counter delta ÷ covered seconds",
+            (_, false, _) => "mean of the samples",
         };
+        let unit = if series.rate { format!("{}/s", column.unit) } else { column.unit };
         Self {
             metric: column.metric,
             resource: column.resource,
@@ -166,7 +175,7 @@ impl From<Series> for SeriesReport {
     }
 }
 
-/// Series of one metric of one source, with what part of the time each point covers.
+/// Series of a source, with what part of the time each point covers.
 #[utoipa::path(get, path = "/api/v1/series", tag = "measurements", params(SeriesParameters),
     responses((status = 200, body = SeriesAnswer), (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 403, body = Problem), (status = 404, body = Problem)))]
@@ -178,14 +187,15 @@ async fn series(
     let permit = principal.permit()?;
     let source = source_id(&asked.source)?;
     let to_ms = asked.to_ms.unwrap_or_else(|| api.clock.now_ms());
-    let query = SeriesQuery {
-        source,
-        metric: asked.metric,
-        resource: asked.resource,
-        from_ms: asked.from_ms.unwrap_or_else(|| to_ms.saturating_sub(PERIOD_MS)),
-        to_ms,
-        step_ms: asked.step_seconds.map(|seconds| seconds.saturating_mul(1_000)),
+    let from_ms = asked.from_ms.unwrap_or_else(|| to_ms.saturating_sub(PERIOD_MS));
+    let step_ms = match asked.step_seconds {
+        Some(seconds) => Some(seconds.saturating_mul(1_000)),
+        None if asked.points.is_some() => api.telemetry.drawn_from(from_ms, to_ms),
+        None => None,
     };
+    let metrics = asked.metric.split(',').map(str::to_owned).collect();
+    let query =
+        SeriesQuery { source, metrics, resource: asked.resource, from_ms, to_ms, step_ms, points: asked.points };
     let series = match api.telemetry.series(&permit, &query).await {
         Ok(Some(series)) => series,
         Ok(None) => return Err(no_source(&source)),

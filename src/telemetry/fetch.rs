@@ -124,7 +124,7 @@ impl Inner {
         for (schema, body) in store_rows::chunks_between(snapshot, source.id, from_ms, to_ms, compacted).await? {
             let schema = self.schema(schema)?;
             let chunk = chunk::Chunk::open(&body).map_err(damaged)?;
-            for column in assembly.columns(&schema) {
+            for &column in assembly.columns(&schema).iter() {
                 assembly.frames(&schema, column, chunk.frames(), &chunk.column(column).map_err(damaged)?);
             }
         }
@@ -158,11 +158,12 @@ impl Inner {
             let mut blocks: Vec<_> =
                 assembly.columns(&schema).iter().map(|column| store_rows::first_column(*column)).collect();
             blocks.dedup();
-            for first_column in blocks {
-                let block = store_rows::DayBlock { source: source.id, slot_ms, schema: number, first_column };
-                for body in store_rows::days_between(snapshot, &block, from_ms, to_ms).await? {
-                    self.hand_slots(&body, assembly)?;
-                }
+            if blocks.is_empty() {
+                continue;
+            }
+            let days = store_rows::DayBlocks { source: source.id, slot_ms, schema: number, first_columns: &blocks };
+            for body in store_rows::days_between(snapshot, &days, from_ms, to_ms).await? {
+                self.hand_slots(&body, assembly)?;
             }
         }
         Ok(())
@@ -173,7 +174,7 @@ impl Inner {
         let view = SlotBlockView::open(body).map_err(damaged)?;
         let schema = self.schema(view.schema())?;
         let here = view.columns();
-        for column in assembly.columns(&schema).into_iter().filter(|column| here.contains(column)) {
+        for &column in assembly.columns(&schema).iter().filter(|column| here.contains(column)) {
             let slots = view.column(column).map_err(damaged)?;
             assembly.slots(&schema, column, view.first_ms(), view.slot_ms(), &slots);
         }

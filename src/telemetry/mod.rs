@@ -41,6 +41,7 @@ mod store_days;
 mod store_rows;
 #[cfg(test)]
 mod tests;
+mod thin;
 mod window;
 
 pub use reading::SourceView;
@@ -183,8 +184,8 @@ pub struct Facts {
 pub struct SeriesQuery {
     /// Of which source.
     pub source: SourceId,
-    /// Metric name.
-    pub metric: String,
+    /// Names of metrics.
+    pub metrics: Vec<String>,
     /// Only columns of this resource.
     pub resource: Option<String>,
     /// From, inclusive.
@@ -193,6 +194,8 @@ pub struct SeriesQuery {
     pub to_ms: UnixMs,
     /// Width of a point; a multiple of five minutes. None: raw frames.
     pub step_ms: Option<i64>,
+    /// At most so many points a series, to be drawn.
+    pub points: Option<usize>,
 }
 
 /// What the points of a series were made from.
@@ -215,6 +218,8 @@ pub struct Series {
     pub resolution: Resolution,
     /// Width of a point; of raw frames the sampling interval.
     pub step_ms: i64,
+    /// The values are a counter's rate a second.
+    pub rate: bool,
     /// The points.
     pub points: Points,
     /// Covered ÷ expected time over the whole period, 0 to 1.
@@ -228,17 +233,30 @@ pub struct Series {
 /// Points of a series, as columns of equal length. A gap is `None` with coverage 0.
 ///
 /// Raw: the value as sampled (a counter's count). Slots: a gauge's mean, a counter's rate a second
-/// over the covered seconds.
+/// over the covered seconds. Thinned: the same over several of them; a counter always has its rate.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Points {
     /// Begin of each point.
     pub instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
     pub value: Vec<Option<f64>>,
-    /// Smallest sample (gauges); empty for counters and raw.
+    /// Smallest sample, or smallest rate of a thinned counter; empty where a point is one sample or rate.
     pub min: Vec<Option<f64>>,
-    /// Largest sample (gauges); empty for counters and raw.
+    /// Largest sample or rate.
     pub max: Vec<Option<f64>>,
     /// Covered ÷ expected seconds, 0 to 1; of raw frames 1.
     pub coverage: Vec<f32>,
+}
+
+impl Points {
+    fn with_capacity(points: usize, extremes: bool) -> Self {
+        let extreme = if extremes { points } else { 0 };
+        Self {
+            instants_ms: Vec::with_capacity(points),
+            value: Vec::with_capacity(points),
+            min: Vec::with_capacity(extreme),
+            max: Vec::with_capacity(extreme),
+            coverage: Vec::with_capacity(points),
+        }
+    }
 }

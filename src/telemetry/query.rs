@@ -7,9 +7,11 @@
 
 use super::columns::{Columns, FrameMeta};
 use super::slot::{self, ColumnSlots, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
+use super::thin::{self, Sample};
 use super::{DAY_MS, Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tongtu_protocol::v1;
 
 /// From Unix time to the days of Asia/Shanghai, which has kept one offset since 1991.
@@ -19,6 +21,8 @@ const SHANGHAI_MS: i64 = 8 * HOUR_MS;
 pub const POINTS: i64 = 20_000;
 /// Points of all series of an answer.
 pub const ALL_POINTS: usize = 1_000_000;
+/// Metrics of one question.
+pub const METRICS: usize = 64;
 
 /// A question that is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +53,12 @@ pub enum QueryError {
         /// In how many series.
         series: usize,
     },
+    /// No metric, or more than a page shows.
+    #[error("name 1 to {METRICS} metrics")]
+    Metrics,
+    /// Fewer points than a line has, or more than a series.
+    #[error("`points` must be a number from 2 to {POINTS}")]
+    Thin,
     /// Nothing of this name was ever measured.
     #[error("the source has no such metric or resource in this period")]
     Nothing,
@@ -60,7 +70,7 @@ pub enum QueryError {
 /// An answer in the making.
 #[derive(Debug)]
 pub struct Assembly {
-    metric: String,
+    metrics: Vec<String>,
     resource: Option<String>,
     resolution: Resolution,
     from_ms: UnixMs,
@@ -73,6 +83,10 @@ pub struct Assembly {
     series: Vec<Growing>,
     /// Of all series; beyond [`ALL_POINTS`] nothing more is kept.
     points: usize,
+    /// At most so many points a series, if they are to be drawn.
+    thin: Option<i64>,
+    /// Of each schema seen: the columns asked for.
+    asked: HashMap<i64, Arc<[usize]>>,
     /// Of each schema seen: column → series.
     known: HashMap<i64, Vec<(usize, usize)>>,
 }
@@ -80,10 +94,17 @@ pub struct Assembly {
 #[derive(Debug)]
 struct Growing {
     column: v1::Column,
-    frames: Vec<(UnixMs, Option<f64>)>,
+    frames: Vec<Frame>,
     points: Vec<Point>,
     resets: u64,
     dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    at_ms: UnixMs,
+    boot: u32,
+    value: Option<i64>,
 }
 
 /// Slots, summed.
@@ -111,6 +132,13 @@ impl Assembly {
         if let Some(first) = periods.first_mut().filter(|first| first.0 <= source.created_ms) {
             first.0 = UnixMs::MIN;
         }
+        if query.metrics.is_empty() || query.metrics.len() > METRICS {
+            return Err(QueryError::Metrics);
+        }
+        let thin = query.points.map(|points| i64::try_from(points).unwrap_or(i64::MAX));
+        if thin.is_some_and(|points| !(2..=POINTS).contains(&points)) {
+            return Err(QueryError::Thin);
+        }
         let (resolution, step_ms) = match query.step_ms {
             None => (Resolution::Raw, 0),
             Some(step) if step <= 0 || step % SLOT_MS != 0 => return Err(QueryError::Step),
@@ -134,7 +162,7 @@ impl Assembly {
             return Err(QueryError::TooManyPoints { points, step_seconds: at_least / 1_000 });
         }
         Ok(Self {
-            metric: query.metric.clone(),
+            metrics: query.metrics.clone(),
             resource: query.resource.clone(),
             resolution,
             from_ms,
@@ -145,6 +173,8 @@ impl Assembly {
             periods,
             series: Vec::new(),
             points: 0,
+            thin,
+            asked: HashMap::new(),
             known: HashMap::new(),
         })
     }
@@ -172,12 +202,13 @@ impl Assembly {
     }
 
     /// The columns of a schema that are asked for.
-    #[must_use]
-    pub fn columns(&self, schema: &StoredSchema) -> Vec<usize> {
-        let asked = |column: &v1::Column| {
-            column.metric == self.metric && self.resource.as_ref().is_none_or(|asked| *asked == column.resource)
+    pub fn columns(&mut self, schema: &StoredSchema) -> Arc<[usize]> {
+        let Self { asked, metrics, resource, .. } = self;
+        let is_asked = |column: &v1::Column| {
+            metrics.contains(&column.metric) && resource.as_ref().is_none_or(|asked| *asked == column.resource)
         };
-        schema.columns.iter().enumerate().filter(|(_, column)| asked(column)).map(|(index, _)| index).collect()
+        let find = || schema.columns.iter().enumerate().filter(|(_, column)| is_asked(column)).map(|(index, _)| index);
+        Arc::clone(asked.entry(schema.number).or_insert_with(|| find().collect()))
     }
 
     /// Takes frames: one of [`columns`](Self::columns) of theirs, in any order of calls. Frames
@@ -185,14 +216,13 @@ impl Assembly {
     pub fn frames(&mut self, schema: &StoredSchema, column: usize, frames: &[FrameMeta], values: &[Option<i64>]) {
         let Some(place) = self.place(schema, column) else { return };
         let (from_ms, to_ms) = (self.from_ms, self.to_ms);
-        let meaning = &schema.columns[column];
         let Self { series, periods, points, .. } = self;
         for (frame, value) in frames.iter().zip(values) {
             let at = frame.instant_ms;
             if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
                 *points += 1;
                 if *points <= ALL_POINTS {
-                    series[place].frames.push((at, value.map(|value| real(meaning, value))));
+                    series[place].frames.push(Frame { at_ms: at, boot: frame.boot, value: *value });
                 }
             }
         }
@@ -206,7 +236,7 @@ impl Assembly {
         }
         let Some(slot_ms) = self.slot_ms() else {
             let view = columns.by_column();
-            for column in asked {
+            for &column in asked.iter() {
                 let values: Vec<_> =
                     view.runs(column).flat_map(|run| std::iter::repeat_n(run.value, run.to - run.from)).collect();
                 self.frames(schema, column, view.frames(), &values);
@@ -214,7 +244,7 @@ impl Assembly {
             return;
         };
         let Some(maker) = Maker::new(schema, before, columns, self.interval_ms, slot_ms) else { return };
-        for column in asked {
+        for &column in asked.iter() {
             self.slots(schema, column, maker.first_ms(), slot_ms, &maker.column(column));
         }
     }
@@ -267,7 +297,9 @@ impl Assembly {
         let labels = |column: &v1::Column| -> Vec<(String, String)> {
             column.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect()
         };
-        self.series.sort_by_cached_key(|series| (series.column.resource.clone(), labels(&series.column)));
+        self.series.sort_by_cached_key(|series| {
+            (series.column.metric.clone(), series.column.resource.clone(), labels(&series.column))
+        });
         let series = std::mem::take(&mut self.series);
         Ok(series.into_iter().map(|series| self.series(series)).collect())
     }
@@ -275,7 +307,7 @@ impl Assembly {
     fn place(&mut self, schema: &StoredSchema, column: usize) -> Option<usize> {
         if !self.known.contains_key(&schema.number) {
             let columns = self.columns(schema);
-            let places = columns.into_iter().map(|column| (column, self.grow(&schema.columns[column]))).collect();
+            let places = columns.iter().map(|&column| (column, self.grow(&schema.columns[column]))).collect();
             self.known.insert(schema.number, places);
         }
         self.known[&schema.number].iter().find(|(known, _)| *known == column).map(|(_, place)| *place)
@@ -298,13 +330,14 @@ impl Assembly {
     }
 
     fn series(&self, growing: Growing) -> Series {
-        let step_ms = if self.step_ms > 0 { self.step_ms } else { i64::from(self.interval_ms) };
-        let (points, coverage) =
-            if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(growing.frames) };
+        let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
+        let (points, step_ms, coverage) =
+            if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
         Series {
             column: growing.column,
             resolution: self.resolution,
             step_ms,
+            rate,
             points,
             coverage,
             resets: growing.resets,
@@ -312,53 +345,105 @@ impl Assembly {
         }
     }
 
-    fn slot_points(&self, growing: &Growing) -> (Points, f64) {
-        let mut points = Points::default();
-        let counter = growing.column.kind() == v1::Kind::Counter;
-        let (mut covered_ms, mut expected_ms) = (0, 0);
-        for (index, point) in growing.points.iter().enumerate() {
-            let begin = self.from_ms + index as i64 * self.step_ms;
-            let expected = (begin + self.step_ms).min(self.now_ms).saturating_sub(begin).max(1);
-            let known = if counter { point.covered_ms > 0 } else { point.count > 0 };
-            // A gauge may lack a sample where its interval reaches back; then nothing is known.
-            let covered = if known { point.covered_ms } else { 0 };
-            covered_ms += covered;
-            expected_ms += expected;
-            let real = |value| known.then(|| scale(value, growing.column.exponent));
-            points.instants_ms.push(begin);
-            points.coverage.push((covered as f64 / expected as f64).min(1.0) as f32);
-            if counter {
-                points.value.push(real(point.sum as f64 * 1_000.0 / point.covered_ms.max(1) as f64));
-            } else {
-                points.value.push(real(point.sum as f64 / point.count.max(1) as f64));
-                points.min.push(real(point.min as f64));
-                points.max.push(real(point.max as f64));
-            }
-        }
-        (points, ratio(covered_ms, expected_ms))
+    /// Of a counter's frames its rate is drawn; floats are foreign, and shown as they came.
+    fn is_drawn(&self, column: &v1::Column) -> bool {
+        self.thin.is_some() && !column.float
     }
 
-    fn frame_points(&self, mut frames: Vec<(UnixMs, Option<f64>)>) -> (Points, f64) {
-        frames.sort_by_key(|frame| frame.0);
-        let mut points = Points::default();
-        let mut push = |at, value: Option<f64>| {
-            points.instants_ms.push(at);
-            points.coverage.push(if value.is_some() { 1.0 } else { 0.0 });
-            points.value.push(value);
-        };
-        let (interval_ms, longest_ms) = (i64::from(self.interval_ms), slot::longest_ms(self.interval_ms));
-        let (mut covered_ms, mut last): (i64, Option<UnixMs>) = (0, None);
-        for (at, value) in frames {
-            match last {
-                Some(last) if at - last > longest_ms => push(last + interval_ms, None),
-                Some(last) if value.is_some() => covered_ms += at - last,
-                None if value.is_some() => covered_ms += (at - self.from_ms).min(interval_ms),
-                _ => {}
+    fn slot_points(&self, growing: &Growing) -> (Points, i64, f64) {
+        let counter = growing.column.kind() == v1::Kind::Counter;
+        let all = growing.points.len().max(1);
+        let fold = self.thin.map_or(1, |most| all.div_ceil(most as usize));
+        let mut points = Points::with_capacity(all.div_ceil(fold), !counter || fold > 1);
+        let (mut covered_all_ms, mut expected_all_ms) = (0, 0);
+        let real = |value: f64| scale(value, growing.column.exponent);
+        let rate = |point: &Point| real(point.sum as f64 * 1_000.0 / point.covered_ms as f64);
+        for (index, folded) in growing.points.chunks(fold).enumerate() {
+            let begin = self.from_ms + (index * fold) as i64 * self.step_ms;
+            let end = begin + folded.len() as i64 * self.step_ms;
+            let expected_ms = end.min(self.now_ms).saturating_sub(begin).max(1);
+            let mut sum = Point::default();
+            let mut extremes: Option<(f64, f64)> = None;
+            for point in folded {
+                // A gauge may lack a sample where its interval reaches back; then nothing is known.
+                if if counter { point.covered_ms == 0 } else { point.count == 0 } {
+                    continue;
+                }
+                sum.add(point);
+                if counter && fold > 1 {
+                    let rate = rate(point);
+                    let (least, greatest) = extremes.unwrap_or((rate, rate));
+                    extremes = Some((least.min(rate), greatest.max(rate)));
+                }
             }
-            push(at, value);
-            last = Some(at);
+            let known = if counter { sum.covered_ms > 0 } else { sum.count > 0 };
+            covered_all_ms += sum.covered_ms;
+            expected_all_ms += expected_ms;
+            points.instants_ms.push(begin);
+            points.coverage.push((sum.covered_ms as f64 / expected_ms as f64).min(1.0) as f32);
+            if counter {
+                let value = known.then(|| rate(&sum));
+                points.value.push(value.map(|value| extremes.map_or(value, |(least, most)| value.clamp(least, most))));
+                if fold > 1 {
+                    points.min.push(extremes.map(|extremes| extremes.0));
+                    points.max.push(extremes.map(|extremes| extremes.1));
+                }
+            } else {
+                points.value.push(known.then(|| real(sum.sum as f64 / sum.count as f64)));
+                points.min.push(known.then(|| real(sum.min as f64)));
+                points.max.push(known.then(|| real(sum.max as f64)));
+            }
         }
-        (points, ratio(covered_ms, self.to_ms.min(self.now_ms) - self.from_ms))
+        (points, self.step_ms * fold as i64, ratio(covered_all_ms, expected_all_ms))
+    }
+
+    fn frame_points(&self, growing: &Growing, rate: bool) -> (Points, i64, f64) {
+        let (interval_ms, longest_ms) = (i64::from(self.interval_ms), slot::longest_ms(self.interval_ms));
+        let mut frames = growing.frames.clone();
+        frames.sort_by_key(|frame| frame.at_ms);
+        let mut samples: Vec<Sample> = Vec::with_capacity(frames.len());
+        let mut covered_all_ms = 0;
+        let mut last: Option<&Frame> = None;
+        for frame in &frames {
+            let at_ms = frame.at_ms;
+            let since_ms = last.map_or_else(|| (at_ms - self.from_ms).min(interval_ms), |last| at_ms - last.at_ms);
+            if let Some(last) = last
+                && since_ms > longest_ms
+            {
+                samples.push(Sample { at_ms: last.at_ms + interval_ms, value: None, covered_ms: 0 });
+            }
+            let value = match (frame.value, last) {
+                (Some(value), Some(last)) if rate => last
+                    .value
+                    .filter(|_| last.boot == frame.boot && (1..=longest_ms).contains(&since_ms))
+                    .and_then(|before| value.checked_sub(before))
+                    .filter(|grown| *grown >= 0)
+                    .map(|grown| real(&growing.column, grown) * 1_000.0 / since_ms as f64),
+                (_, None) if rate => None,
+                (value, _) => value.map(|value| real(&growing.column, value)),
+            };
+            let covered_ms = if value.is_some() && since_ms <= longest_ms { since_ms } else { 0 };
+            covered_all_ms += covered_ms;
+            // Before the first frame there is nothing that a rate could be told from.
+            if last.is_some() || !rate {
+                samples.push(Sample { at_ms, value, covered_ms });
+            }
+            last = Some(frame);
+        }
+        let coverage = ratio(covered_all_ms, self.to_ms.min(self.now_ms) - self.from_ms);
+        if let Some(most) = self.thin.filter(|most| samples.len() as i64 > *most) {
+            let period_ms = self.to_ms - self.from_ms;
+            // No narrower than what a sample stands for.
+            let width_ms = ((period_ms + most - 1) / most).max(interval_ms);
+            return (thin::buckets(&samples, self.from_ms, self.to_ms, width_ms, rate), width_ms, coverage);
+        }
+        let mut points = Points::with_capacity(samples.len(), false);
+        for sample in samples {
+            points.instants_ms.push(sample.at_ms);
+            points.coverage.push(if sample.value.is_some() { 1.0 } else { 0.0 });
+            points.value.push(sample.value);
+        }
+        (points, interval_ms, coverage)
     }
 }
 
@@ -372,6 +457,16 @@ impl Point {
         self.sum += slot.sum;
         self.count += u64::from(slot.count);
         self.covered_ms += i64::from(slot.covered_ms);
+    }
+
+    /// Takes another one in, of which something is known.
+    fn add(&mut self, other: &Self) {
+        let first = self.count == 0;
+        self.min = if first { other.min } else { self.min.min(other.min) };
+        self.max = if first { other.max } else { self.max.max(other.max) };
+        self.sum += other.sum;
+        self.count += other.count;
+        self.covered_ms += other.covered_ms;
     }
 }
 
@@ -439,11 +534,12 @@ mod tests {
     fn ask(metric: &str, resource: Option<&str>, minutes: i64, step_ms: Option<i64>) -> SeriesQuery {
         SeriesQuery {
             source: SourceId(1),
-            metric: metric.into(),
+            metrics: vec![metric.into()],
             resource: resource.map(Into::into),
             from_ms: START,
             to_ms: START + minutes * 60_000,
             step_ms,
+            points: None,
         }
     }
 
@@ -474,7 +570,7 @@ mod tests {
     fn a_rate_is_over_covered_seconds_and_a_gap_is_a_gap() {
         let schema = schema(1, vec![]);
         let mut assembly = assemble(&ask("bytes_total", Some("eth0"), 20, Some(SLOT_MS)), &[ALL]).expect("a question");
-        assert_eq!(assembly.columns(&schema), [0]);
+        assert_eq!(*assembly.columns(&schema), [0]);
         assembly.slots(
             &schema,
             0,
@@ -617,7 +713,7 @@ mod tests {
         let schema = schema(1, columns);
         let mut assembly = assemble(&ask("lane", None, 40 * 1_440, Some(SLOT_MS)), &[ALL]).expect("a question");
         let slots = ColumnSlots::Gauge(vec![GaugeSlot::default(); 2]);
-        for column in assembly.columns(&schema) {
+        for &column in assembly.columns(&schema).iter() {
             assembly.slots(&schema, column, START, SLOT_MS, &slots);
         }
         let held: usize = assembly.series.iter().map(|series| series.points.len()).sum();

@@ -2,14 +2,15 @@
 
 use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
-use super::{Facts, Glance, Series, SeriesQuery, SourceInfo, Telemetry};
+use super::{Facts, Glance, Series, SeriesQuery, SourceInfo, Telemetry, thin};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
+use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::sync::Arc;
 
 impl Telemetry {
-    /// Series of one metric. `None`: the source is not visible to the permit and never was.
+    /// Series of some metrics. `None`: the source is not visible to the permit and never was.
     ///
     /// # Errors
     /// A question that is not answered, and how to mend it; or the database failed.
@@ -26,6 +27,13 @@ impl Telemetry {
         let mut assembly = Assembly::new(query, &source.info(), periods, self.inner.clock.now_ms())?;
         self.inner.gather(&source, &mut assembly).await?;
         assembly.finish().map(Some)
+    }
+
+    /// From which step a period is drawn if nobody says; `None`: from frames.
+    #[must_use]
+    pub fn drawn_from(&self, from_ms: UnixMs, to_ms: UnixMs) -> Option<i64> {
+        let kept_ms = self.inner.config.raw_retention.as_millis() as i64;
+        thin::step_ms(from_ms, to_ms, self.inner.clock.now_ms() - kept_ms)
     }
 
     /// A source that the permit's organisations own now.

@@ -312,11 +312,11 @@ pub(super) fn first_column(column: usize) -> i64 {
 
 /// Some columns of a source over closed days.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DayBlock {
+pub(super) struct DayBlocks<'a> {
     pub source: SourceId,
     pub slot_ms: i64,
     pub schema: i64,
-    pub first_column: i64,
+    pub first_columns: &'a [i64],
 }
 
 /// The schemas that a source's closed days have.
@@ -339,23 +339,26 @@ pub(super) async fn day_schemas(
     }
 }
 
-/// Rows of closed days in a period, in order.
+/// Rows of closed days in a period.
 pub(super) async fn days_between(
     connection: &impl ConnectionTrait,
-    block: &DayBlock,
+    blocks: &DayBlocks<'_>,
     from_ms: UnixMs,
     to_ms: UnixMs,
 ) -> Result<Vec<Vec<u8>>, DbErr> {
-    let text = "SELECT body FROM telemetry_day WHERE source_id = $1 AND slot_ms = $2 AND schema_number = $3
-        AND first_column = $4 AND day >= $5 AND day <= $6 ORDER BY day";
+    let columns: Vec<_> = blocks.first_columns.iter().map(i64::to_string).collect();
+    let text = format!(
+        "SELECT body FROM telemetry_day WHERE source_id = $1 AND slot_ms = $2 AND schema_number = $3
+        AND first_column IN ({}) AND day >= $4 AND day <= $5",
+        columns.join(",")
+    );
     let values = [
-        block.source.0.into(),
-        block.slot_ms.into(),
-        block.schema.into(),
-        block.first_column.into(),
+        blocks.source.0.into(),
+        blocks.slot_ms.into(),
+        blocks.schema.into(),
         day_of(from_ms).into(),
         day_of(to_ms).into(),
     ];
-    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, &text, values)).await?;
     rows.iter().map(|row| row.try_get("", "body")).collect()
 }

@@ -12,7 +12,8 @@ const DAY_MS: i64 = 86_400_000;
 async fn growth(control: &Control, step_ms: i64, from_ms: i64, to_ms: i64) -> (f64, usize) {
     let query = SeriesQuery {
         source: SourceId(1),
-        metric: "sequence_total".to_owned(),
+        metrics: vec!["sequence_total".to_owned()],
+        points: None,
         resource: None,
         from_ms,
         to_ms,
