@@ -24,6 +24,8 @@ use tongtu_protocol::v1::{self, Verdict};
 
 /// The writer looks at the clock this often when nothing comes.
 const IDLE: Duration = Duration::from_secs(1);
+/// A commit of a few frames waits this many intervals more.
+const LONELY: f64 = 1.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(5);
@@ -68,8 +70,7 @@ impl Committer {
             }
             if !inner.queue.is_empty() && !stopping {
                 tokio::select! {
-                    () = inner.queue.full.notified() => {}
-                    () = sleep(inner.config.commit_interval) => {}
+                    () = self.gather() => {}
                     () = &mut stop => stopping = true,
                 }
             }
@@ -77,6 +78,22 @@ impl Committer {
         }
         // Sessions end with the same word; what they appended meanwhile is committed as well.
         self.step().await;
+    }
+
+    /// Lets others join what waits. A few frames wait longer, since a commit costs as much as tens of them.
+    async fn gather(&self) {
+        let Inner { queue, config, .. } = &*self.inner;
+        tokio::select! {
+            () = queue.full.notified() => return,
+            () = sleep(config.commit_interval) => {}
+        }
+        let mut last = std::pin::pin!(sleep(config.commit_interval.mul_f64(LONELY)));
+        while queue.is_lonely() {
+            tokio::select! {
+                () = queue.company.notified() => {}
+                () = &mut last => return,
+            }
+        }
     }
 
     async fn step(&mut self) {

@@ -23,6 +23,9 @@ use tongtu_protocol::v1;
 /// What a range costs in memory until it is answered, about.
 const RECORD_BYTES: usize = 64;
 
+/// Frames among which the cost of a commit does not count any more.
+const COMPANY: usize = 16;
+
 /// Where records go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flow {
@@ -41,6 +44,8 @@ pub(super) struct Queue {
     full_frames: usize,
     /// Something waits.
     pub filled: Notify,
+    /// It is lonely no more.
+    pub company: Notify,
     /// Enough waits that the commit need not wait longer.
     pub full: Notify,
 }
@@ -163,6 +168,7 @@ impl Queue {
             limit_bytes,
             full_frames,
             filled: Notify::new(),
+            company: Notify::new(),
             full: Notify::new(),
         };
         queue.lock().begin(1, window, Definitions::default());
@@ -189,6 +195,15 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.lock().ranges.is_empty()
+    }
+
+    /// Whether so few frames wait that others should join them.
+    pub(super) fn is_lonely(&self) -> bool {
+        self.lock().frames.len() < self.company_frames()
+    }
+
+    fn company_frames(&self) -> usize {
+        COMPANY.min(self.full_frames)
     }
 
     /// Gives out numbers; those that are new are written with the next batch at the latest, before
@@ -229,13 +244,17 @@ impl Queue {
         pending.rows.facts.append(&mut prepared.rows.facts);
         pending.rows.events.append(&mut prepared.rows.events);
         pending.rows.losses.append(&mut prepared.rows.losses);
-        let full = before < self.full_frames && pending.frames.len() >= self.full_frames;
+        let reached = |frames: usize| before < frames && pending.frames.len() >= frames;
+        let (company, full) = (reached(self.company_frames()), reached(self.full_frames));
         let filled = !waited && !pending.ranges.is_empty();
         drop(pending);
         self.bytes.fetch_add(held, Ordering::Relaxed);
         prepared.body.clear();
         if filled {
             self.filled.notify_one();
+        }
+        if company {
+            self.company.notify_one();
         }
         if full {
             self.full.notify_one();
