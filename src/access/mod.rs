@@ -74,6 +74,8 @@ pub struct Access {
 /// A copy of the tables, in the form that questions need.
 #[derive(Debug, Default)]
 struct State {
+    /// How often it was changed.
+    revision: u64,
     /// Each organisation's parent.
     parents: HashMap<OrganizationId, Option<OrganizationId>>,
     /// By hash; revoked ones as well, so that a file's token is recognised.
@@ -253,7 +255,15 @@ impl Access {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Grows with every change: what a permit showed before may be another now.
+    #[must_use]
+    pub(crate) fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.revision += 1;
+        state
     }
 }

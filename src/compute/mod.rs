@@ -7,7 +7,6 @@
 //! Deliberately absent: virtual machines, capacity and right-sizing, which come with hypervisors.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use sea_orm::DbErr;
@@ -21,19 +20,23 @@ use crate::platform::ids::{HostId, SourceId};
 use crate::telemetry::{StoredSchema, Telemetry};
 
 pub mod api;
+mod board;
 mod figures;
 mod joining;
+mod list;
 mod reconciler;
 mod report;
 mod store;
 #[cfg(test)]
 mod tests;
 
+use board::Boards;
 use figures::Plan;
 use joining::{HostRow, Join, Known};
+use list::{OtherOrder, Wanted};
 use reconciler::Joining;
 pub use reconciler::Reconciled;
-use report::{HostDetail, Rendered};
+use report::HostDetail;
 
 /// The kind of source that a host is made of.
 const HOST_KIND: &str = "host";
@@ -54,11 +57,14 @@ struct Shared {
     joining: tokio::sync::Mutex<Joining>,
     /// By schema; a plan lives as long as a host uses it.
     plans: Mutex<HashMap<i64, Weak<Plan>>>,
+    boards: Boards,
 }
 
 /// Every host, in memory: one process writes.
 #[derive(Debug, Default)]
 struct Index {
+    /// How often it was changed.
+    revision: u64,
     hosts: BTreeMap<HostId, Arc<Host>>,
     known: Known,
     joined: HashSet<SourceId>,
@@ -69,18 +75,18 @@ struct Host {
     row: HostRow,
     /// Its sources, the newest last.
     sources: RwLock<Vec<Join>>,
-    /// What was last shown of it.
-    rendered: Mutex<Option<Rendered>>,
 }
 
 impl Index {
     fn insert(&mut self, row: HostRow) {
+        self.revision += 1;
         self.known.insert(&row);
-        let host = Host { row, sources: RwLock::default(), rendered: Mutex::default() };
+        let host = Host { row, sources: RwLock::default() };
         self.hosts.insert(host.row.id, Arc::new(host));
     }
 
     fn join(&mut self, join: Join) {
+        self.revision += 1;
         self.joined.insert(join.source);
         if let Some(host) = self.hosts.get(&join.host) {
             let mut sources = host.sources.write().unwrap_or_else(PoisonError::into_inner);
@@ -114,28 +120,30 @@ impl Compute {
             index: RwLock::new(index),
             joining: tokio::sync::Mutex::default(),
             plans: Mutex::default(),
+            boards: Boards::default(),
         })))
     }
 
-    /// At most `limit` hosts that the permit's organisations own, in order of ids, behind `after`,
-    /// each as a JSON object; and the last one's id if there are more.
-    fn host_page(
-        &self,
-        permit: &Permit<HostsRead>,
-        after: Option<HostId>,
-        limit: usize,
-    ) -> (Vec<Arc<[u8]>>, Option<HostId>) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut hosts: Vec<Arc<Host>> = {
-            let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
-            let visible = index.hosts.range((from, Bound::Unbounded)).filter(|(id, _)| self.is_visible(permit, **id));
-            visible.take(limit + 1).map(|(_, host)| Arc::clone(host)).collect()
-        };
-        let more = hosts.len() > limit;
-        hosts.truncate(limit);
-        let next = hosts.last().map(|host| host.row.id).filter(|_| more);
-        let now_ms = self.0.clock.now_ms();
-        (hosts.iter().map(|host| self.summary(permit, host, now_ms)).collect(), next)
+    /// The hosts that are wanted, of those that the permit's organisations own, as the JSON of a page.
+    fn host_page(&self, permit: &Permit<HostsRead>, wanted: &Wanted) -> Result<Vec<u8>, OtherOrder> {
+        self.look(permit, |board| {
+            let rows = board.rows.iter().map(|row| (&row.shown, row.host.row.machine_id.as_str()));
+            let (places, next) = list::page(rows, wanted)?;
+            let bytes: usize = places.iter().map(|place| board.rows[*place].json.len() + 1).sum();
+            let mut page = Vec::with_capacity(bytes + 256);
+            page.extend_from_slice(b"{\"items\":[");
+            for (index, place) in places.into_iter().enumerate() {
+                if index > 0 {
+                    page.push(b',');
+                }
+                page.extend_from_slice(&board.rows[place].json);
+            }
+            page.extend_from_slice(b"],\"next\":");
+            let next = next.map(|next| next.to_string());
+            serde_json::to_writer(&mut page, &next).expect("a text is JSON");
+            page.push(b'}');
+            Ok(page)
+        })
     }
 
     /// One host. `None`: there is none for this permit.

@@ -1,12 +1,11 @@
 //! What is shown of a host, and how it is made from the newest frame of its newest source.
 //!
-//! A list of ten thousand hosts is asked for every few seconds, so a host's JSON is kept until it
-//! would differ.
+//! A list has what a table of hosts shows and sorts by; everything else is on the host's page.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::figures::{Details, Figures, Plan, details, figures};
@@ -19,7 +18,7 @@ use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
 use crate::telemetry::{Facts, Glance, SourceView};
 
 /// How a host is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum HostState {
     /// No frame ever came.
@@ -41,8 +40,6 @@ pub(super) struct HostSummary {
     /// Its owner.
     #[schema(value_type = String, example = "org_1")]
     pub organization: OrganizationId,
-    /// Identity of the machine.
-    pub machine_id: String,
     /// The agent that reports it.
     #[schema(value_type = Option<String>, example = "agent_1")]
     pub agent: Option<AgentId>,
@@ -53,32 +50,16 @@ pub(super) struct HostSummary {
     pub state: HostState,
     /// Instant of its newest frame (Unix time in milliseconds).
     pub last_report_ms: Option<UnixMs>,
-    /// That instant rests on the host's own clock alone.
-    pub clock_uncertain: bool,
-    /// When it was started.
-    pub boot_time_ms: Option<UnixMs>,
     /// Since when it runs, at its last report.
     pub uptime_seconds: Option<f64>,
     /// Operating system.
     pub operating_system: Option<String>,
-    /// Release of the kernel.
-    pub kernel: Option<String>,
-    /// `x86_64`, `aarch64`, …
-    pub architecture: Option<String>,
-    /// `kvm`, `vmware`, …, `none`.
-    pub virtualization: Option<String>,
-    /// Model of the processor.
-    pub cpu_model: Option<String>,
     /// Logical processors.
     pub cpu_count: Option<usize>,
     /// Share of all processors' time that was not idle, between the last two frames.
     pub cpu_usage_percent: Option<f64>,
     /// Load average over one minute.
     pub load_1m: Option<f64>,
-    /// Load average over five minutes.
-    pub load_5m: Option<f64>,
-    /// Load average over fifteen minutes.
-    pub load_15m: Option<f64>,
     /// Memory.
     pub memory_total_bytes: Option<i64>,
     /// Memory that programs could get without swapping.
@@ -100,6 +81,24 @@ pub(super) struct HostSummary {
 pub(super) struct HostDetail {
     #[serde(flatten)]
     pub summary: HostSummary,
+    /// Identity of the machine.
+    pub machine_id: String,
+    /// The instant of its newest frame rests on the host's own clock alone.
+    pub clock_uncertain: bool,
+    /// When it was started.
+    pub boot_time_ms: Option<UnixMs>,
+    /// Release of the kernel.
+    pub kernel: Option<String>,
+    /// `x86_64`, `aarch64`, …
+    pub architecture: Option<String>,
+    /// `kvm`, `vmware`, …, `none`.
+    pub virtualization: Option<String>,
+    /// Model of the processor.
+    pub cpu_model: Option<String>,
+    /// Load average over five minutes.
+    pub load_5m: Option<f64>,
+    /// Load average over fifteen minutes.
+    pub load_15m: Option<f64>,
     /// Since when control knows it.
     pub created_ms: UnixMs,
     /// Another organisation's host has the same machine id: one of them is a copy.
@@ -169,71 +168,18 @@ pub(super) struct HostSource {
     pub from_ms: UnixMs,
 }
 
-/// A host's JSON, and what it was made from.
-#[derive(Debug)]
-pub(super) struct Rendered {
-    key: Key,
-    plan: Arc<Plan>,
-    json: Arc<[u8]>,
-}
-
-/// Two reports of a host with the same key are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
-    source: SourceId,
-    schema: i64,
-    instant_ms: UnixMs,
-    before_ms: Option<UnixMs>,
-    stale: bool,
-    facts_ms: Option<UnixMs>,
-    organization: OrganizationId,
-    /// Whether the asker is shown the agent, and so its host name.
-    agent_shown: bool,
+/// What only a host's page shows of its newest frame.
+#[derive(Debug, Default)]
+struct Page {
+    clock_uncertain: bool,
+    boot_time_ms: Option<UnixMs>,
+    kernel: Option<String>,
+    architecture: Option<String>,
+    load: [Option<f64>; 3],
+    details: Details,
 }
 
 impl Compute {
-    /// A host's summary as JSON.
-    pub(super) fn summary(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> Arc<[u8]> {
-        let Some((join, source)) = self.newest(permit, host) else {
-            return json(&self.unmeasured(permit, host, None));
-        };
-        let facts = source.facts();
-        let organization = self.owner(host);
-        let shown = source.glance(|glance| {
-            let key = Key {
-                source: join.source,
-                schema: glance.schema.number,
-                instant_ms: glance.instant_ms,
-                before_ms: glance.before.map(|before| before.instant_ms),
-                stale: glance.is_stale(now_ms),
-                facts_ms: facts.as_ref().map(|facts| facts.instant_ms),
-                organization,
-                agent_shown: self.0.access.is_visible(permit, Resource::Agent(source.agent())),
-            };
-            let mut rendered = host.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(rendered) = rendered.as_ref().filter(|rendered| rendered.key == key) {
-                return Arc::clone(&rendered.json);
-            }
-            let plan = match rendered.take() {
-                Some(rendered) if rendered.key.schema == key.schema => rendered.plan,
-                _ => self.plan(glance.schema),
-            };
-            let json = json(&self.measured(
-                permit,
-                host,
-                join.source,
-                source.agent(),
-                &plan,
-                &glance,
-                facts.as_deref(),
-                now_ms,
-            ));
-            *rendered = Some(Rendered { key, plan, json: Arc::clone(&json) });
-            json
-        });
-        shown.unwrap_or_else(|| json(&self.unmeasured(permit, host, Some((join.source, source.agent())))))
-    }
-
     /// A host's page.
     pub(super) fn detail(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
         let newest = self.newest(permit, host);
@@ -241,19 +187,39 @@ impl Compute {
         let measured = newest.as_ref().and_then(|(join, source)| {
             source.glance(|glance| {
                 let plan = self.plan(glance.schema);
-                let summary =
-                    self.measured(permit, host, join.source, source.agent(), &plan, &glance, facts.as_deref(), now_ms);
+                let from = (join.source, source.agent());
+                let summary = self.measured(permit, host, from, &plan, &glance, facts.as_deref(), now_ms);
+                let known = figures(&plan, &glance);
                 let stale = glance.is_stale(now_ms);
-                (summary, if stale { Details::default() } else { details(&plan, &glance) })
+                let page = Page {
+                    clock_uncertain: glance.clock_uncertain,
+                    boot_time_ms: known.boot_time_ms,
+                    kernel: plan.kernel(glance.schema).map(str::to_owned),
+                    architecture: plan.architecture(glance.schema).map(str::to_owned),
+                    load: if stale { [None; 3] } else { known.load },
+                    details: if stale { Details::default() } else { details(&plan, &glance) },
+                };
+                (summary, page)
             })
         });
-        let (summary, details) = measured.unwrap_or_else(|| {
+        let (summary, page) = measured.unwrap_or_else(|| {
             let from = newest.map(|(join, source)| (join.source, source.agent()));
-            (self.unmeasured(permit, host, from), Details::default())
+            (self.unmeasured(permit, host, from), Page::default())
         });
+        let Page { clock_uncertain, boot_time_ms, kernel, architecture, load, details } = page;
+        let fact = |name: &str| fact(facts.as_deref(), name);
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             summary,
+            machine_id: host.row.machine_id.clone(),
+            clock_uncertain,
+            boot_time_ms,
+            kernel: fact("kernel").or(kernel),
+            architecture: fact("architecture").or(architecture),
+            virtualization: fact("virtualization"),
+            cpu_model: fact("cpu_model"),
+            load_5m: load[1],
+            load_15m: load[2],
             created_ms: host.row.created_ms,
             swap_total_bytes: whole(details.swap_total_bytes),
             swap_free_bytes: whole(details.swap_free_bytes),
@@ -296,36 +262,28 @@ impl Compute {
     /// The source with the newest frame; without any frame the newest source.
     fn newest(&self, permit: &Permit<HostsRead>, host: &Host) -> Option<(Join, SourceView)> {
         let sources = host.sources.read().unwrap_or_else(PoisonError::into_inner);
-        let view = |join: &Join| Some((*join, self.0.telemetry.source(permit, join.source)?));
-        match &sources[..] {
-            [] => None,
-            [only] => view(only),
-            several => several
-                .iter()
-                .filter_map(view)
-                .max_by_key(|(join, source)| (source.glance(|glance| glance.instant_ms), join.from_ms, join.source)),
-        }
+        let views = sources.iter().filter_map(|join| Some((*join, self.0.telemetry.source(permit, join.source)?)));
+        newest(&views.collect::<Vec<_>>()).cloned()
     }
 
-    fn owner(&self, host: &Host) -> OrganizationId {
+    pub(super) fn owner(&self, host: &Host) -> OrganizationId {
         let resource = Resource::Host(host.row.id);
         self.0.access.owner(resource).unwrap_or(host.row.organization)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a summary is made from, gathered once")]
-    fn measured(
+    pub(super) fn measured(
         &self,
         permit: &Permit<HostsRead>,
         host: &Host,
-        source: SourceId,
-        agent: AgentId,
+        (source, agent): (SourceId, AgentId),
         plan: &Plan,
         glance: &Glance<'_>,
         facts: Option<&Facts>,
         now_ms: UnixMs,
     ) -> HostSummary {
         let stale = glance.is_stale(now_ms);
-        let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
+        let fact = |name: &str| fact(facts, name);
         let schema = glance.schema;
         let hostname = self.0.fleet.agent_shown(permit, agent).map(|agent| agent.hostname);
         let known = figures(plan, glance);
@@ -338,26 +296,17 @@ impl Compute {
                 .or_else(|| fact("hostname"))
                 .unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
-            machine_id: host.row.machine_id.clone(),
             agent: Some(agent),
             source: Some(source),
             state: if stale { HostState::Stale } else { HostState::Up },
             last_report_ms: Some(glance.instant_ms),
-            clock_uncertain: glance.clock_uncertain,
-            boot_time_ms,
             uptime_seconds: boot_time_ms
                 .map(|boot_ms| glance.instant_ms.saturating_sub(boot_ms) as f64 / 1_000.0)
                 .filter(|uptime| *uptime >= 0.0),
             operating_system: fact("os_name").or_else(|| plan.operating_system(schema).map(str::to_owned)),
-            kernel: fact("kernel").or_else(|| plan.kernel(schema).map(str::to_owned)),
-            architecture: fact("architecture").or_else(|| plan.architecture(schema).map(str::to_owned)),
-            virtualization: fact("virtualization"),
-            cpu_model: fact("cpu_model"),
             cpu_count: plan.cpu_count(),
             cpu_usage_percent: figures.cpu_usage_percent,
             load_1m: figures.load[0],
-            load_5m: figures.load[1],
-            load_15m: figures.load[2],
             memory_total_bytes: whole(figures.memory_total_bytes),
             memory_available_bytes: whole(figures.memory_available_bytes),
             network_receive_bytes_per_second: figures.network_receive_bytes_per_second,
@@ -368,31 +317,27 @@ impl Compute {
         }
     }
 
-    fn unmeasured(&self, permit: &Permit<HostsRead>, host: &Host, from: Option<(SourceId, AgentId)>) -> HostSummary {
+    pub(super) fn unmeasured(
+        &self,
+        permit: &Permit<HostsRead>,
+        host: &Host,
+        from: Option<(SourceId, AgentId)>,
+    ) -> HostSummary {
         let (source, agent) = from.unzip();
         let hostname = agent.and_then(|agent| self.0.fleet.agent_shown(permit, agent)).map(|agent| agent.hostname);
         HostSummary {
             id: host.row.id,
             name: hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
-            machine_id: host.row.machine_id.clone(),
             agent,
             source,
             state: HostState::NeverSeen,
             last_report_ms: None,
-            clock_uncertain: false,
-            boot_time_ms: None,
             uptime_seconds: None,
             operating_system: None,
-            kernel: None,
-            architecture: None,
-            virtualization: None,
-            cpu_model: None,
             cpu_count: None,
             cpu_usage_percent: None,
             load_1m: None,
-            load_5m: None,
-            load_15m: None,
             memory_total_bytes: None,
             memory_available_bytes: None,
             network_receive_bytes_per_second: None,
@@ -409,6 +354,17 @@ fn whole(bytes: Option<f64>) -> Option<i64> {
     bytes.map(|bytes| bytes as i64)
 }
 
-fn json(summary: &HostSummary) -> Arc<[u8]> {
-    serde_json::to_vec(summary).expect("texts and numbers are JSON").into()
+/// The source with the newest frame; without any frame the newest source.
+pub(super) fn newest(sources: &[(Join, SourceView)]) -> Option<&(Join, SourceView)> {
+    match sources {
+        [] => None,
+        [only] => Some(only),
+        several => several
+            .iter()
+            .max_by_key(|(join, source)| (source.glance(|glance| glance.instant_ms), join.from_ms, join.source)),
+    }
+}
+
+fn fact(facts: Option<&Facts>, name: &str) -> Option<String> {
+    facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned()
 }

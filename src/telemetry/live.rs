@@ -113,6 +113,11 @@ impl LiveSource {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Since when the newest inventory holds.
+    pub(super) fn facts_instant_ms(&self) -> Option<UnixMs> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|facts| facts.instant_ms)
+    }
+
     /// A frame of this source is durable there.
     pub(super) fn add_place(&self, place: Place) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).push(place);

@@ -79,4 +79,10 @@ impl SourceView {
     pub fn facts(&self) -> Option<Arc<Facts>> {
         self.0.facts()
     }
+
+    /// Since when it holds.
+    #[must_use]
+    pub fn facts_instant_ms(&self) -> Option<UnixMs> {
+        self.0.facts_instant_ms()
+    }
 }
