@@ -1,7 +1,7 @@
 # make run    start control and the agent of this machine (see README.md)
 # make build  the binaries as users get them, in dist/
 # make test   every test, with the real servers they talk to
-# make check  format, lints, dependencies, tidiness
+# make check  format, lints, documentation, dependencies, tidiness
 # make bench  the benchmarks, as ratios where a peer exists (tests/bench/README.md)
 
 CARGO ?= cargo
@@ -40,6 +40,7 @@ check:
 	@scripts/install.sh test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(WORKSPACE) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install cargo-deny --locked --quiet; }
 	$(CARGO) deny --locked check bans licenses sources
 	$(CARGO) test --locked -p tongtu-tests --test tidy

@@ -57,10 +57,10 @@ pub(super) fn define(define: &v1::Define) -> Result<(), Fault> {
         return limit("a boot's id");
     }
     for source in &define.sources {
-        if source.kind.is_empty() || source.kind.len() > limits::IDENTITY_BYTES {
+        if source.kind.is_empty() || source.kind.len() > limits::SOURCE_KIND_BYTES {
             return limit("a source's kind");
         }
-        if source.key.len() > limits::TEXT_BYTES {
+        if source.key.len() > limits::SOURCE_KEY_BYTES {
             return limit("a source's key");
         }
         if source.schema_id.len() != 16 {
@@ -105,12 +105,13 @@ mod tests {
     #[test]
     fn definitions() {
         let source = v1::Source { kind: "host".to_owned(), schema_id: vec![0; 16].into(), ..Default::default() };
-        let long = v1::Source { key: "k".repeat(limits::TEXT_BYTES + 1), ..source.clone() };
+        let long = v1::Source { key: "k".repeat(limits::SOURCE_KEY_BYTES + 1), ..source.clone() };
+        let long_kind = v1::Source { kind: "k".repeat(limits::SOURCE_KIND_BYTES + 1), ..source.clone() };
         let no_kind = v1::Source { kind: String::new(), ..source.clone() };
         let no_schema = v1::Source { schema_id: vec![0; 15].into(), ..source.clone() };
         let of = |source| v1::Define { sources: vec![source], ..Default::default() };
         assert_eq!(define(&of(source)), Ok(()));
-        for source in [long, no_kind, no_schema] {
+        for source in [long, long_kind, no_kind, no_schema] {
             assert_eq!(define(&of(source)).err().map(|fault| fault.reason), Some(Reason::Limit));
         }
         let boot = v1::Define { boots: vec![v1::Boot::default()], ..Default::default() };

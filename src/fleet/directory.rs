@@ -155,7 +155,7 @@ impl Agent {
             last_report_ms: AtomicI64::new(row.last_report_ms.unwrap_or(NEVER)),
             stored_report_ms: AtomicI64::new(row.last_report_ms.unwrap_or(NEVER)),
             clock_offset_ms: AtomicI64::new(row.clock_offset_ms.unwrap_or(NEVER)),
-            cloned_ms: AtomicI64::new(NEVER),
+            cloned_ms: AtomicI64::new(row.cloned_ms.unwrap_or(NEVER)),
         }
     }
 
@@ -197,7 +197,8 @@ impl Agent {
 
     /// Whether a stream that said `hello` may begin; `rival` is what an earlier challenge gave.
     pub(super) fn admit(&self, hello: &v1::Hello, rival: Option<&Rival>, now_ms: UnixMs) -> Admission {
-        let mut details = self.details();
+        let mut guard = self.details();
+        let details = &mut *guard;
         if details.revoked_ms.is_some() {
             return Admission::Refused(Reason::Revoked);
         }
@@ -209,6 +210,7 @@ impl Agent {
                 Some(rival) if Arc::ptr_eq(&rival.live, live) => {
                     if rival.heard != heard {
                         self.cloned_ms.store(now_ms, Ordering::Relaxed);
+                        details.changed = true;
                         return Admission::Refused(Reason::Cloned);
                     }
                 }
@@ -345,6 +347,7 @@ mod tests {
             },
             last_report_ms: None,
             clock_offset_ms: None,
+            cloned_ms: None,
         })
     }
 

@@ -260,6 +260,7 @@ impl Fleet {
             },
             last_report_ms: None,
             clock_offset_ms: None,
+            cloned_ms: None,
         }));
         Ok(v1::EnrollResponse {
             agent_id: id.to_string(),

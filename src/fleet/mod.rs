@@ -91,6 +91,8 @@ pub struct Shared {
     refusals: refusals::Refusals,
     metrics: Metrics,
     timing: session::Timing,
+    /// An agent was found to be cloned: the database should know at once.
+    clone_found: tokio::sync::Notify,
     /// Known once the gateway is served.
     sink: OnceLock<Arc<dyn sink::Sink>>,
 }
@@ -165,6 +167,7 @@ impl Fleet {
                 renewed: registry.counter(&list::AGENT_CERTIFICATES_RENEWED),
             },
             timing,
+            clone_found: tokio::sync::Notify::new(),
             sink: OnceLock::new(),
         })))
     }

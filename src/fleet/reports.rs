@@ -222,6 +222,7 @@ impl Fleet {
         loop {
             let stopping = tokio::select! {
                 () = tokio::time::sleep(PASS) => false,
+                () = self.clone_found.notified() => false,
                 () = shutdown.triggered() => true,
             };
             // On the way out everything, so that a restart shows what was.
@@ -248,6 +249,7 @@ impl Fleet {
                     version: details.version.clone(),
                     protocol: details.protocol,
                     interval_ms: details.interval_ms,
+                    cloned_ms: agent.cloned_ms(),
                 });
             }
             if let Some(last_report_ms) = agent.unstored_report(age_ms) {

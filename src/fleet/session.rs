@@ -265,7 +265,12 @@ impl Session {
 
     fn admit(&mut self, hello: v1::Hello, hello_ms: UnixMs, rival: Option<&Rival>) -> Result<(), End> {
         match self.agent.admit(&hello, rival, self.fleet.clock.now_ms()) {
-            Admission::Refused(reason) => Err(reason.into()),
+            Admission::Refused(reason) => {
+                if reason == Reason::Cloned {
+                    self.fleet.clone_found.notify_one();
+                }
+                Err(reason.into())
+            }
             Admission::Challenge(rival) => {
                 self.phase = Phase::Challenging(Box::new(Challenging { hello, hello_ms, rival }));
                 self.wait(self.fleet.timing.challenge);

@@ -20,6 +20,7 @@ pub(super) struct AgentRow {
     pub(super) details: Details,
     pub(super) last_report_ms: Option<UnixMs>,
     pub(super) clock_offset_ms: Option<i64>,
+    pub(super) cloned_ms: Option<UnixMs>,
 }
 
 const TOKEN_COLUMNS: [&str; 7] =
@@ -31,7 +32,7 @@ pub(super) async fn agents_load(db: &Db, key: Option<[u8; 32]>) -> Result<Vec<Ag
     let mut rows = Query::select()
         .columns(["id", "kind", "machine_id", "hostname", "version", "protocol", "interval_ms"])
         .columns(["enrolled_ms", "enrolment_token_id", "enrolment_key"])
-        .columns(["revoked_ms", "last_report_ms", "clock_offset_ms"])
+        .columns(["revoked_ms", "last_report_ms", "clock_offset_ms", "cloned_ms"])
         .from("agent")
         .order_by("id", sea_orm::Order::Asc)
         .to_owned();
@@ -62,6 +63,7 @@ pub(super) async fn agents_load(db: &Db, key: Option<[u8; 32]>) -> Result<Vec<Ag
             },
             last_report_ms: row.try_get("", "last_report_ms")?,
             clock_offset_ms: row.try_get("", "clock_offset_ms")?,
+            cloned_ms: row.try_get("", "cloned_ms")?,
         });
     }
     let mut certificates = Query::select()
@@ -278,7 +280,7 @@ pub(super) async fn agent_revoke(db: &Db, id: AgentId, now_ms: UnixMs) -> Result
     transaction.commit().await
 }
 
-/// What an agent said of itself in its last hello.
+/// What an agent said of itself in its last hello, and when another machine said that it was this agent.
 pub(super) struct Said {
     pub(super) id: AgentId,
     pub(super) machine_id: String,
@@ -286,6 +288,7 @@ pub(super) struct Said {
     pub(super) version: String,
     pub(super) protocol: u32,
     pub(super) interval_ms: u32,
+    pub(super) cloned_ms: Option<UnixMs>,
 }
 
 /// When an agent last reported.
@@ -309,6 +312,7 @@ pub(super) async fn agents_update(db: &Db, said: &[Said], heard: &[Heard]) -> Re
                     .value("version", agent.version.as_str())
                     .value("protocol", i64::from(agent.protocol))
                     .value("interval_ms", i64::from(agent.interval_ms))
+                    .value("cloned_ms", agent.cloned_ms)
                     .and_where(Expr::col("id").eq(agent.id.0)),
             )
             .await?;

@@ -5,7 +5,7 @@
 //! are varints, signed ones zig-zag. The directory has a tag for each column, then its constant or
 //! the length of its body, so that one column is read without the others. A column is kept as what
 //! is smallest: absent, constant, a list of changes, the same changes as an earlier column, or a
-//! [packed](super::pack) list of its values with runs of validity. Columns of f64 keep their bits.
+//! packed (`pack`) list of its values with runs of validity. Columns of f64 keep their bits.
 //!
 //! What must hold: reading gives exactly what was written; malformed bytes give an error, no panic,
 //! and no memory beyond [`FRAMES`] values at a time.

@@ -1,7 +1,7 @@
 //! The bytes of a [`SlotBlock`]: a directory, so that one column is read without the others. Pure.
 //!
 //! `version (1 byte) · schema · width · first slot · slots · first column · columns · frames ·
-//! directory · bodies · crc32c (4 bytes)`; numbers are varints, lists are [packed](super::pack).
+//! directory · bodies · crc32c (4 bytes)`; numbers are varints, lists are packed (`pack`).
 //! What a column shares with the frames (coverage, number of samples, reboots) is kept as the few
 //! slots in which it differs; a gauge's sum as what it exceeds the least sample times the count.
 //!

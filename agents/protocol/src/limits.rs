@@ -14,7 +14,7 @@ pub const LABELS: usize = 32;
 pub const FACTS: usize = 1_024;
 /// Bytes of all facts of a source together.
 pub const FACTS_BYTES: usize = 256 << 10;
-/// Bytes of a source's kind.
+/// Bytes of a source's kind. With its key it is a key of indexes, which on PostgreSQL take 2,700 bytes.
 pub const SOURCE_KIND_BYTES: usize = 64;
 /// Bytes of a source's key.
 pub const SOURCE_KEY_BYTES: usize = 1_024;

@@ -1,7 +1,7 @@
 //! Runs a collector table: one frame at a time, no collector in another's way.
 //!
 //! A worker thread runs the collectors that are due one after another. One that takes longer than
-//! [`PATIENCE`] keeps its thread and the rest goes on in another; one that exceeds its timeout has
+//! `PATIENCE` keeps its thread and the rest goes on in another; one that exceeds its timeout has
 //! failed and the frame goes without its values. It stays in its thread, is reported failed until
 //! it returns, and then takes part again. A panic costs the collector's state, which is made anew.
 //! The steady path has one worker, two thread switches a frame and no allocation.

@@ -146,6 +146,43 @@ async fn a_clone_is_refused_and_shown_and_the_first_goes_on() {
 }
 
 #[tokio::test]
+async fn a_clone_is_still_shown_after_control_was_killed() {
+    for database in testing::databases().await {
+        let name = database.name;
+        let control = Control::start_on(database, timing()).await;
+        let machine = control.machine().await;
+        let (mut first, _) = machine.session().await.expect("welcomed");
+        let living = tokio::spawn(async move {
+            while let Ok(heard) = first.hear().await {
+                if let Heard::Ping(ping) = heard {
+                    first.pong(ping.nonce, 5_000, NOW);
+                }
+            }
+        });
+        assert!(machine.copy().session().await.is_err(), "{name}");
+        let Control { fleet, database, .. } = &control;
+        let stored = async || {
+            let rows = super::super::store::agents_load(&database.db, None).await.expect("agents");
+            rows[0].cloned_ms
+        };
+        // Long before the pass that writes reports.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while stored().await.is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "{name}: the clone was not written");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // What another process would read.
+        let (db, clock) = (database.db.clone(), Clock::Manual(control.now.clone()));
+        let access = Access::open(db.clone(), clock.clone()).await.expect("access opens");
+        let (data, registry) = (database.data.path(), Registry::new());
+        let again = Fleet::open(db, access, clock, data, fleet.advertise.clone(), &registry).await.expect("opens");
+        let report = again.agent_fetch(&Permit::testing(ROOT), machine.id).expect("it is there");
+        assert_eq!((report.state, report.cloned_ms), (AgentState::Cloned, Some(NOW)), "{name}");
+        living.abort();
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_rebooted_takes_the_place_of_its_dead_stream() {
     let control = Control::start_with(Timing { challenge: SOON, ..timing() }).await;
     let machine = control.machine().await;

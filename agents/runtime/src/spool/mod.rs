@@ -1,12 +1,12 @@
 //! The disk spool: records wait here until control has settled them.
 //!
-//! A folder of append-only [segments](segment), the newest open. What must hold:
+//! A folder of append-only segments (`segment`), the newest open. What must hold:
 //! - A record is durable (`fdatasync`, once for all records of a tick, in the thread that makes
 //!   frames) before the session sees it; so what was sent has its number for ever, and after a kill
 //!   at any moment the next number follows from what is on disk. A last segment that ends in bytes
 //!   which an interrupted append cannot explain begins a new epoch instead.
 //! - A segment is created under another name, synced, then renamed, and the folder synced.
-//! - What the bounds drop, a full disk refuses or the disk corrupts is a [lost range](lost), on disk
+//! - What the bounds drop, a full disk refuses or the disk corrupts is a lost range (`lost`), on disk
 //!   before its segment is gone and before it is reported, until control has answered it.
 //! - Settled numbers are written to `settled` without a sync, before a segment is deleted. If that
 //!   file is old or gone, records are sent again, which is harmless.
