@@ -12,6 +12,7 @@ mod m0002_fleet;
 mod m0003_telemetry;
 mod m0004_compute;
 mod m0005_writer;
+mod m0006_numbers;
 mod m0007_growth;
 
 /// Applies the steps in order.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_telemetry::Migration),
             Box::new(m0004_compute::Migration),
             Box::new(m0005_writer::Migration),
+            Box::new(m0006_numbers::Migration),
             Box::new(m0007_growth::Migration),
         ]
     }

@@ -1,5 +1,6 @@
 //! What is settled of one agent's spools, and how completely it delivers.
 
+use super::absent::Absent;
 use super::batch::Outcome;
 use super::queue::Fate;
 use super::ranges::RangeSet;
@@ -41,6 +42,7 @@ pub(super) struct AgentState {
     pub last_instant_ms: Option<UnixMs>,
     pub last_arrival_ms: Option<UnixMs>,
     recent: Recent,
+    pub absent: Absent,
     /// When a refusal was last logged.
     logged: BTreeMap<Refusal, UnixMs>,
 }

@@ -12,6 +12,7 @@ use tongtu_protocol::v1;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::gaps::{Gap, GapReason};
 use super::query::{QueryError, evidence_stars};
 use super::{Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition};
 use crate::access::capability::MeasurementsRead;
@@ -109,6 +110,8 @@ struct SeriesReport {
     resets: u64,
     /// Intervals left out because their rate was above the interface's speed.
     dropped: u64,
+    /// Where nothing is known, and why. Of slots and hours they begin and end with a point.
+    gaps: Vec<GapReport>,
     /// Begin of each point.
     instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
@@ -119,6 +122,35 @@ struct SeriesReport {
     max: Vec<Option<f64>>,
     /// Covered ÷ expected time of each point, 0 to 1.
     coverage: Vec<f32>,
+}
+
+/// A stretch without values, or without some of them.
+#[derive(Debug, Serialize, ToSchema)]
+struct GapReport {
+    /// Its begin.
+    from_ms: UnixMs,
+    /// Its end.
+    to_ms: UnixMs,
+    /// `not_owned` (it was another's then), `expired` (older than what is kept), `before_first` (not known to
+    /// control yet), `lost_spool_size`, `lost_spool_age`, `lost_disk_full`, `lost_corrupt`, `lost` (by the agent's
+    /// spool), `refused` (by control), `rebooted`, `reset` (the counter went back), `above_speed` (faster than the
+    /// interface), `not_measured` (frames came without it), `not_delivered` (the agent still has it), `not_reporting`
+    /// (the agent made no records), `unknown`.
+    #[schema(example = "lost_spool_age")]
+    reason: &'static str,
+    /// Of what was refused: why, as in the metric `tongtu_records_refused_total`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'static str>,
+}
+
+impl From<Gap> for GapReport {
+    fn from(Gap { from_ms, to_ms, reason }: Gap) -> Self {
+        let refusal = match reason {
+            GapReason::Refused(refusal) => Some(super::instruments::reason(refusal)),
+            _ => None,
+        };
+        Self { from_ms, to_ms, reason: reason.name(), refusal }
+    }
 }
 
 /// What points were made from.
@@ -166,6 +198,7 @@ impl From<Series> for SeriesReport {
             evidence_stars: evidence_stars(series.coverage),
             resets: series.resets,
             dropped: series.dropped,
+            gaps: series.gaps.into_iter().map(GapReport::from).collect(),
             instants_ms: series.points.instants_ms,
             value: series.points.value,
             min: series.points.min,

@@ -174,6 +174,7 @@ impl Inner {
         let view = SlotBlockView::open(body).map_err(damaged)?;
         let schema = self.schema(view.schema())?;
         let here = view.columns();
+        assembly.framed(view.first_ms(), view.slot_ms(), view.frames());
         for &column in assembly.columns(&schema).iter().filter(|column| here.contains(column)) {
             let slots = view.column(column).map_err(damaged)?;
             assembly.slots(&schema, column, view.first_ms(), view.slot_ms(), &slots);

@@ -5,6 +5,7 @@
 //! its agent's lock and the flow from its first record to its last, and no other lock for longer
 //! than an append.
 
+use super::absent::{self, Absent};
 use super::agent_state::{Agent, AgentState};
 use super::batch::{self, FrameEntry};
 use super::instant;
@@ -184,7 +185,10 @@ impl Session {
             }
             match judged {
                 Judged::Fate(fate) => {
-                    state.epochs.entry(lane.epoch).or_default().queue(sequence, fate);
+                    let epoch = state.epochs.entry(lane.epoch).or_default();
+                    let highest = epoch.highest();
+                    epoch.queue(sequence, fate);
+                    self.place((lane.epoch, sequence), fate, is_live, highest, &mut state.absent);
                     push(&mut self.prepared.ranges, lane, sequence, fate);
                 }
                 Judged::Settled => extend(&mut settled, sequence),
@@ -215,6 +219,22 @@ impl Session {
         if !answers.is_empty() {
             // The stream may be gone; then nobody waits.
             let _ = self.answers.send(v1::Answers { epoch: lane.epoch, answers });
+        }
+    }
+
+    /// Lays a frame, or one that was refused, into the agent's time.
+    fn place(&mut self, record: (u64, u64), fate: Fate, is_live: bool, highest: u64, absent: &mut Absent) {
+        let Prepared { frames, rows, .. } = &mut self.prepared;
+        match (fate, frames.last()) {
+            (Fate::Frame, Some(frame)) => absent.frame(record, frame.instant_ms, is_live, highest, &mut rows.losses),
+            (Fate::Refused(refusal), _) => {
+                let ((epoch, first), arrival_ms) = (record, self.inner.clock.now_ms());
+                let (agent, last, reason) = (self.agent.id, first, absent::refused(refusal));
+                let (from_ms, to_ms) = (None, None);
+                absent
+                    .never(LossRow { agent, epoch, first, last, reason, arrival_ms, from_ms, to_ms }, &mut rows.losses);
+            }
+            _ => {}
         }
     }
 
@@ -460,7 +480,8 @@ impl SinkSession for Session {
         if state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lost.epoch) {
             return;
         }
-        let known = state.epochs.entry(lost.epoch).or_default();
+        let AgentState { epochs, absent, .. } = &mut *state;
+        let known = epochs.entry(lost.epoch).or_default();
         let (session, lane, epoch) = (0, 0, lost.epoch);
         for range in lost.ranges.iter().take(limits::RANGES) {
             if range.first == 0 || range.first > range.last || range.last > LOST_LAST || known.is_scattered(range.first)
@@ -474,7 +495,11 @@ impl SinkSession for Session {
                 known.queued.insert(first, last);
                 self.prepared.ranges.push(QueuedRange { session, lane, epoch, first, last, fate: Fate::Lost });
                 let (agent, reason) = (agent.id, range.reason);
-                self.prepared.rows.losses.push(LossRow { agent, epoch, first, last, reason, arrival_ms });
+                let (from_ms, to_ms) = (None, None);
+                absent.never(
+                    LossRow { agent, epoch, first, last, reason, arrival_ms, from_ms, to_ms },
+                    &mut self.prepared.rows.losses,
+                );
             }
             // Whatever was known before is answered as well: the agent waits for the whole range.
             let (first, last, fate) = (range.first, range.last, Fate::Again);

@@ -9,6 +9,7 @@
 //! Ids of schemas, boots and sources are given out in memory and written in the transaction of the
 //! first batch that uses them: one process writes, and the hot path waits for no database.
 
+mod absent;
 mod agent_state;
 pub mod api;
 mod batch;
@@ -20,6 +21,7 @@ mod compaction;
 mod days;
 pub mod exposition;
 mod fetch;
+pub mod gaps;
 mod ingest;
 pub mod instant;
 mod instruments;
@@ -228,6 +230,8 @@ pub struct Series {
     pub resets: u64,
     /// Rates above the interface's speed that were dropped.
     pub dropped: u64,
+    /// Where nothing is known, and why.
+    pub gaps: Vec<gaps::Gap>,
 }
 
 /// Points of a series, as columns of equal length. A gap is `None` with coverage 0.

@@ -6,7 +6,8 @@
 //! slot that lies across the edge of such a period nothing at all.
 
 use super::columns::{Columns, FrameMeta};
-use super::slot::{self, ColumnSlots, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
+use super::gaps::{self, Stretch};
+use super::slot::{self, ColumnSlots, FrameSlot, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
 use super::thin::{self, Sample};
 use super::{DAY_MS, Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
@@ -87,6 +88,8 @@ pub struct Assembly {
     thin: Option<i64>,
     /// Of each schema seen: the columns asked for.
     asked: HashMap<i64, Arc<[usize]>>,
+    /// Points of which frames cover something.
+    framed: Vec<bool>,
     /// Of each schema seen: column → series.
     known: HashMap<i64, Vec<(usize, usize)>>,
 }
@@ -115,6 +118,8 @@ struct Point {
     max: i64,
     count: u64,
     covered_ms: i64,
+    resets: u32,
+    dropped: u32,
 }
 
 impl Assembly {
@@ -175,6 +180,7 @@ impl Assembly {
             points: 0,
             thin,
             asked: HashMap::new(),
+            framed: Vec::new(),
             known: HashMap::new(),
         })
     }
@@ -244,8 +250,24 @@ impl Assembly {
             return;
         };
         let Some(maker) = Maker::new(schema, before, columns, self.interval_ms, slot_ms) else { return };
+        self.framed(maker.first_ms(), slot_ms, maker.frames());
         for &column in asked.iter() {
             self.slots(schema, column, maker.first_ms(), slot_ms, &maker.column(column));
+        }
+    }
+
+    /// Takes word of the frames of slots, of which the first begins at `first_ms`: where they cover
+    /// something and a series has no value, the value was not measured.
+    pub fn framed(&mut self, first_ms: UnixMs, slot_ms: i64, frames: &[FrameSlot]) {
+        let step_ms = self.step_ms.max(1);
+        if self.framed.is_empty() {
+            self.framed = vec![false; ((self.to_ms - self.from_ms) / step_ms) as usize];
+        }
+        for (slot, _) in frames.iter().enumerate().filter(|(_, slot)| slot.covered_ms > 0) {
+            let point = (first_ms + slot as i64 * slot_ms - self.from_ms).div_euclid(step_ms);
+            if let Some(framed) = usize::try_from(point).ok().and_then(|point| self.framed.get_mut(point)) {
+                *framed = true;
+            }
         }
     }
 
@@ -270,6 +292,8 @@ impl Assembly {
                     let Some(point) = each(slot) else { continue };
                     growing.resets += u64::from(counter.resets);
                     growing.dropped += u64::from(counter.dropped);
+                    growing.points[point].resets += counter.resets;
+                    growing.points[point].dropped += counter.dropped;
                     growing.points[point].sum += i128::from(counter.delta);
                     growing.points[point].covered_ms += i64::from(counter.covered_ms);
                 }
@@ -287,7 +311,23 @@ impl Assembly {
     ///
     /// # Errors
     /// Nothing was found, or more than an answer holds.
-    pub fn finish(mut self) -> Result<Vec<Series>, QueryError> {
+    #[cfg(test)]
+    pub(super) fn finish(self) -> Result<Vec<Series>, QueryError> {
+        self.finish_with(&gaps::Known::default())
+    }
+
+    /// Begin and end of what has to be explained, if anything has.
+    pub(super) fn missing(&self) -> Option<(UnixMs, UnixMs)> {
+        let stretches = self.series.iter().flat_map(|series| self.stretches(series));
+        let missing = stretches.filter(|stretch| stretch.kind == gaps::Kind::Missing);
+        missing.map(|stretch| (stretch.from_ms, stretch.to_ms)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// The series, in the order of metric, resource and labels, their gaps explained by what is known.
+    ///
+    /// # Errors
+    /// Nothing was found, or more than an answer holds.
+    pub(super) fn finish_with(mut self, known: &gaps::Known) -> Result<Vec<Series>, QueryError> {
         if self.series.is_empty() {
             return Err(QueryError::Nothing);
         }
@@ -301,7 +341,7 @@ impl Assembly {
             (series.column.metric.clone(), series.column.resource.clone(), labels(&series.column))
         });
         let series = std::mem::take(&mut self.series);
-        Ok(series.into_iter().map(|series| self.series(series)).collect())
+        Ok(series.into_iter().map(|series| self.series(series, known)).collect())
     }
 
     fn place(&mut self, schema: &StoredSchema, column: usize) -> Option<usize> {
@@ -329,7 +369,8 @@ impl Assembly {
         self.series.len() - 1
     }
 
-    fn series(&self, growing: Growing) -> Series {
+    fn series(&self, growing: Growing, known: &gaps::Known) -> Series {
+        let gaps = known.explain(&self.stretches(&growing));
         let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
         let (points, step_ms, coverage) =
             if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
@@ -342,7 +383,65 @@ impl Assembly {
             coverage,
             resets: growing.resets,
             dropped: growing.dropped,
+            gaps,
         }
+    }
+
+    /// Where a series has no values.
+    fn stretches(&self, growing: &Growing) -> Vec<Stretch> {
+        if self.step_ms > 0 { self.slot_stretches(growing) } else { self.frame_stretches(growing) }
+    }
+
+    fn slot_stretches(&self, growing: &Growing) -> Vec<Stretch> {
+        let counter = growing.column.kind() == v1::Kind::Counter;
+        let (longest_ms, mut stretches) = (slot::longest_ms(self.interval_ms), Vec::new());
+        for (index, point) in growing.points.iter().enumerate() {
+            let begin = self.from_ms + index as i64 * self.step_ms;
+            let end = (begin + self.step_ms).min(self.now_ms);
+            let known = if counter { point.covered_ms > 0 } else { point.count > 0 };
+            let missing_ms = end - begin - if known { point.covered_ms } else { 0 };
+            // The frame that covers what is newest has not come yet.
+            let most_ms = if end >= self.now_ms - longest_ms { longest_ms } else { 0 };
+            if missing_ms <= most_ms {
+                continue;
+            }
+            // Nothing is shown of a slot that is not owned as a whole, of a wider point its slots are.
+            let touches = self.periods.iter().any(|(from, to)| {
+                let (from, to) = (*from.max(&begin), *to.min(&end));
+                let first_slot = from.saturating_add(SLOT_MS - 1).div_euclid(SLOT_MS) * SLOT_MS;
+                from < to && (first_slot + SLOT_MS <= to || end < begin + SLOT_MS)
+            });
+            let kind = match self.framed.get(index) {
+                _ if !touches => gaps::Kind::NotOwned,
+                Some(true) if !known && point.resets + point.dropped == 0 => gaps::Kind::NotMeasured,
+                _ => gaps::Kind::Missing,
+            };
+            let (resets, dropped) = (u64::from(point.resets), u64::from(point.dropped));
+            stretches.push(Stretch { from_ms: begin, to_ms: end, kind, missing_ms, resets, dropped, joins: true });
+        }
+        stretches
+    }
+
+    fn frame_stretches(&self, growing: &Growing) -> Vec<Stretch> {
+        let (longest_ms, mut stretches) = (slot::longest_ms(self.interval_ms), Vec::new());
+        let mut frames: Vec<_> = growing.frames.iter().map(|frame| (frame.at_ms, frame.value.is_some())).collect();
+        frames.sort_unstable();
+        let mut last = self.from_ms;
+        for (at, measured) in frames {
+            if at - last > longest_ms {
+                gaps::push_owned(&mut stretches, last, at, &self.periods);
+            } else if !measured && at > last {
+                let (kind, missing_ms) = (gaps::Kind::NotMeasured, at - last);
+                let (resets, dropped) = (0, 0);
+                stretches.push(Stretch { from_ms: last, to_ms: at, kind, missing_ms, resets, dropped, joins: true });
+            }
+            last = at;
+        }
+        let end = self.to_ms.min(self.now_ms);
+        if end - last > longest_ms {
+            gaps::push_owned(&mut stretches, last, end, &self.periods);
+        }
+        stretches
     }
 
     /// Of a counter's frames its rate is drawn; floats are foreign, and shown as they came.

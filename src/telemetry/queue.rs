@@ -88,14 +88,18 @@ pub(super) struct EventRow {
     pub attributes: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LossRow {
     pub agent: AgentId,
     pub epoch: u64,
     pub first: u64,
     pub last: u64,
+    /// Of the wire, or a [refusal](super::absent::refused).
     pub reason: i32,
     pub arrival_ms: UnixMs,
+    /// Instants of the frames around it, as far as they are known.
+    pub from_ms: Option<UnixMs>,
+    pub to_ms: Option<UnixMs>,
 }
 
 /// A frame's place in the batch.

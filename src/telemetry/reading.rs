@@ -1,12 +1,15 @@
 //! What other domains and the API read of sources, beside whole frames.
 
+use super::absent::Awaited;
 use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
-use super::{Facts, Glance, Series, SeriesQuery, SourceInfo, Telemetry, thin};
+use super::service::Inner;
+use super::{Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, thin};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
+use sea_orm::DbErr;
 use std::sync::Arc;
 
 impl Telemetry {
@@ -24,9 +27,48 @@ impl Telemetry {
         if periods.is_empty() {
             return Ok(None);
         }
-        let mut assembly = Assembly::new(query, &source.info(), periods, self.inner.clock.now_ms())?;
+        let now_ms = self.inner.clock.now_ms();
+        let mut assembly = Assembly::new(query, &source.info(), periods, now_ms)?;
         self.inner.gather(&source, &mut assembly).await?;
-        assembly.finish().map(Some)
+        let known = match assembly.missing() {
+            Some(missing) => self.known(&source, missing, &assembly, now_ms).await?,
+            None => gaps::Known::default(),
+        };
+        assembly.finish_with(&known).map(Some)
+    }
+
+    /// What may explain that something is missing between two instants.
+    async fn known(
+        &self,
+        source: &LiveSource,
+        (from_ms, to_ms): (UnixMs, UnixMs),
+        assembly: &Assembly,
+        now_ms: UnixMs,
+    ) -> Result<gaps::Known, DbErr> {
+        let Inner { db, config, registry, .. } = &*self.inner;
+        let kept = match assembly.resolution() {
+            Resolution::Raw => config.raw_retention,
+            Resolution::Slot => config.slot_retention,
+            Resolution::Hour => config.hour_retention,
+        };
+        let agent = self.inner.agent(source.agent);
+        let awaited = {
+            let state = agent.lock();
+            let settled = |epoch: u64| state.epochs.get(&epoch).map(|epoch| &epoch.settled);
+            let is_open = |awaited: &Awaited| {
+                settled(awaited.epoch).is_none_or(|settled| !settled.contains_range(awaited.first, awaited.last))
+            };
+            state.absent.awaited().filter(is_open).map(|awaited| (awaited.from_ms, awaited.to_ms))
+        };
+        Ok(gaps::Known {
+            asked_ms: assembly.span().0,
+            kept_ms: now_ms - kept.as_millis() as i64,
+            created_ms: source.created_ms,
+            longest_ms: slot::longest_ms(source.interval_ms()),
+            losses: store::losses_between(db, source.agent, from_ms, to_ms).await?,
+            boots: registry.booted_ms(source.agent),
+            awaited,
+        })
     }
 
     /// From which step a period is drawn if nobody says; `None`: from frames.

@@ -167,6 +167,14 @@ impl Registry {
         self.boots.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
     }
 
+    /// When an agent's machine was started, as far as its clocks are known.
+    pub(super) fn booted_ms(&self, agent: AgentId) -> Vec<UnixMs> {
+        let boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = boots.known.get(&agent).into_iter().flat_map(HashMap::values);
+        let booted = |boot: &Arc<Boot>| boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(0);
+        known.filter_map(booted).map(|instant| instant.ms).collect()
+    }
+
     /// A source of an agent; a new one is added to `definitions`, unless the agent has too many.
     pub(super) fn source_define(
         &self,

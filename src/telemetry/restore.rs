@@ -50,7 +50,7 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
     let live: Vec<WindowRow> =
         windows.iter().filter(|window| window.state != WindowState::Compacted).copied().collect();
     let compacted = live.first().map_or(windows.last().map_or(0, |window| window.id), |window| window.id - 1);
-    carried(db, &registry, compacted).await?;
+    carried(db, &registry, &mut agents, compacted).await?;
     let mut replay = Replay { registry: &registry, agents: &mut agents, chains: HashMap::new() };
     let (mut last_batch, mut bytes) = (0, 0);
     for window in &live {
@@ -119,7 +119,12 @@ async fn registry(db: &Db) -> Result<Registry, TelemetryError> {
 }
 
 /// The newest frames of windows that are gone.
-async fn carried(db: &Db, registry: &Registry, compacted: i64) -> Result<(), TelemetryError> {
+async fn carried(
+    db: &Db,
+    registry: &Registry,
+    agents: &mut HashMap<AgentId, Arc<Agent>>,
+    compacted: i64,
+) -> Result<(), TelemetryError> {
     let mut from = 0;
     loop {
         let rows = store::carried_list(db.read(), from, 500, compacted).await?;
@@ -130,6 +135,8 @@ async fn carried(db: &Db, registry: &Registry, compacted: i64) -> Result<(), Tel
             else {
                 continue;
             };
+            let agent = agents.entry(source.agent).or_insert_with(|| Arc::new(Agent::new(source.agent)));
+            agent.lock().absent.restore(row.meta.epoch, row.meta.sequence, row.meta.instant_ms);
             let mut state = State::zero(schema.columns.len());
             if state.apply(&row.body).is_ok() {
                 let meta = row.meta;
@@ -169,6 +176,7 @@ impl Replay<'_> {
                 let mut state = agent.lock();
                 state.settle(frame.epoch, frame.sequence, frame.sequence, Outcome::Accepted);
                 state.frame_delivered(frame.instant_ms, frame.instant_ms);
+                state.absent.restore(frame.epoch, frame.sequence, frame.instant_ms);
                 drop(state);
                 let Some(source) = self.registry.source(frame.source) else { return };
                 source.add_place(Place {

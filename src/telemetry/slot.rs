@@ -323,6 +323,12 @@ impl<'a> Maker<'a> {
         self.timeline.first_slot * self.slot_ms
     }
 
+    /// What the slots hold of frames.
+    #[must_use]
+    pub fn frames(&self) -> &[FrameSlot] {
+        &self.timeline.frames
+    }
+
     /// The slots of a column.
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 use super::Facts;
 use super::agent_state::Counts;
 use super::columns::FrameMeta;
+use super::gaps::Loss;
 use super::live::Place;
 use super::queue::Rows;
 use super::registry::Definitions;
@@ -16,6 +17,7 @@ use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, IsolationLevel, QueryResult, Statement,
     TransactionTrait, Value,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tongtu_protocol::{schema::SchemaId, v1};
 
@@ -249,7 +251,9 @@ pub(super) async fn rows_insert(transaction: &DatabaseTransaction, rows: &Rows, 
     });
     let columns = ["id", "source_id", "instant_ms", "name", "attributes"];
     insert(transaction, "telemetry_event", columns, None, events.collect()).await?;
-    let losses = rows.losses.iter().map(|row| {
+    // A range that was placed more exactly is there again: the last says most.
+    let last: BTreeMap<_, _> = rows.losses.iter().map(|row| ((row.agent, row.epoch, row.first), row)).collect();
+    let losses = last.into_values().map(|row| {
         [
             row.agent.0.into(),
             (row.epoch as i64).into(),
@@ -257,11 +261,36 @@ pub(super) async fn rows_insert(transaction: &DatabaseTransaction, rows: &Rows, 
             (row.last as i64).into(),
             (row.reason as i16).into(),
             row.arrival_ms.into(),
+            row.from_ms.into(),
+            row.to_ms.into(),
         ]
     });
-    let columns = ["agent_id", "epoch", "first_sequence", "last_sequence", "reason", "arrival_ms"];
-    let conflict = OnConflict::columns(["agent_id", "epoch", "first_sequence"]).do_nothing().to_owned();
+    let columns = ["agent_id", "epoch", "first_sequence", "last_sequence", "reason", "arrival_ms", "from_ms", "to_ms"];
+    let conflict = OnConflict::columns(["agent_id", "epoch", "first_sequence"])
+        .update_columns(["last_sequence", "from_ms", "to_ms"])
+        .to_owned();
     insert(transaction, "telemetry_loss", columns, Some(conflict), losses.collect()).await
+}
+
+/// Ranges of an agent's records that will never come, and may lie in a period: reason, arrival, and
+/// the instants between which they lie.
+pub(super) async fn losses_between(
+    db: &Db,
+    agent: AgentId,
+    from_ms: UnixMs,
+    to_ms: UnixMs,
+) -> Result<Vec<Loss>, DbErr> {
+    let text = "SELECT reason, arrival_ms, from_ms, to_ms FROM telemetry_loss WHERE agent_id = $1
+        AND (to_ms IS NULL OR to_ms > $2) AND (from_ms IS NULL OR from_ms < $3)
+        ORDER BY epoch, first_sequence LIMIT 1000";
+    let values = [agent.0.into(), from_ms.into(), to_ms.into()];
+    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let loss = |row: &QueryResult| {
+        let reason: i16 = row.try_get("", "reason")?;
+        let (from_ms, to_ms) = (row.try_get("", "from_ms")?, row.try_get("", "to_ms")?);
+        Ok(Loss { reason: i32::from(reason), arrival_ms: row.try_get("", "arrival_ms")?, from_ms, to_ms })
+    };
+    rows.iter().map(loss).collect()
 }
 
 /// What is settled of an epoch.

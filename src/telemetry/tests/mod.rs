@@ -27,6 +27,7 @@ mod compact_model;
 mod compaction;
 mod days;
 mod faults;
+mod gaps;
 mod ingest;
 mod speed;
 
