@@ -55,10 +55,14 @@ fi
 "$bin/tongtu-agent" run --data "$data/agent" &
 agent=$!
 
+# While nobody can log in: the link of the first security administrator.
+first=$("$bin/tongtu" invitation --data "$data" 2>/dev/null) || first="http://$http"
+
 cat <<END
 
 Tongtu runs. Its data is in $data; stop it with Ctrl-C.
 
+  begin          $first
   this machine   curl -H "Authorization: Bearer \$(cat $data/api-token)" http://$http/api/v1/hosts
   agents         $bin/tongtu agent list --data $data
   Prometheus     http://$http/api/v1/prometheus/targets (README.md has the prometheus.yml)

@@ -24,7 +24,8 @@ metrics! {
     READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
-    HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known bearer token.";
+    HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known token or session.";
+    LOGINS = Counter "tongtu_logins_total" ["result"] "Logins of people: done, wrong, limited or busy.";
     AGENT_CONNECTIONS = Gauge "tongtu_agent_connections" [] "Connections on the agents' port.";
     AGENT_SESSIONS = Gauge "tongtu_agent_sessions" [] "Agents' streams that said hello.";
     AGENTS_ENROLLED = Counter "tongtu_agents_enrolled_total" [] "Agents enrolled.";

@@ -14,6 +14,7 @@ mod m0004_compute;
 mod m0005_writer;
 mod m0006_numbers;
 mod m0007_growth;
+mod m0009_people;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_writer::Migration),
             Box::new(m0006_numbers::Migration),
             Box::new(m0007_growth::Migration),
+            Box::new(m0009_people::Migration),
         ]
     }
 }

@@ -1,46 +1,154 @@
-//! Authentication of HTTP requests, and the API of bearer tokens.
+//! Authentication of HTTP requests: a bearer token, or the cookie of a session.
+//!
+//! A cookie is sent by the browser whoever made the page, so a request that changes something needs two
+//! more things with it: it comes from a page of this origin, and it carries the session's CSRF token,
+//! which only such a page can read. A bearer token is sent by nobody unasked and needs neither.
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use prometheus::IntCounter;
 
-use super::Access;
+use super::login::Authentication;
+use super::secret;
 use crate::platform::http::Problem;
+use crate::platform::http::origin::Origin;
 
-/// What a person without a token is told.
-pub(super) const SEND_A_TOKEN: &str =
-    "send a token: `Authorization: Bearer TOKEN`; the first one is in the data directory's file api-token";
+const COOKIE: &str = "tongtu_session";
+/// The header with a session's CSRF token.
+const CSRF: &str = "x-csrf-token";
 
-/// State of [`authenticate`].
-#[derive(Debug, Clone)]
-pub struct Authentication {
-    /// Who is who.
-    pub access: Access,
-    /// Counts refusals.
-    pub refused: IntCounter,
+/// What somebody without token and session is told.
+pub(super) fn nobody() -> Problem {
+    Problem::unauthenticated(
+        "log in, or send a token: `Authorization: Bearer TOKEN`; the first one is in the data directory's file api-token",
+    )
+    .chinese("请先登录，或发送令牌：`Authorization: Bearer TOKEN`；首个令牌在数据目录的 api-token 文件中")
 }
 
-/// Lets a request with a live token through, with its [`Principal`](super::Principal).
+/// Lets a request with a live token or session through, with its [`Principal`](super::Principal).
 pub async fn authenticate(State(state): State<Authentication>, mut request: Request, next: Next) -> Response {
-    let bearer = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let problem = match bearer {
-        None => Problem::unauthenticated(SEND_A_TOKEN),
-        Some(token) => match state.access.authenticate(token) {
-            Some(principal) => {
-                request.extensions_mut().insert(principal);
-                return next.run(request).await;
+    let origin = Origin::of(request.extensions());
+    let headers = request.headers();
+    let principal = if let Some(authorization) = headers.get(header::AUTHORIZATION) {
+        bearer(authorization).and_then(|token| state.access.authenticate(token)).ok_or_else(|| {
+            Problem::unauthenticated("this token is unknown, revoked or has expired")
+                .chinese("此令牌不存在、已吊销或已过期")
+        })
+    } else if let Some(secret) = session_secret(headers) {
+        match state.access.session_principal(secret, origin, state.spans.idle) {
+            None => {
+                Err(Problem::unauthenticated("this session has ended; log in again").chinese("会话已结束，请重新登录"))
             }
-            None => Problem::unauthenticated("this token is unknown or revoked"),
-        },
+            Some(_) if !request.method().is_safe() && !is_from_our_page(headers, secret) => {
+                return Problem::of_kind(StatusCode::FORBIDDEN, "csrf").into_response();
+            }
+            Some(principal) => Ok(principal),
+        }
+    } else {
+        Err(nobody())
     };
-    state.refused.inc();
-    problem.into_response()
+    match principal {
+        Ok(mut principal) => {
+            principal.origin = origin;
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(problem) => {
+            state.refused.inc();
+            problem.into_response()
+        }
+    }
+}
+
+fn bearer(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// What the session's cookie holds.
+pub(super) fn session_secret(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, secret)| secret)
+}
+
+/// The CSRF token of a session: it follows from the session's secret, so it need not be kept.
+pub(super) fn csrf(secret: &str) -> String {
+    secret::derive(secret, "csrf")
+}
+
+/// The header that gives a browser its session, or takes it.
+pub(super) fn cookie(secret: Option<&str>, seconds: u64, origin: Origin) -> HeaderValue {
+    let (secret, seconds) = secret.map_or(("", 0), |secret| (secret, seconds));
+    let secure = if origin.is_secure { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE}={secret}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}{secure}");
+    HeaderValue::try_from(cookie).expect("base64 and constants")
+}
+
+fn is_from_our_page(headers: &HeaderMap, secret: &str) -> bool {
+    let sent = headers.get(CSRF).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    is_same_origin(headers) && secret::equal(sent, &csrf(secret))
+}
+
+/// Whether a browser says that the request is from a page of this origin. What is no browser says nothing.
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
+        return site == "same-origin";
+    }
+    match headers.get(header::ORIGIN) {
+        None => true,
+        Some(origin) => {
+            let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
+            authority.is_some() && authority == text(header::HOST)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("a value")))
+            .collect()
+    }
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let found = |cookies: &str| session_secret(&headers(&[("cookie", cookies)])).map(ToOwned::to_owned);
+        assert_eq!(found("a=b; tongtu_session=secret; c=d"), Some("secret".to_owned()));
+        assert_eq!(found("tongtu_session2=x; xtongtu_session=y"), None);
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_not_ours() {
+        for (ours, pairs) in [
+            (true, &[][..]),
+            (true, &[("origin", "https://tongtu.example"), ("host", "tongtu.example")]),
+            (true, &[("sec-fetch-site", "same-origin"), ("origin", "https://a"), ("host", "b")]),
+            (false, &[("origin", "https://evil.example"), ("host", "tongtu.example")]),
+            (false, &[("origin", "null"), ("host", "tongtu.example")]),
+            (false, &[("sec-fetch-site", "cross-site")]),
+            (false, &[("sec-fetch-site", "same-site"), ("origin", "https://b"), ("host", "b")]),
+        ] {
+            assert_eq!(is_same_origin(&headers(pairs)), ours, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_is_for_this_site_and_no_script() {
+        let insecure = cookie(Some("s"), 60, Origin::default());
+        assert_eq!(insecure, "tongtu_session=s; HttpOnly; SameSite=Strict; Path=/; Max-Age=60");
+        let secure = cookie(None, 60, Origin { is_secure: true, ..Origin::default() });
+        assert_eq!(secure, "tongtu_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0; Secure");
+    }
 }

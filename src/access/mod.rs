@@ -1,15 +1,17 @@
-//! Who may do what: organisations, bearer tokens, permits, and whose each thing is since when.
+//! Who may do what: people and their roles, sessions, machine tokens, permits, organisations, and whose
+//! each thing is since when.
 //!
 //! What must hold:
 //! - A function that reads or changes another domain's things takes a [`Permit`], which only this
-//!   module makes.
-//! - A token's text is shown once and kept nowhere; the table holds its SHA-256.
+//!   module makes, from the one table in [`roles`].
+//! - A secret's text (token, cookie, one-time link) is shown once and kept nowhere; tables hold its SHA-256.
 //! - A thing is visible to an organisation, and to those above it, only for the time it was theirs.
+//! - A change is checked and written under one lock, in one transaction; memory follows its commit.
 //!
-//! The state is small and one process writes, so it is kept in memory and read from there.
-//! Deliberately absent: people, passwords, sessions and the audit log, which come with users.
+//! The state is small and one process writes, so it is kept in memory and read from there: no request
+//! asks the database who it is from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,21 +19,35 @@ use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
+use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId, UserId};
 
 pub mod api;
-pub mod capability;
+pub mod form;
 pub mod http;
+mod invitation;
+mod limits;
+mod login;
+mod password;
 mod permit;
+pub mod roles;
+mod secret;
+mod session;
 mod store;
 #[cfg(test)]
 mod tests;
 mod token;
+mod user;
 
-pub use permit::{Denied, Permit, Principal, Role};
+pub use invitation::{FIRST_LINK, FirstLinkError, FirstRun, Invitation, InvitationError, Purpose};
+pub use login::{Authentication, LoginError};
+pub use password::{Busy, Password, Passwords, WeakPassword, check_password};
+pub use permit::{Actor, Denied, Permit, Principal};
+pub use roles::{Role, Roles, capability};
+pub use session::Session;
 #[cfg(test)]
 pub(crate) use token::testing as testing_token;
 pub use token::{ApiTokenFile, ApiTokenInfo, TokenFileError};
+pub use user::{PeopleError, User};
 
 /// The organisation that the first start creates; every other is below it.
 pub const ROOT: OrganizationId = OrganizationId(1);
@@ -51,7 +67,7 @@ pub enum Resource {
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     /// The database failed.
-    #[error("organisations and tokens cannot be read or written: {0}")]
+    #[error("people, organisations and tokens cannot be read or written: {0}")]
     Database(#[from] DbErr),
     /// A row holds what this version does not know.
     #[error("the table {table} holds {value}, which this version does not know; was it written by a newer tongtu?")]
@@ -69,6 +85,8 @@ pub struct Access {
     db: Db,
     clock: Clock,
     state: Arc<RwLock<State>>,
+    /// Held from the check of a change to the memory of its commit.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A copy of the tables, in the form that questions need.
@@ -78,8 +96,16 @@ struct State {
     revision: u64,
     /// Each organisation's parent.
     parents: HashMap<OrganizationId, Option<OrganizationId>>,
+    /// Each organisation's name.
+    names: HashMap<OrganizationId, String>,
     /// By hash; revoked ones as well, so that a file's token is recognised.
     tokens: HashMap<[u8; 32], ApiTokenInfo>,
+    /// All of them, disabled ones as well.
+    users: BTreeMap<UserId, User>,
+    /// By hash.
+    sessions: HashMap<secret::Hash, Session>,
+    /// By hash; those that can still be used.
+    invitations: HashMap<secret::Hash, invitation::Invitation>,
     /// Each thing's owners, oldest first.
     owners: HashMap<Resource, Vec<(UnixMs, OrganizationId)>>,
 }
@@ -116,7 +142,7 @@ impl Access {
     pub async fn open(db: Db, clock: Clock) -> Result<Self, AccessError> {
         store::root_ensure(&db, clock.now_ms()).await?;
         let state = store::load(&db).await?;
-        Ok(Self { db, clock, state: Arc::new(RwLock::new(state)) })
+        Ok(Self { db, clock, state: Arc::new(RwLock::new(state)), changing: Arc::default() })
     }
 
     /// See to it that `DATA/api-token` holds a live token on the first start, and when none is live.
@@ -133,58 +159,6 @@ impl Access {
     /// The file or the database cannot be written.
     pub async fn renew_api_token(&self, data: &Path) -> Result<(), TokenFileError> {
         token::renew(self, data).await
-    }
-
-    /// The principal of a live token.
-    #[must_use]
-    pub fn authenticate(&self, bearer: &str) -> Option<Principal> {
-        let hash = token::hash(bearer);
-        let state = self.read();
-        let token = state.tokens.get(&hash).filter(|token| token.revoked_ms.is_none())?;
-        Some(Principal { token: token.id, organization: token.organization, role: token.role })
-    }
-
-    /// Tokens of the permit's organisations, oldest first.
-    #[must_use]
-    pub fn tokens(&self, permit: &Permit<capability::TokensRead>) -> Vec<ApiTokenInfo> {
-        let state = self.read();
-        let mut tokens: Vec<_> = state
-            .tokens
-            .values()
-            .filter(|token| state.is_within(token.organization, permit.organization()))
-            .cloned()
-            .collect();
-        tokens.sort_by_key(|token| token.id);
-        tokens
-    }
-
-    /// Revokes a token for ever. `None`: there is no such token for this permit.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn token_revoke(
-        &self,
-        permit: &Permit<capability::TokensWrite>,
-        id: ApiTokenId,
-    ) -> Result<Option<ApiTokenInfo>, AccessError> {
-        let visible = {
-            let state = self.read();
-            state
-                .tokens
-                .values()
-                .any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
-        };
-        if !visible {
-            return Ok(None);
-        }
-        store::token_revoke(&self.db, id, self.clock.now_ms()).await?;
-        let now = self.clock.now_ms();
-        let mut state = self.write();
-        let token = state.tokens.values_mut().find(|token| token.id == id);
-        Ok(token.map(|token| {
-            token.revoked_ms.get_or_insert(now);
-            token.clone()
-        }))
     }
 
     /// Whether an organisation exists within a permit's scope.
@@ -249,6 +223,11 @@ impl Access {
     #[must_use]
     pub fn owner(&self, resource: Resource) -> Option<OrganizationId> {
         self.read().owners.get(&resource)?.last().map(|(_, organization)| *organization)
+    }
+
+    /// An organisation's name, for one who belongs to it.
+    fn organization_name(&self, id: OrganizationId) -> String {
+        self.read().names.get(&id).cloned().unwrap_or_default()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {

@@ -1,6 +1,7 @@
 //! Tests of access on both databases.
 
-use super::capability::{AgentsRead, AgentsWrite, MeasurementsRead};
+use super::capability::{AccessWrite, AgentsRead, AgentsWrite, MeasurementsRead};
+use super::roles::{Area, Level};
 use super::*;
 use crate::platform::testing;
 use std::sync::atomic::AtomicI64;
@@ -20,8 +21,9 @@ async fn the_first_start_makes_one_token_that_works_and_can_be_revoked() {
         assert!(principal.permit::<AgentsWrite>().is_ok());
         assert!(access.authenticate("tongtu_wrong").is_none());
 
-        let permit = principal.permit().expect("an operator may");
-        let revoked = access.token_revoke(&permit, principal.token).await.expect("revoked").expect("it exists");
+        let Actor::Token(id) = principal.actor() else { panic!("{principal:?}") };
+        let permit = Permit::<AccessWrite>::system();
+        let revoked = access.token_revoke(&permit, id).await.expect("revoked").expect("it exists");
         assert_eq!(revoked.revoked_ms, Some(1_000));
         assert!(access.authenticate(text.trim()).is_none());
         // It stays so after a restart, which makes a new one, since none is live.
@@ -92,7 +94,11 @@ async fn a_thing_is_seen_for_the_time_it_was_ones_own() {
 
 #[tokio::test]
 async fn a_reader_may_look_and_not_touch() {
-    let reader = Principal { token: ApiTokenId(1), organization: ROOT, role: Role::Reader };
+    let test = testing::sqlite().await;
+    let access = Access::open(test.db.clone(), clock(1)).await.expect("access opens");
+    let text = testing_token(&access, Role::Reader).await;
+    let reader = access.authenticate(&text).expect("the token works");
     assert!(reader.permit::<AgentsRead>().is_ok());
-    assert_eq!(reader.permit::<AgentsWrite>().map(|_| ()), Err(Denied { capability: "agents.write" }));
+    let denied = Denied { area: Area::Agents, level: Level::Write };
+    assert_eq!(reader.permit::<AgentsWrite>().map(|_| ()), Err(denied));
 }

@@ -9,12 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::SecureRandom;
-
-use super::{Access, AccessError, Role, store};
+use super::capability::{AccessRead, AccessWrite};
+use super::secret::{self, hash};
+use super::{Access, AccessError, Actor, Permit, Principal, Role, Roles, store};
 use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::Origin;
 use crate::platform::ids::{ApiTokenId, OrganizationId};
 
 const PREFIX: &str = "tongtu_";
@@ -66,21 +65,72 @@ pub enum TokenFileError {
     Access(#[from] AccessError),
 }
 
-pub(super) fn hash(text: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
 fn generate() -> String {
-    let mut secret = [0; 32];
-    ring::rand::SystemRandom::new().fill(&mut secret).expect("the system gives random bytes");
-    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))
+    format!("{PREFIX}{}", secret::generate())
 }
 
 fn is_token(text: &str) -> bool {
-    text.strip_prefix(PREFIX)
-        .and_then(|secret| URL_SAFE_NO_PAD.decode(secret).ok())
-        .is_some_and(|secret| secret.len() == 32)
+    text.strip_prefix(PREFIX).is_some_and(secret::is_secret)
+}
+
+impl Access {
+    /// The principal of a live token.
+    #[must_use]
+    pub fn authenticate(&self, bearer: &str) -> Option<Principal> {
+        let hash = hash(bearer);
+        let state = self.read();
+        let token = state.tokens.get(&hash).filter(|token| token.revoked_ms.is_none())?;
+        Some(Principal {
+            actor: Actor::Token(token.id),
+            organization: token.organization,
+            roles: Roles::one(token.role),
+            origin: Origin::default(),
+        })
+    }
+
+    /// Tokens of the permit's organisations, oldest first.
+    #[must_use]
+    pub fn tokens(&self, permit: &Permit<AccessRead>) -> Vec<ApiTokenInfo> {
+        let state = self.read();
+        let mut tokens: Vec<_> = state
+            .tokens
+            .values()
+            .filter(|token| state.is_within(token.organization, permit.organization()))
+            .cloned()
+            .collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
+    }
+
+    /// Revokes a token for ever. `None`: there is no such token for this permit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn token_revoke(
+        &self,
+        permit: &Permit<AccessWrite>,
+        id: ApiTokenId,
+    ) -> Result<Option<ApiTokenInfo>, AccessError> {
+        let _changing = self.changing.lock().await;
+        let visible = {
+            let state = self.read();
+            state
+                .tokens
+                .values()
+                .any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
+        };
+        if !visible {
+            return Ok(None);
+        }
+        let now = self.clock.now_ms();
+        store::token::revoke(&self.db, id, now).await?;
+        let mut state = self.write();
+        let token = state.tokens.values_mut().find(|token| token.id == id);
+        Ok(token.map(|token| {
+            token.revoked_ms.get_or_insert(now);
+            token.clone()
+        }))
+    }
 }
 
 pub(super) async fn ensure(access: &Access, data: &Path) -> Result<ApiTokenFile, TokenFileError> {
@@ -137,7 +187,7 @@ pub(super) async fn renew(access: &Access, data: &Path) -> Result<(), TokenFileE
 async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> Result<(), TokenFileError> {
     let hash = hash(text);
     let now = access.clock.now_ms();
-    let token = store::token_insert(&access.db, hash, FILE, Role::Operator, now, instead_of)
+    let token = store::token::insert(&access.db, hash, FILE, Role::Operator, now, instead_of)
         .await
         .map_err(AccessError::from)?;
     let mut state = access.write();
@@ -152,7 +202,7 @@ async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> 
 #[cfg(test)]
 pub(crate) async fn testing(access: &Access, role: Role) -> String {
     let text = generate();
-    let token = store::token_insert(&access.db, hash(&text), "test", role, access.clock.now_ms(), None).await;
+    let token = store::token::insert(&access.db, hash(&text), "test", role, access.clock.now_ms(), None).await;
     access.write().tokens.insert(hash(&text), token.expect("inserted"));
     text
 }

@@ -67,7 +67,8 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let url = format!("{}{path}", self.base);
-        let mut request = self.http.request(method, &url).bearer_auth(&self.token);
+        // The sentences of this command line are English.
+        let mut request = self.http.request(method, &url).bearer_auth(&self.token).header("accept-language", "en");
         if let Some(body) = body {
             request = request.json(body);
         }

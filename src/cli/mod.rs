@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod agent;
 mod client;
+mod invitation;
 mod serve;
 
 /// One control service, light agents: can this private network move, when, over which links?
@@ -21,6 +22,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Begin here:
   tongtu serve                       start the service (data in ./data, API on 127.0.0.1:6480)
+  tongtu invitation                  the link with which the first administrator begins
   tongtu agent token                 a token that enrols one machine within 10 minutes
   tongtu-agent enroll --token TOKEN --data DIR    on that machine, then `tongtu-agent run --data DIR`
   tongtu agent list                  what reports, since when, how completely";
@@ -34,6 +36,8 @@ enum Command {
     Migrate(Migrate),
     /// Print the API's OpenAPI document.
     Openapi,
+    /// Print the one-time link that makes the first security administrator, while there is none.
+    Invitation(Invitation),
     /// Enrolment tokens and agents, through the running service.
     #[command(subcommand)]
     Agent(Agent),
@@ -42,7 +46,7 @@ enum Command {
 const SERVE_HELP: &str = concat!(
     "In the data directory: tongtu.db (SQLite, unless database.url names a PostgreSQL), ca/ (the authority \
 that signs agents' certificates), api-token (the operator's bearer token, mode 0600), http-address (where \
-the API answers, for `tongtu agent`), lock (one process at a time).\n\n\
+the API answers, for `tongtu agent`), first-link (a one-time link, while there is no security administrator), lock (one process at a time).\n\n\
 Check it:\n  curl -H \"Authorization: Bearer $(cat data/api-token)\" http://127.0.0.1:6480/api/v1/hosts\n  \
 curl http://127.0.0.1:6480/readyz\n\n\
 SIGINT or SIGTERM stops it: requests under way end, accepted records are flushed; a second one stops at once.\n\n\
@@ -83,6 +87,13 @@ struct Migrate {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Invitation {
+    /// The data directory of the service on this machine
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -144,6 +155,11 @@ pub(crate) enum CliError {
     Start(#[from] crate::StartError),
     #[error(transparent)]
     Client(#[from] client::ClientError),
+    #[error(
+        "{} is missing: a security administrator can log in already (ask one for a new password), or no service has run there",
+        .0.display()
+    )]
+    NoFirstLink(PathBuf),
     #[error("{0}")]
     Stopped(String),
 }
@@ -169,6 +185,7 @@ pub fn main() -> ExitCode {
                 print(crate::openapi());
                 Ok(())
             }
+            Command::Invitation(command) => invitation::run(&command),
             Command::Agent(command) => agent::run(command).await,
         }
     });
@@ -209,6 +226,7 @@ mod tests {
             "tongtu serve --config f --data d --http 127.0.0.1:0 --agents 0.0.0.0:0 --advertise c:1",
             "tongtu migrate --data d --json",
             "tongtu openapi",
+            "tongtu invitation --data d",
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --json",
             "tongtu agent revoke agent_7",

@@ -30,6 +30,10 @@ pub(super) async fn serve(command: Serve) -> Result<(), CliError> {
             Some(task) => return Err(CliError::Stopped(format!("stopped while starting: {task} ended by itself"))),
         },
     };
+    // Not into the log: whoever reads that must not become the administrator.
+    if let Some(link) = running.first_link() {
+        print(&format!("nobody can log in yet; the first security administrator begins here: {link}"));
+    }
     running.finished().await.map_err(|error| CliError::Stopped(format!("stopped by a fault: {error}")))?;
     tracing::info!("stopped");
     Ok(())

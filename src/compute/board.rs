@@ -12,7 +12,7 @@ use super::figures::Plan;
 use super::joining::Join;
 use super::report::{HostSummary, newest};
 use super::{Compute, Host};
-use crate::access::capability::HostsRead;
+use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{OrganizationId, SourceId};
@@ -80,7 +80,7 @@ impl Boards {
 
 impl Compute {
     /// Shows `look` what the permit's organisation sees now.
-    pub(super) fn look<R>(&self, permit: &Permit<HostsRead>, look: impl FnOnce(&Board) -> R) -> R {
+    pub(super) fn look<R>(&self, permit: &Permit<MeasurementsRead>, look: impl FnOnce(&Board) -> R) -> R {
         let now_ms = self.0.clock.now_ms();
         let shelf = self.0.boards.shelf(permit.organization(), now_ms);
         let mut board = lock(&shelf.board);
@@ -88,7 +88,7 @@ impl Compute {
         look(&board)
     }
 
-    fn refresh(&self, permit: &Permit<HostsRead>, board: &mut Board, now_ms: UnixMs) {
+    fn refresh(&self, permit: &Permit<MeasurementsRead>, board: &mut Board, now_ms: UnixMs) {
         board.version += 1;
         // Before it is asked who sees what: a change in between is found the next time.
         let owners = self.0.access.revision();
@@ -110,7 +110,7 @@ impl Compute {
         }
     }
 
-    fn row(&self, permit: &Permit<HostsRead>, host: &Arc<Host>, known: Option<Row>) -> Row {
+    fn row(&self, permit: &Permit<MeasurementsRead>, host: &Arc<Host>, known: Option<Row>) -> Row {
         let view = |join: Join| Some((join, self.0.telemetry.source(permit, join.source)?));
         let sources: Vec<_> = host.sources().into_iter().filter_map(view).collect();
         // Without a key it is looked at again: its owner, or what is shown of its agent, may be another.
@@ -128,7 +128,7 @@ impl Compute {
         }
     }
 
-    fn show(&self, permit: &Permit<HostsRead>, row: &mut Row, now_ms: UnixMs, version: u64) {
+    fn show(&self, permit: &Permit<MeasurementsRead>, row: &mut Row, now_ms: UnixMs, version: u64) {
         let Row { host, sources, key: known, plan, .. } = row;
         let newest = newest(sources);
         let facts_ms = newest.and_then(|(_, source)| source.facts_instant_ms());

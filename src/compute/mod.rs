@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use sea_orm::DbErr;
 
-use crate::access::capability::HostsRead;
+use crate::access::capability::MeasurementsRead;
 use crate::access::{Access, Permit, Resource};
 use crate::fleet::Fleet;
 use crate::platform::clock::Clock;
@@ -125,7 +125,7 @@ impl Compute {
     }
 
     /// The hosts that are wanted, of those that the permit's organisations own, as the JSON of a page.
-    fn host_page(&self, permit: &Permit<HostsRead>, wanted: &Wanted) -> Result<Vec<u8>, OtherOrder> {
+    fn host_page(&self, permit: &Permit<MeasurementsRead>, wanted: &Wanted) -> Result<Vec<u8>, OtherOrder> {
         self.look(permit, |board| {
             let rows = board.rows.iter().map(|row| (&row.shown, row.host.row.machine_id.as_str()));
             let (places, next) = list::page(rows, wanted)?;
@@ -147,7 +147,7 @@ impl Compute {
     }
 
     /// One host. `None`: there is none for this permit.
-    fn host_fetch(&self, permit: &Permit<HostsRead>, id: HostId) -> Option<HostDetail> {
+    fn host_fetch(&self, permit: &Permit<MeasurementsRead>, id: HostId) -> Option<HostDetail> {
         let host = {
             let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
             index.hosts.get(&id).cloned().filter(|_| self.is_visible(permit, id))?
@@ -156,12 +156,12 @@ impl Compute {
     }
 
     /// Whether a machine id names another host that the permit shows as well.
-    fn is_claimed_twice(&self, permit: &Permit<HostsRead>, host: &HostRow) -> bool {
+    fn is_claimed_twice(&self, permit: &Permit<MeasurementsRead>, host: &HostRow) -> bool {
         let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
         index.known.claims(&host.machine_id).any(|id| id != host.id && self.is_visible(permit, id))
     }
 
-    fn is_visible(&self, permit: &Permit<HostsRead>, id: HostId) -> bool {
+    fn is_visible(&self, permit: &Permit<MeasurementsRead>, id: HostId) -> bool {
         self.0.access.is_visible(permit, Resource::Host(id))
     }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::figures::{Details, Figures, Plan, details, figures};
 use super::joining::Join;
 use super::{Compute, Host};
-use crate::access::capability::HostsRead;
+use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
@@ -181,7 +181,7 @@ struct Page {
 
 impl Compute {
     /// A host's page.
-    pub(super) fn detail(&self, permit: &Permit<HostsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
+    pub(super) fn detail(&self, permit: &Permit<MeasurementsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
         let newest = self.newest(permit, host);
         let facts = newest.as_ref().and_then(|(_, source)| source.facts());
         let measured = newest.as_ref().and_then(|(join, source)| {
@@ -260,7 +260,7 @@ impl Compute {
     }
 
     /// The source with the newest frame; without any frame the newest source.
-    fn newest(&self, permit: &Permit<HostsRead>, host: &Host) -> Option<(Join, SourceView)> {
+    fn newest(&self, permit: &Permit<MeasurementsRead>, host: &Host) -> Option<(Join, SourceView)> {
         let sources = host.sources.read().unwrap_or_else(PoisonError::into_inner);
         let views = sources.iter().filter_map(|join| Some((*join, self.0.telemetry.source(permit, join.source)?)));
         newest(&views.collect::<Vec<_>>()).cloned()
@@ -274,7 +274,7 @@ impl Compute {
     #[expect(clippy::too_many_arguments, reason = "what a summary is made from, gathered once")]
     pub(super) fn measured(
         &self,
-        permit: &Permit<HostsRead>,
+        permit: &Permit<MeasurementsRead>,
         host: &Host,
         (source, agent): (SourceId, AgentId),
         plan: &Plan,
@@ -319,7 +319,7 @@ impl Compute {
 
     pub(super) fn unmeasured(
         &self,
-        permit: &Permit<HostsRead>,
+        permit: &Permit<MeasurementsRead>,
         host: &Host,
         from: Option<(SourceId, AgentId)>,
     ) -> HostSummary {

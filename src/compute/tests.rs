@@ -317,7 +317,7 @@ async fn organisations_never_share_a_host_or_see_each_others() {
         let page = control.json("/api/v1/hosts/host_1").await;
         assert_eq!(page["machine_id_claimed_twice"], true, "who sees both learns of it");
 
-        let health = Permit::<HostsRead>::testing(OrganizationId(2));
+        let health = Permit::<MeasurementsRead>::testing(OrganizationId(2));
         let wanted = Wanted { limit: 10, ..Default::default() };
         let seen = control.compute.host_page(&health, &wanted).expect("a page");
         let seen: Value = serde_json::from_slice(&seen).expect("JSON");

@@ -30,6 +30,8 @@ pub struct Config {
     pub log: Log,
     /// Frames, windows, slots.
     pub telemetry: Telemetry,
+    /// Sessions of people.
+    pub access: Access,
 }
 
 /// API and `/metrics`.
@@ -51,6 +53,18 @@ pub struct Agents {
     /// What enrolment tokens carry, `HOST:PORT`.
     #[serde(default)]
     pub advertise: Option<String>,
+}
+
+/// Sessions of people.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// A session that is not used for so long ends.
+    #[serde(deserialize_with = "units::duration")]
+    pub session_idle_timeout: Duration,
+    /// A session ends after this in any case.
+    #[serde(deserialize_with = "units::duration")]
+    pub session_timeout: Duration,
 }
 
 /// Where state is kept.
@@ -192,7 +206,26 @@ impl Config {
                 ));
             }
         }
+        self.access.validate()?;
         self.telemetry.validate()
+    }
+}
+
+impl Access {
+    fn validate(&self) -> Result<(), String> {
+        let (least, most) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
+        let spans = [("session_idle_timeout", self.session_idle_timeout), ("session_timeout", self.session_timeout)];
+        for (key, value) in spans {
+            if !(least..=most).contains(&value) {
+                let [value, least, most] = [value, least, most].map(units::shown);
+                return Err(format!("access.{key} = \"{value}\" is not between {least} and {most}"));
+            }
+        }
+        if self.session_idle_timeout > self.session_timeout {
+            return Err("access.session_idle_timeout is longer than access.session_timeout, which ends every session"
+                .to_owned());
+        }
+        Ok(())
     }
 }
 

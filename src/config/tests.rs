@@ -50,6 +50,8 @@ fn slips_are_said_in_one_sentence_with_file_and_key() {
         ("[telemetry]\nwindow_span = \"0s\"\n", "telemetry.window_span"),
         ("[telemetry]\nslot_retention = \"1d\"\n", "telemetry.slot_retention"),
         ("[agents]\nadvertise = \"control\"\n", "agents.advertise"),
+        ("[access]\nsession_idle_timeout = \"1s\"\n", "access.session_idle_timeout"),
+        ("[access]\nsession_timeout = \"10m\"\n", "access.session_timeout"),
     ] {
         let said = said(text);
         println!("{said}");

@@ -17,7 +17,7 @@ use tower::ServiceExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::agent_metrics;
-use crate::access::{Principal, capability::ControlHealthRead};
+use crate::access::{Principal, capability::HealthRead};
 use crate::fleet::Fleet;
 use crate::metrics;
 use crate::platform::db::Db;
@@ -190,7 +190,7 @@ async fn own_metrics(
     State((registry, fleet, telemetry)): State<(Registry, Fleet, Telemetry)>,
     principal: Principal,
 ) -> Result<Response, Problem> {
-    principal.permit::<ControlHealthRead>()?;
+    principal.permit::<HealthRead>()?;
     let agents = agent_metrics::of(&fleet, &principal.permit()?);
     telemetry.measure();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode_with(agents))

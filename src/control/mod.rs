@@ -17,11 +17,10 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::access::{self, Access, ApiTokenFile};
+use crate::access::{self, Access, ApiTokenFile, Authentication};
 use crate::compute::Compute;
 use crate::config::{self, Config};
 use crate::fleet::{Fleet, FleetError};
-use crate::metrics;
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http;
@@ -68,6 +67,9 @@ pub enum StartError {
     /// The token file.
     #[error(transparent)]
     TokenFile(#[from] access::TokenFileError),
+    /// The link for the first security administrator.
+    #[error(transparent)]
+    FirstLink(#[from] access::FirstLinkError),
     /// Agents.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -122,6 +124,7 @@ pub struct Running {
     telemetry: Telemetry,
     db: Db,
     address_file: PathBuf,
+    first_link: Option<String>,
     #[cfg(test)]
     parts: Parts,
 }
@@ -137,6 +140,12 @@ impl Running {
     #[must_use]
     pub fn agents(&self) -> SocketAddr {
         self.agents
+    }
+
+    /// The one-time link that makes the first security administrator, while there is none.
+    #[must_use]
+    pub fn first_link(&self) -> Option<&str> {
+        self.first_link.as_deref()
     }
 
     /// Waits until the shutdown is triggered and everything is closed.
@@ -244,19 +253,28 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     };
     serving.push(tokio::spawn(gateway));
 
+    let authentication = Authentication::new(access, &config.access, &registry);
     let parts = Parts {
-        access: access.clone(),
+        authentication: authentication.clone(),
         fleet,
         telemetry: telemetry.clone(),
         compute,
         clock,
         registry: registry.clone(),
     };
-    let api = parts.router().split_for_parts().0;
-    let authentication =
-        access::http::Authentication { access, refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED) };
-    let authenticated = api.layer(middleware::from_fn_with_state(authentication, access::http::authenticate));
-    health.started(authenticated.layer(middleware::from_fn(http::named)), telemetry.clone());
+    let open = parts.open_router().split_for_parts().0;
+    let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
+    let api = parts.router().split_for_parts().0.layer(layer).merge(open);
+    health.started(api.layer(middleware::from_fn(http::named)), telemetry.clone());
+    let base = format!("http://{http}");
+    let first_link = authentication.first_link(&data, &base).await?;
+    serving.push(tokio::spawn({
+        let (shutdown, data) = (shutdown.clone(), data.clone());
+        async move {
+            authentication.keep(&data, &base, shutdown).await;
+            Ok(())
+        }
+    }));
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, http)?;
     tracing::info!(%http, %agents, advertised = advertise, data = %data.display(), "ready");
@@ -269,6 +287,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         telemetry,
         db,
         address_file,
+        first_link,
         #[cfg(test)]
         parts,
     })
@@ -277,7 +296,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 /// The parts that have an API.
 #[derive(Debug)]
 struct Parts {
-    access: Access,
+    authentication: Authentication,
     fleet: Fleet,
     telemetry: Telemetry,
     compute: Compute,
@@ -287,11 +306,22 @@ struct Parts {
 
 impl Parts {
     /// Every route and its document.
+    #[cfg(test)]
+    fn whole(&self) -> OpenApiRouter {
+        self.router().merge(self.open_router())
+    }
+
+    /// Routes for anybody.
+    fn open_router(&self) -> OpenApiRouter {
+        access::api::open_router(&self.authentication)
+    }
+
+    /// Routes for those who are somebody.
     fn router(&self) -> OpenApiRouter {
         OpenApiRouter::with_openapi(document())
             .merge(health::document())
             .merge(health::metrics_router(self.registry.clone(), self.fleet.clone(), self.telemetry.clone()))
-            .merge(access::api::router(self.access.clone()))
+            .merge(access::api::router(&self.authentication))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))
             .merge(crate::compute::api::router(self.compute.clone()))

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use reqwest::{Client, Method, Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::access::{Role, testing_token};
+use crate::metrics;
 use crate::platform::testing;
+
+mod people;
 
 struct Started {
     running: Running,
@@ -25,10 +28,15 @@ fn options(data: &Path) -> Options {
 }
 
 async fn started() -> Started {
+    started_at(Clock::System).await
+}
+
+async fn started_at(clock: Clock) -> Started {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let data = tempfile::tempdir().expect("a directory");
     let shutdown = Shutdown::new();
-    let running = run(options(data.path()), shutdown.clone()).await.expect("control starts");
+    let options = Options { clock, ..options(data.path()) };
+    let running = run(options, shutdown.clone()).await.expect("control starts");
     let client = Client::builder().no_proxy().build().expect("a client");
     Started { running, data, shutdown, client }
 }
@@ -47,6 +55,62 @@ impl Started {
     }
 }
 
+/// A person in a session, as the browser keeps it.
+struct Person {
+    client: Client,
+    base: String,
+    cookie: String,
+    csrf: String,
+    me: Value,
+}
+
+impl Person {
+    async fn welcomed(client: &Client, base: String, response: Response) -> Self {
+        assert_eq!(response.status(), StatusCode::OK);
+        let cookie =
+            response.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie").to_owned();
+        let me: Value = response.json().await.expect("JSON");
+        Self { client: client.clone(), base, cookie, csrf: me["csrf"].as_str().expect("a token").to_owned(), me }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base)).header("cookie", &self.cookie)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+        let mut request = self.request(method, path).header("x-csrf-token", &self.csrf);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.expect("an answer")
+    }
+}
+
+const PASSWORD: &str = "a quiet thoroughfare";
+
+impl Started {
+    fn base(&self) -> String {
+        format!("http://{}", self.running.http())
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Response {
+        self.client.post(format!("{}{path}", self.base())).json(&body).send().await.expect("an answer")
+    }
+
+    async fn first_administrator(&self) -> Person {
+        let link = self.running.first_link().expect("nobody can log in yet");
+        let secret = link.rsplit_once('#').expect("a secret").1;
+        let accepted =
+            json!({ "secret": secret, "name": "security", "display_name": "安全管理员", "password": PASSWORD });
+        let response = self.post("/api/v1/invitations/accept", accepted).await;
+        Person::welcomed(&self.client, self.base(), response).await
+    }
+
+    async fn log_in(&self, name: &str, password: &str) -> Response {
+        self.post("/api/v1/session", json!({ "name": name, "password": password })).await
+    }
+}
+
 async fn problem(response: Response, status: StatusCode) -> Value {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -61,21 +125,22 @@ async fn problem(response: Response, status: StatusCode) -> Value {
 async fn a_token_opens_the_api_until_it_is_revoked() {
     let started = started().await;
     let token = started.token();
-    let refused = started.send(Method::GET, "/api/v1/tokens", None).await;
+    let refused = started.send(Method::GET, "/api/v1/agents", None).await;
     assert_eq!(refused.headers()["www-authenticate"], "Bearer");
     problem(refused, StatusCode::UNAUTHORIZED).await;
     let wrong = format!("{token}x");
-    problem(started.send(Method::GET, "/api/v1/tokens", Some(&wrong)).await, StatusCode::UNAUTHORIZED).await;
+    problem(started.send(Method::GET, "/api/v1/agents", Some(&wrong)).await, StatusCode::UNAUTHORIZED).await;
+    assert_eq!(started.send(Method::GET, "/api/v1/agents", Some(&token)).await.status(), StatusCode::OK);
+    // An operator's rights are not those over tokens.
+    problem(started.send(Method::GET, "/api/v1/tokens", Some(&token)).await, StatusCode::FORBIDDEN).await;
 
-    let listed = started.send(Method::GET, "/api/v1/tokens", Some(&token)).await;
-    assert_eq!(listed.status(), StatusCode::OK);
-    let listed: Value = listed.json().await.expect("JSON");
+    let administrator = started.first_administrator().await;
+    let listed: Value = administrator.send(Method::GET, "/api/v1/tokens", None).await.json().await.expect("JSON");
     assert_eq!(listed["tokens"][0]["id"], "token_1");
     assert!(!listed.to_string().contains(&token));
-
-    let revoked = started.send(Method::POST, "/api/v1/tokens/token_1/revoke", Some(&token)).await;
+    let revoked = administrator.send(Method::POST, "/api/v1/tokens/token_1/revoke", None).await;
     assert_eq!(revoked.status(), StatusCode::OK);
-    problem(started.send(Method::GET, "/api/v1/tokens", Some(&token)).await, StatusCode::UNAUTHORIZED).await;
+    problem(started.send(Method::GET, "/api/v1/agents", Some(&token)).await, StatusCode::UNAUTHORIZED).await;
 }
 
 #[tokio::test]
@@ -84,15 +149,15 @@ async fn every_refusal_has_one_shape() {
     let token = started.token();
     let send = async |method: Method, path: &str| started.send(method, path, Some(&token)).await;
     problem(send(Method::GET, "/api/v1/nothing").await, StatusCode::NOT_FOUND).await;
-    let wrong_method = send(Method::DELETE, "/api/v1/tokens").await;
+    let wrong_method = send(Method::DELETE, "/api/v1/agents").await;
     assert!(wrong_method.headers().contains_key("allow"));
     problem(wrong_method, StatusCode::METHOD_NOT_ALLOWED).await;
     problem(send(Method::POST, "/healthz").await, StatusCode::METHOD_NOT_ALLOWED).await;
-    problem(send(Method::POST, "/api/v1/tokens/7/revoke").await, StatusCode::BAD_REQUEST).await;
-    problem(send(Method::POST, "/api/v1/tokens/token_7/revoke").await, StatusCode::NOT_FOUND).await;
+    problem(send(Method::GET, "/api/v1/agents/7").await, StatusCode::BAD_REQUEST).await;
+    problem(send(Method::GET, "/api/v1/agents/agent_7").await, StatusCode::NOT_FOUND).await;
 }
 
-/// Every operation of the document is refused without a token; the health checks are the exceptions.
+/// Every operation of the document is refused to nobody, unless the document says that it is for anybody.
 #[tokio::test]
 async fn every_operation_asks_for_a_token() {
     let started = started().await;
@@ -106,8 +171,8 @@ async fn every_operation_asks_for_a_token() {
             let method: Method = method.to_uppercase().parse().expect("a method");
             let url = path.replace(['{', '}'], "");
             let answer = started.send(method.clone(), &url, None).await;
-            if ["/healthz", "/readyz"].contains(&path.as_str()) {
-                assert_eq!(answer.status(), StatusCode::OK, "{method} {path}");
+            if is_open(operation) {
+                assert_ne!(answer.status(), StatusCode::FORBIDDEN, "{method} {path}");
             } else {
                 problem(answer, StatusCode::UNAUTHORIZED).await;
                 asked += 1;
@@ -117,8 +182,18 @@ async fn every_operation_asks_for_a_token() {
     assert!(asked >= 3);
 }
 
+/// Operations that are for anybody: to become somebody, and the health checks.
+const OPEN: [&str; 6] = ["alive", "ready", "session_begin", "first_run_fetch", "invitation_look", "invitation_accept"];
+
+fn is_open(operation: &Value) -> bool {
+    let says_so = operation["security"] == serde_json::json!([{}]);
+    let id = operation["operationId"].as_str().expect("an id");
+    assert_eq!(says_so, OPEN.contains(&id), "{id}");
+    says_so
+}
+
 /// What a token that may only look is answered: a case for each operation of the document.
-const READER: [(&str, &str, &str, u16); 15] = [
+const READER: [(&str, &str, &str, u16); 21] = [
     ("agent_list", "GET", "/api/v1/agents", 200),
     ("agent_fetch", "GET", "/api/v1/agents/agent_1", 404),
     ("agent_revoke", "POST", "/api/v1/agents/agent_1/revoke", 403),
@@ -132,6 +207,12 @@ const READER: [(&str, &str, &str, u16); 15] = [
     ("source_list", "GET", "/api/v1/sources", 200),
     ("source_metrics", "GET", "/metrics/sources/source_1", 404),
     ("own_metrics", "GET", "/metrics", 200),
+    ("session_fetch", "GET", "/api/v1/session", 404),
+    ("session_end", "DELETE", "/api/v1/session", 403),
+    ("account_update", "PATCH", "/api/v1/account", 403),
+    ("account_password", "PUT", "/api/v1/account/password", 422),
+    ("account_session_list", "GET", "/api/v1/account/sessions", 403),
+    ("account_session_end", "DELETE", "/api/v1/account/sessions/session_1", 403),
     ("api_token_list", "GET", "/api/v1/tokens", 403),
     ("api_token_revoke", "POST", "/api/v1/tokens/token_1/revoke", 403),
 ];
@@ -139,13 +220,13 @@ const READER: [(&str, &str, &str, u16); 15] = [
 #[tokio::test]
 async fn every_operation_has_its_case_of_authorisation() {
     let started = started().await;
-    let reader = testing_token(&started.running.parts.access, Role::Reader).await;
+    let reader = testing_token(started.running.parts.authentication.access(), Role::Reader).await;
     let document: Value = serde_json::from_str(openapi()).expect("JSON");
-    for (path, operations) in document["paths"].as_object().expect("paths") {
+    for operations in document["paths"].as_object().expect("paths").values() {
         for operation in operations.as_object().expect("operations").values() {
             let id = operation["operationId"].as_str().expect("an id");
             let has_case = READER.iter().any(|(case, ..)| *case == id);
-            assert!(has_case || ["/healthz", "/readyz"].contains(&path.as_str()), "{id} has no case");
+            assert!(has_case || is_open(operation), "{id} has no case");
         }
     }
     for (id, method, url, status) in READER {
@@ -170,11 +251,10 @@ async fn control_starts_again_on_what_it_left_on_either_database() {
             let running =
                 run(options.clone(), shutdown.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
             let token = fs::read_to_string(data.path().join("api-token")).expect("the token");
-            let url = format!("http://{}/api/v1/tokens", running.http());
+            let url = format!("http://{}/api/v1/agents", running.http());
             let client = Client::builder().no_proxy().build().expect("a client");
             let listed = client.get(url).bearer_auth(token.trim()).send().await.expect("an answer");
-            let listed: Value = listed.json().await.expect("JSON");
-            assert_eq!(listed["tokens"].as_array().map(Vec::len), Some(1), "{name}: {listed}");
+            assert_eq!(listed.status(), StatusCode::OK, "{name}");
             shutdown.trigger();
             running.finished().await.expect("a clean stop");
         }
@@ -210,7 +290,7 @@ async fn own_metrics_are_those_of_the_list() {
 #[tokio::test]
 async fn the_openapi_document_is_what_is_served() {
     let started = started().await;
-    let (_, document) = started.running.parts.router().split_for_parts();
+    let (_, document) = started.running.parts.whole().split_for_parts();
     let mut now = document.to_pretty_json().expect("JSON");
     now.push('\n');
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -247,7 +327,7 @@ async fn a_stop_frees_everything_for_the_next_start() {
     started.running.finished().await.expect("a clean stop");
     assert!(!started.data.path().join(ADDRESS_FILE).exists());
     let again = run(options(started.data.path()), Shutdown::new()).await.expect("starts again");
-    let url = format!("http://{}/api/v1/tokens", again.http());
+    let url = format!("http://{}/api/v1/agents", again.http());
     let answer = started.client.get(url).bearer_auth(token).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::OK);
 }

@@ -3,6 +3,7 @@
 //! Handlers use axum's extractors as they are; [`layered`] turns every refusal (theirs, the router's,
 //! a limit's, a panic's) into the same `application/problem+json`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,7 +14,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use prometheus::{HistogramVec, IntCounterVec};
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,7 +26,13 @@ use crate::platform::clock::Stopwatch;
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 
+pub mod origin;
 pub mod page;
+mod problem;
+
+pub use origin::Language;
+use origin::Origin;
+pub use problem::{FieldProblem, Problem};
 
 /// Largest request body.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -36,98 +42,6 @@ const COMPRESS_FROM_BYTES: u64 = 8 << 10;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests under way when control stops have this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a request was not done (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Problem {
-    /// Stable name of the kind of problem.
-    #[serde(rename = "type")]
-    #[schema(example = "urn:tongtu:problem:not-found")]
-    pub kind: String,
-    /// The same for every problem of a kind.
-    pub title: String,
-    /// HTTP status.
-    pub status: u16,
-    /// What went wrong this time and what to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
-impl Problem {
-    /// A problem of a status and kind (`not-found`).
-    #[must_use]
-    pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:tongtu:problem:{kind}"),
-            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
-            status: status.as_u16(),
-            detail: Some(detail.into()),
-        }
-    }
-
-    /// 400: the request cannot be understood.
-    #[must_use]
-    pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
-    }
-
-    /// 401: no known token.
-    #[must_use]
-    pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
-    }
-
-    /// 403: known, but not allowed.
-    #[must_use]
-    pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
-    }
-
-    /// 404: there is no such thing, or the caller may not see it.
-    #[must_use]
-    pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
-    }
-
-    /// 409: it is in a state that does not allow this.
-    #[must_use]
-    pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", detail)
-    }
-
-    /// 422: understood, but a value is out of range.
-    #[must_use]
-    pub fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
-    }
-
-    /// 503: not now.
-    #[must_use]
-    pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-    }
-
-    /// 500: our fault. Logs the cause here; the caller learns nothing of it.
-    #[must_use]
-    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%cause, "a request failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "control failed; its log says why")
-    }
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).expect("strings and a number are JSON");
-        let mut response = (status, body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
 
 /// Puts limits, tracing, metrics and the one shape of refusals around a router.
 pub fn layered(router: Router, registry: &Registry) -> Router {
@@ -172,7 +86,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.triggered());
+    let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
+    let server = server.with_graceful_shutdown(shutdown.triggered());
     tokio::select! {
         served = server => served,
         () = async { told.await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
@@ -188,37 +103,53 @@ fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     Problem::internal(&format_args!("a handler panicked: {cause}")).into_response()
 }
 
-/// Gives refusals that are not problems yet (extractors, router, limits) the same shape.
+/// Gives every refusal one shape: those that are no problems yet (extractors, router, limits) become
+/// ones, and each is said in the language that was asked for.
 async fn as_problem(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let origin = Origin::of(request.extensions());
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return with_problem(response, problem, origin);
+    }
     let status = response.status();
     let plain =
         response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !(status.is_client_error() || status.is_server_error()) || !plain {
         return response;
     }
-    let (mut parts, body) = response.into_parts();
+    let kind = match status {
+        StatusCode::BAD_REQUEST => "bad-request",
+        StatusCode::NOT_FOUND => "not-found",
+        StatusCode::METHOD_NOT_ALLOWED => "method-not-allowed",
+        StatusCode::PAYLOAD_TOO_LARGE => "too-large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "media-type",
+        StatusCode::UNPROCESSABLE_ENTITY => "invalid",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ if status.is_server_error() => "internal",
+        _ => "refused",
+    };
+    let (parts, body) = response.into_parts();
     let said = to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let (kind, otherwise) = match status {
-        StatusCode::BAD_REQUEST => ("bad-request", "the request cannot be understood"),
-        StatusCode::NOT_FOUND => ("not-found", "there is no such path; `tongtu openapi` lists them"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            ("method-not-allowed", "this path does not take this method; see the Allow header")
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "the body is larger than 1 MiB"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "send application/json"),
-        StatusCode::UNPROCESSABLE_ENTITY => ("invalid", "the body does not have the expected shape"),
-        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "not answered in time"),
-        _ if status.is_server_error() => ("internal", "control failed; its log says why"),
-        _ => ("refused", "the request was refused"),
+    // What a limit says of itself is no sentence.
+    let problem = if said.trim().is_empty() || status == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::of_kind(status, kind)
+    } else {
+        Problem::new(status, kind, said.trim())
     };
-    let detail = if said.trim().is_empty() { otherwise.to_owned() } else { said.trim().to_owned() };
-    let problem = Problem::new(status, kind, detail).into_response();
+    with_problem(Response::from_parts(parts, Body::empty()), problem, origin)
+}
+
+/// A problem in place of a response's body; its own headers (`allow`) stay.
+fn with_problem(response: Response, problem: Problem, origin: Origin) -> Response {
+    let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
-    let (new, body) = problem.into_parts();
+    let mut said = problem.rendered(origin.language, origin.request).into_response();
+    said.extensions_mut().clear();
+    let (new, body) = said.into_parts();
     parts.headers.extend(new.headers);
-    Response::from_parts(parts, Body::new(body))
+    parts.headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(origin.language.tag()));
+    Response::from_parts(parts, body)
 }
 
 #[derive(Debug, Clone)]
@@ -228,7 +159,9 @@ struct Observed {
 }
 
 /// Counts and traces a request under its route's template, so that ids make no new series.
-async fn observe(State(observed): State<Observed>, request: Request, next: Next) -> Response {
+async fn observe(State(observed): State<Observed>, mut request: Request, next: Next) -> Response {
+    let origin = Origin::read(&request);
+    request.extensions_mut().insert(origin);
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
         _ => "other".to_owned(),
@@ -241,6 +174,9 @@ async fn observe(State(observed): State<Observed>, request: Request, next: Next)
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(&origin.request.to_string()) {
+        headers.insert("x-request-id", id);
+    }
     let seconds = stopwatch.elapsed().as_secs_f64();
     let matched = response.extensions().get::<MatchedPath>().or(matched.as_ref());
     let route = matched.map_or("unmatched", MatchedPath::as_str).to_owned();
@@ -248,7 +184,7 @@ async fn observe(State(observed): State<Observed>, request: Request, next: Next)
     let status = response.status();
     observed.requests.with_label_values(&[&method, &route, &status.as_str().to_owned()]).inc();
     if status.is_server_error() {
-        tracing::warn!(%method, %route, status = status.as_u16(), seconds, "answered");
+        tracing::warn!(%method, %route, status = status.as_u16(), seconds, request = %origin.request, "answered");
     } else {
         tracing::debug!(%method, %route, status = status.as_u16(), seconds, "answered");
     }

@@ -67,3 +67,15 @@ id!(
     /// An enrolment token.
     EnrolmentTokenId, "enrolment"
 );
+id!(
+    /// A person who may log in.
+    UserId, "user"
+);
+id!(
+    /// A session of a person.
+    SessionId, "session"
+);
+id!(
+    /// A one-time link.
+    InvitationId, "invitation"
+);

@@ -1,16 +1,16 @@
-//! The API of bearer tokens: list and revoke. A token's text is in no answer.
+//! Machine tokens: list and revoke. A token's text is in no answer.
 
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Access, ApiTokenInfo, Principal, Role};
+use super::finish;
+use crate::access::{Access, ApiTokenInfo, Principal, Role};
 use crate::platform::http::Problem;
 use crate::platform::ids::ApiTokenId;
 
-/// Routes under `/api/v1/tokens`.
-pub fn router(access: Access) -> OpenApiRouter {
+pub(super) fn router(access: Access) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(revoke)).with_state(access)
 }
 
@@ -74,11 +74,6 @@ async fn revoke(
     Path(id): Path<ApiTokenId>,
 ) -> Result<Json<Token>, Problem> {
     let permit = principal.permit()?;
-    // Runs to its end even if the caller goes away: the commit and what memory knows of it are one.
-    let revoked = tokio::spawn(async move { access.token_revoke(&permit, id).await });
-    match revoked.await.map_err(|panic| Problem::internal(&panic))? {
-        Ok(Some(token)) => Ok(Json(token.into())),
-        Ok(None) => Err(Problem::not_found(format!("{id} is not known"))),
-        Err(error) => Err(Problem::internal(&error)),
-    }
+    let revoked = finish(async move { access.token_revoke(&permit, id).await }).await??;
+    revoked.map(|token| Json(token.into())).ok_or_else(|| Problem::not_found(format!("{id} is not known")))
 }

@@ -1,4 +1,4 @@
-//! The tables of access: the only SQL here.
+//! The tables of access: the only SQL here. One file a table; this one reads them all at the start.
 
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
@@ -7,6 +7,11 @@ use super::{AccessError, ApiTokenInfo, ROOT, Resource, Role, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
+
+pub(super) mod invitation;
+pub(super) mod session;
+pub(super) mod token;
+pub(super) mod user;
 
 const AGENT: i16 = 1;
 const SOURCE: i16 = 2;
@@ -46,10 +51,12 @@ pub(super) async fn root_ensure(db: &Db, now: UnixMs) -> Result<(), DbErr> {
 pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
     let mut state = State::default();
     let read = db.read();
-    let organizations = Query::select().columns(["id", "parent_id"]).from("organization").to_owned();
+    let organizations = Query::select().columns(["id", "parent_id", "name"]).from("organization").to_owned();
     for row in read.query_all(&organizations).await? {
         let parent: Option<i64> = row.try_get("", "parent_id")?;
-        state.parents.insert(OrganizationId(row.try_get("", "id")?), parent.map(OrganizationId));
+        let id = OrganizationId(row.try_get("", "id")?);
+        state.parents.insert(id, parent.map(OrganizationId));
+        state.names.insert(id, row.try_get("", "name")?);
     }
     let tokens = Query::select()
         .columns(["id", "name", "hash", "organization_id", "role", "created_ms", "revoked_ms"])
@@ -58,20 +65,23 @@ pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
     for row in read.query_all(&tokens).await? {
         let role: String = row.try_get("", "role")?;
         let hash: Vec<u8> = row.try_get("", "hash")?;
+        let hash = hash_of(hash, "api_token")?;
         let unknown = |value: String| AccessError::Unknown { table: "api_token", value };
-        let hash: [u8; 32] = hash.try_into().map_err(|_| unknown("a hash of another length".to_owned()))?;
         state.tokens.insert(
             hash,
             ApiTokenInfo {
                 id: ApiTokenId(row.try_get("", "id")?),
                 name: row.try_get("", "name")?,
                 organization: OrganizationId(row.try_get("", "organization_id")?),
-                role: Role::parse(&role).ok_or_else(|| unknown(format!("the role {role}")))?,
+                role: Role::of_name(&role).ok_or_else(|| unknown(format!("the role {role}")))?,
                 created_ms: row.try_get("", "created_ms")?,
                 revoked_ms: row.try_get("", "revoked_ms")?,
             },
         );
     }
+    user::load(read, &mut state).await?;
+    session::load(read, &mut state).await?;
+    invitation::load(read, &mut state).await?;
     let ownerships = Query::select()
         .columns(["resource_kind", "resource_id", "from_ms", "organization_id"])
         .from("ownership")
@@ -83,6 +93,21 @@ pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
         state.own(resource, OrganizationId(row.try_get("", "organization_id")?), row.try_get("", "from_ms")?);
     }
     Ok(state)
+}
+
+/// The next number of a table whose rows stay for ever.
+async fn next_id(transaction: &DatabaseTransaction, table: &'static str) -> Result<i64, DbErr> {
+    let last = Query::select().expr_as(Expr::col("id").max(), Alias::new("last")).from(table).to_owned();
+    let last: Option<i64> = match transaction.query_one(&last).await? {
+        Some(row) => row.try_get("", "last")?,
+        None => None,
+    };
+    Ok(last.unwrap_or(0) + 1)
+}
+
+/// A hash as a row holds it.
+fn hash_of(bytes: Vec<u8>, table: &'static str) -> Result<[u8; 32], AccessError> {
+    bytes.try_into().map_err(|_| AccessError::Unknown { table, value: "a hash of another length".to_owned() })
 }
 
 pub(super) async fn ownership_insert(
@@ -106,70 +131,6 @@ pub(super) async fn ownership_insert(
         }
         transaction.execute(&insert).await?;
     }
-    Ok(())
-}
-
-/// Inserts a token of the root organisation and revokes `instead_of`, in one transaction.
-pub(super) async fn token_insert(
-    db: &Db,
-    hash: [u8; 32],
-    name: &str,
-    role: Role,
-    now: UnixMs,
-    instead_of: Option<ApiTokenId>,
-) -> Result<ApiTokenInfo, DbErr> {
-    let transaction = db.begin("token_insert").await?;
-    if let Some(old) = instead_of {
-        revoke(&transaction, old, now).await?;
-    }
-    let last = Query::select().expr_as(Expr::col("id").max(), Alias::new("last")).from("api_token").to_owned();
-    let last: Option<i64> = match transaction.query_one(&last).await? {
-        Some(row) => row.try_get("", "last")?,
-        None => None,
-    };
-    let token = ApiTokenInfo {
-        id: ApiTokenId(last.unwrap_or(0) + 1),
-        name: name.to_owned(),
-        organization: ROOT,
-        role,
-        created_ms: now,
-        revoked_ms: None,
-    };
-    transaction
-        .execute(
-            Query::insert()
-                .into_table("api_token")
-                .columns(["id", "name", "hash", "organization_id", "role", "created_ms"])
-                .values_panic([
-                    token.id.0.into(),
-                    name.into(),
-                    hash.to_vec().into(),
-                    token.organization.0.into(),
-                    token.role.as_str().into(),
-                    now.into(),
-                ]),
-        )
-        .await?;
-    transaction.commit().await?;
-    Ok(token)
-}
-
-pub(super) async fn token_revoke(db: &Db, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
-    let transaction = db.begin("token_revoke").await?;
-    revoke(&transaction, id, now).await?;
-    transaction.commit().await
-}
-
-async fn revoke(transaction: &DatabaseTransaction, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
-    transaction
-        .execute(
-            Query::update()
-                .table("api_token")
-                .value("revoked_ms", now)
-                .and_where(Expr::col("id").eq(id.0))
-                .and_where(Expr::col("revoked_ms").is_null()),
-        )
-        .await?;
     Ok(())
 }
 

@@ -1,0 +1,79 @@
+//! The API of access: sessions, one's own account, one-time links, users, organisations, machine tokens.
+//! One file a noun; each handler: extract, permit, call the domain, render.
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::form::Faults;
+use super::{AccessError, Authentication, Busy, LoginError, PeopleError};
+use crate::platform::http::Problem;
+use axum::http::StatusCode;
+
+mod account;
+mod invitation;
+mod session;
+mod token;
+
+/// Routes for those who are somebody.
+pub fn router(authentication: &Authentication) -> OpenApiRouter {
+    session::router(authentication.clone())
+        .merge(account::router(authentication.clone()))
+        .merge(token::router(authentication.access.clone()))
+}
+
+/// Routes for anybody: to become somebody.
+pub fn open_router(authentication: &Authentication) -> OpenApiRouter {
+    session::open_router(authentication.clone()).merge(invitation::router(authentication.clone()))
+}
+
+impl From<Faults> for Problem {
+    fn from(faults: Faults) -> Self {
+        let problem = Self::invalid("a field is not as it should be").chinese("有内容不符合要求");
+        faults.0.into_iter().fold(problem, |problem, fault| problem.field(fault.field, fault.english, fault.chinese))
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<Busy> for Problem {
+    fn from(_: Busy) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "many people log in just now; try again in a few seconds")
+            .chinese("当前登录人数较多，请几秒后重试")
+            .retry_after(3)
+    }
+}
+
+impl From<LoginError> for Problem {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::of_kind(StatusCode::UNAUTHORIZED, "login-failed"),
+            LoginError::Limited(seconds) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many",
+                format!("too many failed logins from your address with this name; wait {seconds} s"),
+            )
+            .chinese(format!("从您的地址用此用户名登录失败次数过多，请等待 {seconds} 秒"))
+            .retry_after(seconds),
+            LoginError::Busy(busy) => busy.into(),
+            LoginError::Form(faults) => faults.into(),
+            LoginError::Access(error) => error.into(),
+        }
+    }
+}
+
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Self {
+        match error {
+            PeopleError::Form(faults) => faults.into(),
+            PeopleError::Access(error) => error.into(),
+        }
+    }
+}
+
+/// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
+async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|panic| Problem::internal(&panic))
+}

@@ -1,0 +1,176 @@
+//! Limits of failed logins: a pause for each pair of address and name, that grows. Pure.
+//!
+//! A name alone is never slowed, so nobody locks another one out from elsewhere. One address has few
+//! logins under way at a time, so that it does not fill the pool of passwords alone.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::secret::{self, Hash};
+use crate::platform::clock::UnixMs;
+
+/// Failures without a pause.
+const FREE: u32 = 5;
+/// The first pause; each further one is twice as long, up to the longest.
+const PAUSE_MS: i64 = 1_000;
+const LONGEST_MS: i64 = 15 * 60_000;
+/// After this without a failure a pair begins anew.
+const FORGET_MS: i64 = 60 * 60_000;
+/// Logins of one address under way.
+const TOGETHER: usize = 8;
+/// Pairs that are remembered.
+const PAIRS: usize = 50_000;
+
+/// Who tries: an address (of IPv6 its network) and a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Pair {
+    address: Option<IpAddr>,
+    name: Hash,
+}
+
+impl Pair {
+    pub(super) fn new(address: Option<IpAddr>, name: &str) -> Self {
+        let address = address.map(|address| match address {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+            IpAddr::V4(_) => address,
+        });
+        Self { address, name: secret::hash(&name.to_lowercase()) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    last_ms: UnixMs,
+}
+
+impl Failures {
+    fn pause_ends_ms(self) -> UnixMs {
+        match self.count.checked_sub(FREE) {
+            Some(beyond) => self.last_ms + (PAUSE_MS << beyond.min(20)).min(LONGEST_MS),
+            None => self.last_ms,
+        }
+    }
+}
+
+/// What failed lately, and what is under way.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    failures: HashMap<Pair, Failures>,
+    trying: Vec<Pair>,
+}
+
+impl Limits {
+    /// Begins a login, or says for how many milliseconds the pair has to wait.
+    pub(super) fn begin(&mut self, pair: Pair, now: UnixMs) -> Result<(), i64> {
+        if let Some(failures) = self.failures.get(&pair) {
+            let wait = failures.pause_ends_ms() - now;
+            if wait > 0 {
+                return Err(wait);
+            }
+        }
+        let together = self.trying.iter().filter(|other| other.address == pair.address).count();
+        if together >= TOGETHER || self.trying.contains(&pair) {
+            return Err(PAUSE_MS);
+        }
+        self.trying.push(pair);
+        Ok(())
+    }
+
+    /// A login that began has ended, whether it came to a verdict or not.
+    pub(super) fn end(&mut self, pair: Pair) {
+        if let Some(at) = self.trying.iter().position(|other| *other == pair) {
+            self.trying.swap_remove(at);
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, pair: Pair) {
+        self.failures.remove(&pair);
+    }
+
+    pub(super) fn failed(&mut self, pair: Pair, now: UnixMs) {
+        if self.failures.len() >= PAIRS && !self.failures.contains_key(&pair) {
+            self.failures.retain(|_, failures| now - failures.last_ms < FORGET_MS);
+            // Full of fresh ones: those that wait for nothing can go.
+            if self.failures.len() >= PAIRS {
+                self.failures.retain(|_, failures| failures.count > FREE);
+            }
+            if self.failures.len() >= PAIRS {
+                return;
+            }
+        }
+        let failures = self.failures.entry(pair).or_insert(Failures { count: 0, last_ms: now });
+        if now - failures.last_ms >= FORGET_MS {
+            failures.count = 0;
+        }
+        failures.count = failures.count.saturating_add(1);
+        failures.last_ms = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(address: [u8; 4], name: &str) -> Pair {
+        Pair::new(Some(address.into()), name)
+    }
+
+    #[test]
+    fn pauses_grow_for_the_pair_and_for_nobody_else() {
+        let mut limits = Limits::default();
+        let attacker = pair([10, 0, 0, 1], "zhang");
+        let mut now = 1_000;
+        for _ in 0..FREE {
+            limits.begin(attacker, now).expect("without a pause");
+            limits.failed(attacker, now);
+            limits.end(attacker);
+        }
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            let wait = limits.begin(attacker, now).expect_err("a pause");
+            pauses.push(wait);
+            now += wait;
+            limits.begin(attacker, now).expect("after it");
+            limits.failed(attacker, now);
+            limits.end(attacker);
+        }
+        assert_eq!(&pauses[..3], [1_000, 2_000, 4_000]);
+        assert_eq!(pauses.last(), Some(&LONGEST_MS));
+        assert!(limits.begin(pair([10, 0, 0, 1], "ZHANG"), now).is_err(), "the same name");
+        assert!(limits.begin(pair([10, 0, 0, 2], "zhang"), now).is_ok(), "zhang at another desk");
+        assert!(limits.begin(pair([10, 0, 0, 1], "li"), now).is_ok(), "another at the same desk");
+        limits.succeeded(attacker);
+        assert!(limits.begin(attacker, now).is_ok());
+    }
+
+    #[test]
+    fn one_address_has_few_under_way() {
+        let mut limits = Limits::default();
+        let names: Vec<Pair> = (0..20).map(|n| pair([10, 0, 0, 1], &format!("name-{n}"))).collect();
+        assert_eq!(names.iter().filter(|name| limits.begin(**name, 0).is_ok()).count(), TOGETHER);
+        assert!(limits.begin(pair([10, 0, 0, 2], "name-0"), 0).is_ok());
+        limits.end(names[0]);
+        assert!(limits.begin(names[0], 0).is_ok());
+        assert!(limits.begin(names[0], 0).is_err(), "one at a time for a pair");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let of = |address: &str| Pair::new(address.parse().ok(), "zhang");
+        assert_eq!(of("2001:db8:1:2::7"), of("2001:db8:1:2:ffff::8"));
+        assert_ne!(of("2001:db8:1:2::7"), of("2001:db8:1:3::7"));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut limits = Limits::default();
+        for n in 0..(PAIRS + 10) {
+            limits.failed(pair([10, 0, 0, 1], &n.to_string()), 0);
+        }
+        assert!(limits.failures.len() <= PAIRS);
+    }
+}

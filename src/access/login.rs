@@ -1,0 +1,319 @@
+//! Logging in: limits first, then one verification in the pool of passwords, then a session.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{IntCounter, IntCounterVec};
+
+use super::capability::AccountWrite;
+use super::form::{self, Fault, Faults};
+use super::invitation::{FirstLinkError, Invitation, InvitationError, Purpose};
+use super::limits::{Limits, Pair};
+use super::session::{Begun, Spans};
+use super::{Access, AccessError, Actor, Busy, Passwords, Permit, Principal, ROOT, Role, Roles, User, secret, store};
+use crate::config;
+use crate::metrics;
+use crate::platform::http::Language;
+use crate::platform::http::origin::Origin;
+use crate::platform::ids::UserId;
+use crate::platform::metrics::Registry;
+use crate::platform::shutdown::Shutdown;
+
+/// How often what is over goes.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Makes principals of requests: tokens, sessions, logins. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Authentication {
+    pub(super) access: Access,
+    pub(super) passwords: Passwords,
+    pub(super) spans: Spans,
+    limits: Arc<Mutex<Limits>>,
+    /// Counts requests that nobody sent.
+    pub(super) refused: IntCounter,
+    logins: IntCounterVec,
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// Name, password or both; or the person may not log in.
+    #[error("name or password is wrong")]
+    Wrong,
+    /// Too many failures from there with this name.
+    #[error("too many failed logins; wait {0} seconds")]
+    Limited(u32),
+    /// Too many at once.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// Fields.
+    #[error(transparent)]
+    Form(#[from] Faults),
+    /// The database.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+impl From<sea_orm::DbErr> for LoginError {
+    fn from(error: sea_orm::DbErr) -> Self {
+        Self::Access(error.into())
+    }
+}
+
+/// Somebody who is logged in.
+pub(super) struct LoggedIn {
+    /// What the cookie holds.
+    pub(super) secret: String,
+    pub(super) principal: Principal,
+}
+
+/// From where and with what somebody logs in.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) origin: Origin,
+    /// What the browser says of itself.
+    pub(super) agent: String,
+}
+
+/// What a person writes who uses a link.
+pub(super) struct Acceptance {
+    pub(super) secret: String,
+    pub(super) name: Option<String>,
+    pub(super) display_name: Option<String>,
+    pub(super) password: String,
+    pub(super) language: Option<Language>,
+}
+
+/// A login under way; it ends with this, however that comes.
+struct Trying<'a>(&'a Mutex<Limits>, Pair);
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).end(self.1);
+    }
+}
+
+impl Authentication {
+    /// Over the people and tokens of `access`.
+    #[must_use]
+    pub fn new(access: Access, config: &config::Access, registry: &Registry) -> Self {
+        Self {
+            access,
+            passwords: Passwords::new(),
+            spans: Spans { idle: config.session_idle_timeout, absolute: config.session_timeout },
+            limits: Arc::default(),
+            refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED),
+            logins: registry.counter_vec(&metrics::LOGINS),
+        }
+    }
+
+    /// The people and tokens.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The pool in which passwords are verified.
+    #[must_use]
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
+    }
+
+    /// Sees to the link for the first security administrator; gives it while it is needed.
+    ///
+    /// # Errors
+    /// The file or the database cannot be written.
+    pub async fn first_link(&self, data: &Path, base: &str) -> Result<Option<String>, FirstLinkError> {
+        self.access.first_link_ensure(data, base).await
+    }
+
+    /// Until told to stop, once a minute: what is over goes, when sessions were used is written, the link
+    /// for the first security administrator is there while it is needed.
+    pub async fn keep(&self, data: &Path, base: &str, shutdown: Shutdown) {
+        let told = shutdown.triggered();
+        tokio::pin!(told);
+        loop {
+            let stops = tokio::select! {
+                () = &mut told => true,
+                () = tokio::time::sleep(SETTLE_INTERVAL) => false,
+            };
+            if let Err(error) = self.access.sessions_settle(self.spans.idle).await {
+                tracing::warn!(%error, "what sessions were used is not written; tried again in a minute");
+            }
+            if stops {
+                return;
+            }
+            if let Err(error) = self.first_link(data, base).await {
+                tracing::warn!(%error, "tried again in a minute");
+            }
+        }
+    }
+
+    fn count(&self, result: &str) {
+        self.logins.with_label_values(&[result]).inc();
+    }
+
+    fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verifies a password within the limits of an address and a name.
+    async fn verify(&self, name: &str, password: String, origin: Origin) -> Result<User, LoginError> {
+        let pair = Pair::new(origin.address, name);
+        if let Err(wait) = self.limits().begin(pair, self.access.clock.now_ms()) {
+            self.count("limited");
+            return Err(LoginError::Limited(
+                u32::try_from(wait.max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX),
+            ));
+        }
+        let _trying = Trying(&self.limits, pair);
+        let user = self.access.read().user_named(name).cloned();
+        let stored = user.as_ref().and_then(|user| user.password.clone());
+        let verified = self.passwords.verify(password, stored).await.inspect_err(|_| self.count("busy"))?;
+        match user.filter(|user| verified && user.is_able()) {
+            Some(user) => {
+                self.limits().succeeded(pair);
+                Ok(user)
+            }
+            None => {
+                self.limits().failed(pair, self.access.clock.now_ms());
+                self.count("wrong");
+                Err(LoginError::Wrong)
+            }
+        }
+    }
+
+    /// Begins a session for a name and its password.
+    pub(super) async fn log_in(&self, name: &str, password: String, client: Client) -> Result<LoggedIn, LoginError> {
+        let user = self.verify(name, password, client.origin).await?;
+        let access = &self.access;
+        let _changing = access.changing.lock().await;
+        // What was verified may have changed meanwhile.
+        let now = access.clock.now_ms();
+        let current = access.user(user.id).filter(|current| current.is_able() && current.password == user.password);
+        let mut user = current.ok_or(LoginError::Wrong)?;
+        user.last_login_ms = Some(now);
+        let begun = Begun::new(user.id, client.origin, &client.agent, now, self.spans);
+        let beyond = access.read().sessions_beyond(user.id);
+        let transaction = access.db.begin("session_begin").await?;
+        store::user::update(&transaction, &user).await?;
+        store::session::delete(&transaction, &beyond).await?;
+        store::session::insert(&transaction, &begun.hash, &begun.session).await?;
+        transaction.commit().await?;
+        let principal = begun.principal(&user, client.origin);
+        let mut state = access.write();
+        state.sessions_remove(&beyond);
+        state.sessions.insert(begun.hash, begun.session);
+        state.users.insert(user.id, user);
+        self.count("done");
+        Ok(LoggedIn { secret: begun.secret, principal })
+    }
+
+    /// Uses a link: sets the password of whom it is for and begins a session.
+    pub(super) async fn accept(&self, acceptance: Acceptance, client: Client) -> Result<LoggedIn, InvitationError> {
+        let access = &self.access;
+        let (invitation, invited) = access.invitation_look(&acceptance.secret).ok_or(InvitationError::Unknown)?;
+        let hash = secret::hash(&acceptance.secret);
+        let wished = wished(&acceptance, invited)?;
+        let password = self.passwords.hash(acceptance.password).await?;
+
+        let _changing = access.changing.lock().await;
+        let now = access.clock.now_ms();
+        let current: Option<Invitation> = access.read().invitation(&hash, now);
+        let purpose = current.filter(|current| *current == invitation).ok_or(InvitationError::Unknown)?.purpose;
+        let mut user = match purpose {
+            Purpose::FirstSecurityAdministrator => {
+                if access.read().user_named(&wished.name).is_some() {
+                    return Err(Faults::from(form::name_taken()).into());
+                }
+                wished
+            }
+            Purpose::SetPassword(id) => access.user(id).ok_or(InvitationError::Unknown)?,
+        };
+        user.password = Some(password);
+        user.language = acceptance.language.or(user.language);
+        user.last_login_ms = Some(now);
+        let transaction = access.db.begin("invitation_accept").await?;
+        if purpose == Purpose::FirstSecurityAdministrator {
+            user.created_ms = now;
+            store::user::insert(&transaction, &mut user).await?;
+        }
+        let begun = Begun::new(user.id, client.origin, &client.agent, now, self.spans);
+        let ended = access.read().sessions_of(user.id);
+        store::user::update(&transaction, &user).await?;
+        store::invitation::delete(&transaction, purpose).await?;
+        store::session::delete(&transaction, &ended).await?;
+        store::session::insert(&transaction, &begun.hash, &begun.session).await?;
+        transaction.commit().await?;
+        let principal = begun.principal(&user, client.origin);
+        let mut state = access.write();
+        state.uninvite(purpose);
+        state.sessions_remove(&ended);
+        state.sessions.insert(begun.hash, begun.session);
+        state.users.insert(user.id, user);
+        Ok(LoggedIn { secret: begun.secret, principal })
+    }
+
+    /// Replaces a person's own password; their other sessions end.
+    pub(super) async fn password_change(
+        &self,
+        permit: &Permit<AccountWrite>,
+        current: String,
+        new: String,
+    ) -> Result<(), LoginError> {
+        let access = &self.access;
+        let account = access.account(permit).ok_or(LoginError::Wrong)?;
+        form::check_password("new", &new, &account.name).map_err(Faults::from)?;
+        let verified = self.verify(&account.name, current, permit.origin()).await;
+        let verified = verified.map_err(|error| match error {
+            LoginError::Wrong => {
+                Faults::from(Fault::new("current", "this is not your password", "当前密码不正确")).into()
+            }
+            other => other,
+        })?;
+        let password = self.passwords.hash(new).await?;
+
+        let _changing = access.changing.lock().await;
+        let mut user =
+            access.account(permit).filter(|user| user.password == verified.password).ok_or(LoginError::Wrong)?;
+        user.password = Some(password);
+        let mut ended = access.read().sessions_of(user.id);
+        if let Actor::User(_, session) = permit.actor() {
+            ended.retain(|other| *other != session);
+        }
+        let transaction = access.db.begin("password_change").await?;
+        store::user::update(&transaction, &user).await?;
+        store::session::delete(&transaction, &ended).await?;
+        transaction.commit().await?;
+        let mut state = access.write();
+        state.sessions_remove(&ended);
+        state.users.insert(user.id, user);
+        Ok(())
+    }
+}
+
+/// The user that an acceptance wishes for, if its form is right.
+fn wished(acceptance: &Acceptance, invited: Option<User>) -> Result<User, Faults> {
+    let mut faults = Faults::default();
+    let user = invited.unwrap_or_else(|| {
+        let name = acceptance.name.clone().unwrap_or_default();
+        let display_name = acceptance.display_name.clone().unwrap_or_else(|| name.clone());
+        faults.note(form::check_name(&name));
+        faults.note(form::check_shown("display_name", &display_name));
+        User {
+            id: UserId(0),
+            name,
+            display_name,
+            organization: ROOT,
+            roles: Roles::one(Role::SecurityAdministrator),
+            password: None,
+            language: None,
+            created_ms: 0,
+            disabled_ms: None,
+            last_login_ms: None,
+        }
+    });
+    faults.note(form::check_password("password", &acceptance.password, &user.name));
+    faults.settled().map(|()| user)
+}
