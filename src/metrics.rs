@@ -41,7 +41,7 @@ metrics! {
     COMPACTION_DURATION = Histogram "tongtu_compaction_duration_seconds" [] "Time to compact a window.";
     COMPACTIONS = Counter "tongtu_compactions_total" ["result"] "Compactions of windows, ok or failed.";
     COMPACTED_SAMPLES = Counter "tongtu_compacted_samples_total" [] "Values of columns written to chunks.";
-    COMPACTION_SOURCES_LEFT_OUT = Counter "tongtu_compaction_sources_left_out_total" [] "Sources whose frames of a window cannot be read and are gone.";
+    COMPACTION_SOURCES_LEFT_OUT = Counter "tongtu_compaction_sources_left_out_total" [] "Sources of a window of whose frames no slots could be made; the frames are kept aside.";
     CHUNK_BYTES = Counter "tongtu_chunk_bytes_total" [] "Bytes of chunks written.";
     AGENT_UP = Gauge "tongtu_agent_up" ["agent", "hostname"] "1 if the agent reports as it should, 0 otherwise.";
     AGENT_LAST_REPORT = Gauge "tongtu_agent_last_report_timestamp_seconds" ["agent", "hostname"] "When a record of the agent last came, in Unix time.";

@@ -8,10 +8,8 @@ pub(crate) struct Migration;
 
 /// Between the instants of the frames before and behind the range, as far as they are known.
 /// `reason`: below 100 a loss reason of the wire, from 100 on 100 + a refusal of the wire.
-const STATEMENTS: &[&str] = &[
-    "ALTER TABLE telemetry_loss ADD COLUMN from_ms BIGINT",
-    "ALTER TABLE telemetry_loss ADD COLUMN to_ms BIGINT",
-];
+const STATEMENTS: &[&str] =
+    &["ALTER TABLE telemetry_loss ADD COLUMN from_ms BIGINT", "ALTER TABLE telemetry_loss ADD COLUMN to_ms BIGINT"];
 
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {

@@ -133,7 +133,7 @@ struct GapReport {
     to_ms: UnixMs,
     /// `not_owned` (it was another's then), `expired` (older than what is kept), `before_first` (not known to
     /// control yet), `lost_spool_size`, `lost_spool_age`, `lost_disk_full`, `lost_corrupt`, `lost` (by the agent's
-    /// spool), `refused` (by control), `rebooted`, `reset` (the counter went back), `above_speed` (faster than the
+    /// spool), `unreadable` (stored, and cannot be read), `refused` (by control), `rebooted`, `reset` (the counter went back), `above_speed` (faster than the
     /// interface), `not_measured` (frames came without it), `not_delivered` (the agent still has it), `not_reporting`
     /// (the agent made no records), `unknown`.
     #[schema(example = "lost_spool_age")]

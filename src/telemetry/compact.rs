@@ -6,6 +6,7 @@
 //! - Frames between older ones change intervals that were counted already. The slots that they can
 //!   touch are made anew from all frames around, and taken out of what was stored.
 
+use super::batch::{self, FrameEntry};
 use super::chunk::{self, Chunk};
 use super::columns::{Columns, FrameMeta};
 use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
@@ -14,6 +15,8 @@ use super::slot::{self, Predecessor, SLOT_MS, SlotBlock};
 use super::slot_block::{SlotBlockView, SlotError};
 use super::{DAY_MS, StoredSchema};
 use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, SourceId};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tongtu_protocol::codec::State;
 
@@ -33,6 +36,18 @@ pub(super) struct Made {
     pub carried: Option<CarriedMade>,
     /// Values in the chunks.
     pub samples: u64,
+    /// Slots are missing.
+    pub left_out: Option<LeftOut>,
+}
+
+/// Frames that no slots were made of.
+#[derive(Debug)]
+pub(super) struct LeftOut {
+    pub reason: String,
+    pub first_ms: UnixMs,
+    pub last_ms: UnixMs,
+    /// The frames themselves as a batch; empty if they became chunks.
+    pub body: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -199,12 +214,78 @@ pub(super) fn compact(
         }
         rest.iter().for_each(|block| put_days(block, &mut made.slots));
     }
-    if let Some(newest) = newest {
-        let mut body = Vec::new();
-        newest.state.encode_keyframe(&mut body);
-        made.carried = Some(CarriedMade { schema: newest.schema.number, meta: newest.meta, body });
-    }
+    made.carry(newest);
     Ok(made)
+}
+
+/// What becomes of frames whose slots cannot be made: chunks if they can be read, else they are kept
+/// as they are. `newest_ms` is the instant of what was handed on; what is older is not handed on.
+pub(super) fn left_out(
+    registry: &Registry,
+    (agent, source): (AgentId, SourceId),
+    frames: &[WindowFrame<'_>],
+    newest_ms: Option<UnixMs>,
+    reason: String,
+) -> Made {
+    let instants = frames.iter().map(|frame| frame.meta.instant_ms);
+    let (first_ms, last_ms) = (instants.clone().min().unwrap_or(0), instants.max().unwrap_or(0));
+    let mut left_out = LeftOut { reason, first_ms, last_ms, body: Vec::new() };
+    let chunks = catch_unwind(AssertUnwindSafe(|| chunks(registry, frames, newest_ms)));
+    let mut made = match chunks {
+        Ok(Ok(made)) => made,
+        Ok(Err(_)) | Err(_) => {
+            batch::begin(&mut left_out.body);
+            for frame in frames {
+                let FrameMeta { instant_ms, sequence, epoch, boot, uncertain } = frame.meta;
+                let (schema, base_sequence, body) = (frame.schema, frame.base_sequence, frame.body);
+                let entry = FrameEntry {
+                    agent,
+                    epoch,
+                    source,
+                    schema,
+                    boot,
+                    sequence,
+                    base_sequence,
+                    instant_ms,
+                    uncertain,
+                    body,
+                };
+                batch::put_frame(&mut left_out.body, &entry);
+            }
+            batch::finish(&mut left_out.body);
+            Made::default()
+        }
+    };
+    made.left_out = Some(left_out);
+    made
+}
+
+/// Chunks alone.
+fn chunks(registry: &Registry, frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>) -> Result<Made, CompactError> {
+    let mut made = Made::default();
+    let mut keep = Pieces::new(0, true, None);
+    let mut newest: Option<Predecessor> = None;
+    Ordered::new(frames, registry)?.for_each(registry, |frame| {
+        keep.push(&frame, false, &mut made);
+        if newest_ms.is_none_or(|newest| frame.meta.instant_ms > newest) {
+            remember(&mut newest, &frame);
+        }
+        Ok::<_, CompactError>(())
+    })?;
+    keep.finish(&mut made);
+    made.carry(newest);
+    Ok(made)
+}
+
+impl Made {
+    /// Hands a frame on.
+    fn carry(&mut self, newest: Option<Predecessor>) {
+        self.carried = newest.map(|newest| {
+            let mut body = Vec::new();
+            newest.state.encode_keyframe(&mut body);
+            CarriedMade { schema: newest.schema.number, meta: newest.meta, body }
+        });
+    }
 }
 
 /// Keeps a frame, in the memory of the one before.

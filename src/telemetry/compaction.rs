@@ -232,27 +232,34 @@ fn compute(
     let mut rows = Rows::default();
     let mut handed_on = store_rows::HandedOn::new(sources, compacted);
     let mut frames = Vec::new();
-    let (mut left_out, mut why) = (0, None);
+    let (mut left_out, mut why): (u64, Option<String>) = (0, None);
     for (&id, gathered) in &part.sources {
         frames.clear();
         frames.extend(
             gathered.iter().map(|gathered| WindowFrame { body: &part.bodies[gathered.body.clone()], ..gathered.frame }),
         );
         let mut mine = store_rows::Replaced::default();
-        let work = AssertUnwindSafe(|| compute_source(inner, handle, (id, &frames), &mut handed_on, &mut mine));
-        let made = match catch_unwind(work) {
-            Ok(Ok(made)) => made,
-            Ok(Err(CompactionError::Source { source_id, error })) => {
-                (left_out, why) = (left_out + 1, why.or(Some(format!("source {source_id}: {error}"))));
-                continue;
-            }
+        let before = handle.block_on(handed_on.of(&inner.db, id))?;
+        let newest_ms = before.as_ref().map(|row| row.meta.instant_ms);
+        let work = AssertUnwindSafe(|| compute_source(inner, handle, (id, &frames), before, &mut mine));
+        let reason = match catch_unwind(work) {
+            Ok(Ok(made)) => Ok(made),
+            Ok(Err(CompactionError::Source { error, .. })) => Err(error.to_string()),
             Ok(Err(error)) => return Err(error),
-            Err(_) => {
-                (left_out, why) = (left_out + 1, why.or(Some(format!("source {id}: the work panicked"))));
-                continue;
+            Err(_) => Err("the work panicked".to_owned()),
+        };
+        let made = match reason {
+            Ok(made) => {
+                replaced.append(mine);
+                made
+            }
+            Err(reason) => {
+                left_out += 1;
+                why.get_or_insert_with(|| format!("source {id}: {reason}"));
+                let agent = inner.registry.source(id).map_or(AgentId(0), |source| source.agent);
+                compact::left_out(&inner.registry, (agent, id), &frames, newest_ms, reason)
             }
         };
-        replaced.append(mine);
         inner.metrics.compacted_samples.inc_by(made.samples);
         rows.push(id, made);
         if rows.bytes >= WRITE_BYTES && sender.blocking_send(std::mem::take(&mut rows)).is_err() {
@@ -261,7 +268,7 @@ fn compute(
     }
     if let Some(first) = why {
         inner.metrics.sources_left_out.inc_by(left_out);
-        tracing::error!(sources = left_out, first, "frames of a window cannot be read; the other sources go on");
+        tracing::error!(sources = left_out, first, "no slots can be made of frames of a window; they are kept aside");
     }
     if rows.bytes > 0 && sender.blocking_send(rows).is_err() {
         return Err(CompactionError::Interrupted);
@@ -274,13 +281,12 @@ fn compute_source(
     inner: &Inner,
     handle: &Handle,
     (id, frames): (SourceId, &[WindowFrame<'_>]),
-    handed_on: &mut store_rows::HandedOn,
+    before: Option<store::CarriedRow>,
     replaced: &mut store_rows::Replaced,
 ) -> Result<Made, CompactionError> {
     let compacted = inner.compacted.load(Ordering::SeqCst);
     let interval_ms = inner.registry.source(id).map_or(0, |source| source.interval_ms());
     let broken = |error| CompactionError::Source { source_id: id, error };
-    let before = handle.block_on(handed_on.of(&inner.db, id))?;
     let before = before
         .map(|row| compact::handed_on(&inner.registry, row.schema, row.meta, &row.body))
         .transpose()
@@ -359,7 +365,8 @@ impl Rows {
         let chunks = made.chunks.iter().map(|chunk| chunk.body.len());
         let slots = made.slots.iter().map(|slots| slots.body.len());
         let carried = made.carried.iter().map(|carried| carried.body.len());
-        self.bytes += chunks.chain(slots).chain(carried).sum::<usize>() + 1;
+        let left_out = made.left_out.iter().map(|left_out| left_out.body.len());
+        self.bytes += chunks.chain(slots).chain(carried).chain(left_out).sum::<usize>() + 1;
         self.made.push((source, made));
     }
 }

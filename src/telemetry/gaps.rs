@@ -29,6 +29,8 @@ pub enum GapReason {
     BeforeFirst,
     /// The agent lost it: what its spool holds is bounded, or the spool failed.
     Lost(LossReason),
+    /// It is stored and cannot be read.
+    Unreadable,
     /// Control refused it.
     Refused(Refusal),
     /// The machine was started anew.
@@ -129,6 +131,8 @@ pub(super) struct Known {
     /// The longest interval that is covered.
     pub longest_ms: i64,
     pub losses: Vec<Loss>,
+    /// First and last instant of frames that cannot be read.
+    pub unreadable: Vec<(UnixMs, UnixMs)>,
     /// When its machine was started.
     pub boots: Vec<UnixMs>,
     /// What its backlog still holds.
@@ -188,9 +192,12 @@ impl Known {
         }
     }
 
-    /// Why records of a stretch will never come. Another source's record may be missing at the same
+    /// Why records of a stretch are not there or will never come. Another source's record may be missing at the same
     /// time: that explains little.
     fn lost(&self, stretch: &Stretch) -> Option<GapReason> {
+        if self.unreadable.iter().any(|(first, last)| *first <= stretch.to_ms && stretch.from_ms <= *last) {
+            return Some(GapReason::Unreadable);
+        }
         let overlap_ms = |loss: &&Loss| loss.overlap_ms(stretch.from_ms, stretch.to_ms);
         let most = self.losses.iter().max_by_key(overlap_ms)?;
         (overlap_ms(&most).saturating_mul(2) >= stretch.missing_ms.max(1)).then(|| most.reason())
@@ -228,6 +235,7 @@ impl GapReason {
             Self::Lost(LossReason::SpoolAge) => "lost_spool_age",
             Self::Lost(LossReason::DiskFull) => "lost_disk_full",
             Self::Lost(LossReason::Corrupt) => "lost_corrupt",
+            Self::Unreadable => "unreadable",
             Self::Refused(_) => "refused",
             Self::Rebooted => "rebooted",
             Self::Reset => "reset",

@@ -4,7 +4,9 @@ use super::absent::Awaited;
 use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
 use super::service::Inner;
-use super::{Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, thin};
+use super::{
+    Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, store_rows, thin,
+};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
@@ -60,7 +62,10 @@ impl Telemetry {
             };
             state.absent.awaited().filter(is_open).map(|awaited| (awaited.from_ms, awaited.to_ms))
         };
+        let slots = assembly.resolution() != Resolution::Raw;
+        let compacted = self.inner.compacted.load(std::sync::atomic::Ordering::SeqCst);
         Ok(gaps::Known {
+            unreadable: store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted).await?,
             asked_ms: assembly.span().0,
             kept_ms: now_ms - kept.as_millis() as i64,
             created_ms: source.created_ms,

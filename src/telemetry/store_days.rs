@@ -134,6 +134,7 @@ pub(super) async fn history_delete(inner: &Inner, before_ms: UnixMs) -> Result<(
     for text in [
         "DELETE FROM telemetry_event WHERE instant_ms < $1",
         "DELETE FROM telemetry_loss WHERE arrival_ms < $1",
+        "DELETE FROM telemetry_unreadable WHERE last_ms < $1",
         "DELETE FROM telemetry_facts WHERE instant_ms < $1 AND instant_ms <
             (SELECT MAX(n.instant_ms) FROM telemetry_facts n WHERE n.source_id = telemetry_facts.source_id)",
     ] {

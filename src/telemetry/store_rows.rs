@@ -47,7 +47,7 @@ pub(super) async fn unmade_delete(db: &Db, window: i64) -> Result<bool, DbErr> {
     if transaction.execute_raw(sql(&transaction, text, values)).await?.rows_affected() == 0 {
         return Ok(false);
     }
-    for table in ["telemetry_chunk", "telemetry_slots", "telemetry_carried"] {
+    for table in ["telemetry_chunk", "telemetry_slots", "telemetry_carried", "telemetry_unreadable"] {
         let text = format!("DELETE FROM {table} WHERE made_by = $1");
         transaction.execute_raw(sql(&transaction, &text, [window.into()])).await?;
     }
@@ -58,7 +58,12 @@ pub(super) async fn unmade_delete(db: &Db, window: i64) -> Result<bool, DbErr> {
 /// Writes rows of a window that is being compacted.
 pub(super) async fn rows_insert(inner: &Inner, window: i64, rows: Rows) -> Result<(), DbErr> {
     let (mut chunks, mut slots, mut carried) = (Vec::<[Expr; 7]>::new(), Vec::<[Expr; 7]>::new(), Vec::new());
+    let mut unreadable = Vec::new();
     for (source, made) in rows.made {
+        unreadable.extend(made.left_out.map(|left_out| {
+            let (first_ms, last_ms) = (left_out.first_ms.into(), left_out.last_ms.into());
+            [source.0.into(), window.into(), first_ms, last_ms, left_out.reason.into(), left_out.body.into()]
+        }));
         for chunk in made.chunks {
             inner.metrics.chunk_bytes.inc_by(chunk.body.len() as u64);
             let id = inner.next_chunk.fetch_add(1, Ordering::Relaxed);
@@ -95,6 +100,8 @@ pub(super) async fn rows_insert(inner: &Inner, window: i64, rows: Rows) -> Resul
     let columns =
         ["source_id", "made_by", "schema_number", "instant_ms", "uncertain", "boot", "epoch", "sequence", "body"];
     insert(&transaction, "telemetry_carried", columns, None, carried).await?;
+    let columns = ["source_id", "made_by", "first_ms", "last_ms", "reason", "body"];
+    insert(&transaction, "telemetry_unreadable", columns, None, unreadable).await?;
     transaction.commit().await
 }
 
@@ -270,6 +277,25 @@ pub(super) async fn chunks_between(
 /// The day (UTC) of an instant.
 pub(super) fn day_of(instant_ms: UnixMs) -> i64 {
     instant_ms.div_euclid(super::DAY_MS)
+}
+
+/// First and last instant of frames of a period that no slots were made of. `chunks`: those that
+/// became chunks as well.
+pub(super) async fn unreadable_spans(
+    connection: &impl ConnectionTrait,
+    source: SourceId,
+    (from_ms, to_ms): (UnixMs, UnixMs),
+    chunks: bool,
+    compacted: i64,
+) -> Result<Vec<(UnixMs, UnixMs)>, DbErr> {
+    let all = if chunks { "" } else { "AND LENGTH(body) > 0" };
+    let text = format!(
+        "SELECT first_ms, last_ms FROM telemetry_unreadable
+        WHERE source_id = $1 AND last_ms >= $2 AND first_ms <= $3 AND made_by <= $4 {all}"
+    );
+    let values = [source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
+    let rows = connection.query_all_raw(sql(connection, &text, values)).await?;
+    rows.iter().map(|row| Ok((row.try_get("", "first_ms")?, row.try_get("", "last_ms")?))).collect()
 }
 
 /// First and last instant of chunks that reach into a period.

@@ -173,27 +173,115 @@ async fn a_number_given_to_another_source_mixes_no_chains() {
     check(&control, 1..=5).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_cannot_be_read_stops_no_other() {
-    let database = testing::sqlite().await;
-    let control = Control::start(&database, NOON + 3_600_000).await;
-    let mut stream = Stream::open(&control, 7, 99);
-    let mut other = Stream::open(&control, 8, 1);
-    stream.frames(1..=5);
-    stream.accepted(1, 5).await;
-    other.frames(1..=5);
-    other.accepted(1, 5).await;
-    control.seal(1).await;
-    // What the second source handed on cannot be decoded.
+/// Changes the database behind control's back.
+async fn damage(database: &crate::platform::testing::TestDatabase, statement: &str) {
+    let postgres = database.db.backend() == crate::platform::db::Backend::Postgres;
+    let statement = if postgres { statement.replace("X'FF'", "'\\xff'::bytea") } else { statement.to_owned() };
     let transaction = database.db.begin("damage").await.expect("a transaction");
-    let damage = "UPDATE telemetry_carried SET body = X'FF' WHERE source_id = 2";
-    sea_orm::ConnectionTrait::execute_unprepared(&transaction, damage).await.expect("damage");
+    sea_orm::ConnectionTrait::execute_unprepared(&transaction, &statement).await.expect("damage");
     transaction.commit().await.expect("damage");
-    stream.frames(6..=9);
-    stream.accepted(6, 9).await;
-    other.frames(6..=9);
-    other.accepted(6, 9).await;
-    control.seal(2).await;
-    check(&control, 1..=9).await;
-    assert_eq!(control.telemetry.inner.metrics.sources_left_out.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_cannot_be_read_stops_no_other_and_loses_nothing() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        let mut other = Stream::open(&control, 8, 1);
+        other.frames(1..=5);
+        other.accepted(1, 5).await;
+        stream.frames(1..=5);
+        stream.accepted(1, 5).await;
+        control.seal(1).await;
+        // What the first source handed on cannot be decoded.
+        damage(&database, "UPDATE telemetry_carried SET body = X'FF' WHERE source_id = 1").await;
+        let agents: Vec<_> = [(&mut other, 6..=9u64), (&mut stream, 6..=9)].into_iter().collect();
+        for (stream, sequences) in agents {
+            stream.frames(sequences);
+            stream.accepted(6, 9).await;
+        }
+        control.seal(2).await;
+        assert_eq!(control.telemetry.inner.metrics.sources_left_out.get(), 1);
+        // Its frames are there, as frames; of the other there are slots as well.
+        let sequences: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
+        assert_eq!(sequences, (1..=9).collect::<Vec<_>>());
+        let covered = async |source: i64| {
+            let compacted = control.telemetry.inner.compacted.load(Ordering::SeqCst);
+            let read = control.telemetry.inner.db.read();
+            let bodies = store_rows::slots_between(read, SourceId(source), 0, UnixMs::MAX, compacted).await;
+            let covered = |body: &Vec<u8>| {
+                let view = SlotBlockView::open(body).expect("slots");
+                view.frames().iter().map(|slot| slot.covered_ms).sum::<u32>()
+            };
+            bodies.expect("slots").iter().map(covered).sum::<u32>()
+        };
+        assert_eq!((covered(1).await, covered(2).await), (4 * INTERVAL_MS, 8 * INTERVAL_MS));
+        // The next window goes on from what was kept.
+        for stream in [&mut other, &mut stream] {
+            stream.frames(10..=12);
+            stream.accepted(10, 12).await;
+        }
+        control.seal(3).await;
+        assert_eq!(control.telemetry.inner.metrics.sources_left_out.get(), 1);
+        assert_eq!((covered(1).await, covered(2).await), (7 * INTERVAL_MS, 11 * INTERVAL_MS));
+        control.telemetry.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_cannot_be_decoded_are_kept_as_they_came() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.frames(1..=5);
+        stream.accepted(1, 5).await;
+        // The window's one batch loses its first frame: what is left builds on one that is not there.
+        let inner = &control.telemetry.inner;
+        let mut kept = Vec::new();
+        let mut after = 0;
+        while let Some((id, body)) = crate::telemetry::store::batch_next(&inner.db, 1, after).await.expect("a batch") {
+            after = id;
+            kept.push((id, body));
+        }
+        let [(id, body)] = &kept[..] else { panic!("one batch") };
+        let mut broken = Vec::new();
+        crate::telemetry::batch::begin(&mut broken);
+        for entry in crate::telemetry::batch::entries(body).expect("entries") {
+            let crate::telemetry::batch::Entry::Frame(frame) = entry.expect("an entry").1 else { continue };
+            if frame.sequence != 1 {
+                crate::telemetry::batch::put_frame(&mut broken, &frame);
+            }
+        }
+        crate::telemetry::batch::finish(&mut broken);
+        let transaction = database.db.begin("damage").await.expect("a transaction");
+        let text = "UPDATE window_1 SET body = $1 WHERE id = $2";
+        let update = crate::telemetry::store::sql(&transaction, text, [broken.clone().into(), (*id).into()]);
+        sea_orm::ConnectionTrait::execute_raw(&transaction, update).await.expect("damage");
+        transaction.commit().await.expect("damage");
+        control.seal(1).await;
+        assert_eq!(inner.metrics.sources_left_out.get(), 1);
+        let text = "SELECT body, reason, first_ms, last_ms FROM telemetry_unreadable WHERE source_id = 1";
+        let query = crate::telemetry::store::sql(inner.db.read(), text, []);
+        let row = sea_orm::ConnectionTrait::query_one_raw(inner.db.read(), query).await.expect("a row");
+        let row = row.expect("it is kept");
+        assert_eq!(row.try_get::<Vec<u8>>("", "body").expect("a body"), broken, "byte by byte");
+        assert_eq!(row.try_get::<String>("", "reason").expect("a reason"), "a frame builds on one that is not there");
+        // Asked for, the gap says so.
+        stream.restart_lane();
+        stream.frames(12..=14);
+        stream.accepted(12, 14).await;
+        let query = crate::telemetry::SeriesQuery {
+            source: SourceId(1),
+            metrics: vec!["wave".to_owned()],
+            resource: None,
+            from_ms: NOON,
+            to_ms: NOON + 14 * i64::from(INTERVAL_MS),
+            step_ms: None,
+            points: None,
+        };
+        let permit = crate::access::Permit::system();
+        let series = control.telemetry.series(&permit, &query).await.expect("an answer").expect("a source");
+        assert_eq!(series[0].gaps[0].reason, crate::telemetry::gaps::GapReason::Unreadable);
+        control.telemetry.close().await;
+    }
 }
