@@ -1,5 +1,7 @@
 //! `tongtu agent …`: enrolment tokens and agents, asked of the running service.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
@@ -21,8 +23,27 @@ pub(super) async fn run(command: Agent) -> Result<(), CliError> {
             let revoked = Client::open(&server)?.post(&format!("/api/v1/agents/{id}/revoke"), &json!({})).await?;
             print(&if server.json { revoked.to_string() } else { format!("{id} is revoked") });
         }
+        Agent::Configuration { set, server } => {
+            let client = Client::open(&server)?;
+            let configuration = match set {
+                None => client.get(CONFIGURATION).await?,
+                Some(file) => client.put(CONFIGURATION, &document(&file)?).await?,
+            };
+            // What a person reads is what can be edited and set.
+            print(&if server.json { configuration.to_string() } else { format!("{configuration:#}") });
+        }
     }
     Ok(())
+}
+
+const CONFIGURATION: &str = "/api/v1/agents/configuration";
+
+fn document(file: &Path) -> Result<Value, CliError> {
+    let text =
+        if file == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let fault = |fault: String| CliError::Stopped(format!("{}: {fault}", file.display()));
+    let text = text.map_err(|error| fault(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| fault(format!("this is no JSON: {error}")))
 }
 
 /// Every page as one.
@@ -31,12 +52,12 @@ async fn list(client: &Client) -> Result<Value, ClientError> {
     let mut path = "/api/v1/agents".to_owned();
     loop {
         let mut page = client.get(&path).await?;
-        if let Some(Value::Array(some)) = page.get_mut("agents").map(Value::take) {
+        if let Some(Value::Array(some)) = page.get_mut("items").map(Value::take) {
             agents.extend(some);
         }
         match page.get("next").and_then(Value::as_str) {
             Some(next) => path = format!("/api/v1/agents?after={next}"),
-            None => return Ok(json!({ "agents": agents })),
+            None => return Ok(json!({ "items": agents, "next": null })),
         }
     }
 }
@@ -54,7 +75,7 @@ const COLUMNS: [(&str, &str); 8] = [
 ];
 
 fn table(listed: &Value) -> String {
-    let agents = listed.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let agents = listed.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if agents.is_empty() {
         return "no agents yet; `tongtu agent token` makes a token with which one enrols".to_owned();
     }
@@ -93,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_list_reads_as_a_table() {
-        let listed = json!({ "agents": [
+        let listed = json!({ "items": [
             { "id": "agent_1", "state": "up", "hostname": "web-1", "version": "0.1.0", "last_report_ms": 1_700_000_000_000_i64,
               "completeness": 0.998, "records_lost": 0, "organization": "org_1" },
             { "id": "agent_12", "state": "never_seen", "hostname": "db" },

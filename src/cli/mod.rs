@@ -120,6 +120,17 @@ enum Agent {
         #[command(flatten)]
         server: Server,
     },
+    /// What every agent is told: interval and collectors, as JSON.
+    ///
+    /// Change it: `tongtu agent configuration > FILE`, edit FILE, `tongtu agent configuration --set FILE`.
+    /// Agents that are connected are told at once. It is refused if another changed it meanwhile.
+    Configuration {
+        /// Set it to what FILE says; `-` is the standard input
+        #[arg(long, value_name = "FILE")]
+        set: Option<PathBuf>,
+        #[command(flatten)]
+        server: Server,
+    },
     /// Revoke an agent's certificate for ever; what it reported stays.
     Revoke {
         /// The agent, such as agent_7
@@ -230,6 +241,8 @@ mod tests {
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --json",
             "tongtu agent revoke agent_7",
+            "tongtu agent configuration --json",
+            "tongtu agent configuration --set - --data d",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -193,10 +193,12 @@ fn is_open(operation: &Value) -> bool {
 }
 
 /// What a token that may only look is answered: a case for each operation of the document.
-const READER: [(&str, &str, &str, u16); 21] = [
+const READER: [(&str, &str, &str, u16); 23] = [
     ("agent_list", "GET", "/api/v1/agents", 200),
     ("agent_fetch", "GET", "/api/v1/agents/agent_1", 404),
     ("agent_revoke", "POST", "/api/v1/agents/agent_1/revoke", 403),
+    ("configuration_fetch", "GET", "/api/v1/agents/configuration", 200),
+    ("configuration_set", "PUT", "/api/v1/agents/configuration", 403),
     ("token_list", "GET", "/api/v1/agents/tokens", 200),
     ("token_create", "POST", "/api/v1/agents/tokens", 403),
     ("token_revoke", "DELETE", "/api/v1/agents/tokens/enrolment_1", 403),

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AgentReport, EnrolmentToken, Fleet, TokenError};
+use super::{AgentReport, ConfigurationError, Desired, EnrolmentToken, Fleet, TokenError};
 use crate::access::Principal;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
@@ -22,6 +23,7 @@ pub fn router(fleet: Fleet) -> OpenApiRouter {
         .routes(routes!(agent_list))
         .routes(routes!(agent_fetch))
         .routes(routes!(agent_revoke))
+        .routes(routes!(configuration_fetch, configuration_set))
         .routes(routes!(token_create, token_list))
         .routes(routes!(token_revoke))
         .with_state(fleet)
@@ -84,6 +86,50 @@ async fn agent_revoke(
     let permit = principal.permit()?;
     let revoked = finish(async move { fleet.agent_revoke(&permit, id).await }).await?;
     revoked.map_err(|error| Problem::internal(&error))?.map(Json).ok_or_else(|| no_agent(id))
+}
+
+/// What every agent is told: interval and collectors.
+#[utoipa::path(get, path = "/api/v1/agents/configuration", tag = "agents",
+    responses((status = 200, body = Desired), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn configuration_fetch(State(fleet): State<Fleet>, principal: Principal) -> Result<Json<Desired>, Problem> {
+    let permit = principal.permit()?;
+    Ok(Json(Desired::clone(&fleet.configuration(&permit))))
+}
+
+/// Changes what every agent is told; those that are connected are told at once, the others when they
+/// come. The document is whole: what it leaves out is as built.
+#[utoipa::path(put, path = "/api/v1/agents/configuration", tag = "agents", request_body = Desired,
+    responses((status = 200, body = Desired), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "Another changed it meanwhile", body = Problem),
+        (status = 422, body = Problem)))]
+async fn configuration_set(
+    State(fleet): State<Fleet>,
+    principal: Principal,
+    wanted: Result<Json<Desired>, JsonRejection>,
+) -> Result<Json<Desired>, Problem> {
+    let permit = principal.permit()?;
+    let Json(wanted) = wanted?;
+    let set = finish(async move { fleet.configuration_set(&permit, wanted).await }).await??;
+    Ok(Json(Desired::clone(&set)))
+}
+
+impl From<ConfigurationError> for Problem {
+    fn from(error: ConfigurationError) -> Self {
+        match error {
+            ConfigurationError::Invalid(ref faults) => {
+                let problem = Self::invalid(error.to_string()).chinese("配置中有不正确的字段");
+                faults
+                    .iter()
+                    .fold(problem, |problem, fault| problem.field(&fault.field, &fault.english, &fault.chinese))
+            }
+            ConfigurationError::Changed { made_from, newest } => Self::conflict(error.to_string())
+                .chinese(format!("您的修改基于版本 {made_from}，而配置已是版本 {newest}：请重新读取后再修改")),
+            ConfigurationError::NotRoot => {
+                Self::forbidden(error.to_string()).chinese("此配置对所有探针生效，只有根组织可以修改")
+            }
+            ConfigurationError::Store(_) => Self::internal(&error),
+        }
+    }
 }
 
 /// What a new enrolment token may do.

@@ -7,7 +7,7 @@
 //! connection has not been missed yet, and a clone does not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use futures_util::task::AtomicWaker;
@@ -72,6 +72,8 @@ pub(super) struct Live {
     heard: AtomicU32,
     /// 0: none; 1: ping; else 2 + the index of the reason to end with.
     order: AtomicU8,
+    /// There is a newer configuration.
+    configure: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -91,6 +93,7 @@ impl Live {
             boot_id: hello.boot_id.clone(),
             heard: AtomicU32::new(0),
             order: AtomicU8::new(0),
+            configure: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         }
     }
@@ -115,6 +118,12 @@ impl Live {
         // An end is never taken back.
         self.order.fetch_max(code, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Whether the agent is to be told the configuration; asked after [`Self::take_order`].
+    pub(super) fn take_configure(&self) -> bool {
+        // Every message of the stream asks; the swap is for the few that find something.
+        self.configure.load(Ordering::Acquire) && self.configure.swap(false, Ordering::Acquire)
     }
 
     /// Takes what another asked, and wakes this task when another asks next.
@@ -234,6 +243,30 @@ impl Agent {
         let mut details = self.details();
         if details.live.as_ref().is_some_and(|held| Arc::ptr_eq(held, live)) {
             details.live = None;
+        }
+    }
+
+    /// Tells the live stream, if there is one, that there is a newer configuration.
+    pub(super) fn configure(&self) {
+        if let Some(live) = &self.details().live {
+            live.configure.store(true, Ordering::Release);
+            live.waker.wake();
+        }
+    }
+
+    /// Takes over the interval of the agent's own frames, which may change while a stream lasts.
+    pub(super) fn hear_interval(&self, define: &v1::Define) {
+        if define.sources.is_empty() {
+            return;
+        }
+        let mut details = self.details();
+        let own = define.sources.iter().rfind(|source| source.kind == details.kind && source.key == details.machine_id);
+        if let Some(source) = own
+            && source.interval_ms != 0
+            && source.interval_ms != details.interval_ms
+        {
+            details.interval_ms = source.interval_ms;
+            details.changed = true;
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `gateway` | the agents' port: TLS, HTTP/2, the gRPC services |
 //! | `session`, `inbound` | one agent's stream, as a state machine; messages out of its bytes |
 //! | `admission`, `state` | rules, pure |
+//! | `configuration` | what agents are told to be like |
 //! | `directory` | all agents in memory, and the stream each holds |
 //! | `reports` | what is known of agents, for others and for the database |
 //! | `sink` | where records go; `telemetry` implements it |
@@ -46,6 +47,7 @@ mod store;
 mod tests;
 
 pub use authority::AuthorityError;
+pub use configuration::{Collector, ConfigurationError, Desired};
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};
 pub use reports::{AgentInfo, AgentReport};
 
@@ -87,7 +89,7 @@ pub struct Shared {
     /// Address in tokens.
     advertise: String,
     directory: directory::Directory,
-    desired: configuration::Desired,
+    desired: configuration::Newest,
     refusals: refusals::Refusals,
     metrics: Metrics,
     timing: session::Timing,
@@ -150,7 +152,7 @@ impl Fleet {
         for row in store::agents_load(&db, None).await? {
             directory.insert(directory::Agent::new(row));
         }
-        let desired = store::configuration_load(&db).await?.unwrap_or_default();
+        let desired = configuration::Newest::new(store::configuration_load(db.read()).await?.unwrap_or_default());
         Ok(Self(Arc::new(Shared {
             db,
             access,

@@ -160,7 +160,11 @@ impl Session {
         let mut turn = TURN;
         loop {
             if let Phase::Open(open) = &mut self.phase {
-                match open.live.take_order(cx) {
+                let order = open.live.take_order(cx);
+                if open.live.take_configure() {
+                    self.outbox.push_back(ToAgent::Configuration(self.fleet.desired_message()));
+                }
+                match order {
                     Some(Order::End(reason)) => return Poll::Ready(Err(reason.into())),
                     Some(Order::Ping) => self.ping(),
                     None => {}
@@ -236,6 +240,7 @@ impl Session {
             ToControl::Hello(_) => return Err(Reason::HelloExpected.into()),
             ToControl::Define(define) => {
                 admission::define(&define)?;
+                self.agent.hear_interval(&define);
                 open.sink.define(define);
             }
             ToControl::Records(records) => {
@@ -316,7 +321,7 @@ impl Session {
             wall_ms: self.fleet.clock.now_ms(),
             new_epoch,
             backlog_in_flight: BACKLOG_IN_FLIGHT,
-            configuration: Some(self.fleet.desired.message(self.fleet.authority.pem())),
+            configuration: Some(self.fleet.desired_message()),
         }));
         self.ping();
         self.wait(self.fleet.timing.ping);

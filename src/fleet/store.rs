@@ -2,7 +2,6 @@
 
 use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
-use tongtu_protocol::v1;
 
 use super::FleetError;
 use super::authority::{Issued, Serial};
@@ -337,28 +336,42 @@ pub(super) async fn agents_update(db: &Db, said: &[Said], heard: &[Heard]) -> Re
     transaction.commit().await
 }
 
-pub(super) async fn configuration_load(db: &Db) -> Result<Option<Desired>, FleetError> {
+/// The newest version.
+pub(super) async fn configuration_load(connection: &impl ConnectionTrait) -> Result<Option<Desired>, FleetError> {
     let newest = Query::select()
-        .columns(["version", "interval_ms", "collectors"])
+        .columns(["version", "interval_ms", "collectors", "created_ms"])
         .from("desired_configuration")
         .order_by("version", sea_orm::Order::Desc)
         .limit(1)
         .to_owned();
-    let Some(row) = db.read().query_one(&newest).await? else { return Ok(None) };
+    let Some(row) = connection.query_one(&newest).await? else { return Ok(None) };
     let (version, interval_ms): (i64, i64) = (row.try_get("", "version")?, row.try_get("", "interval_ms")?);
     let collectors: String = row.try_get("", "collectors")?;
     let unknown = |_| FleetError::Unknown { table: "desired_configuration", column: "collectors" };
-    let collectors: Vec<super::configuration::Collector> = serde_json::from_str(&collectors).map_err(unknown)?;
     Ok(Some(Desired {
         version: version as u64,
-        interval_ms: interval_ms as u32,
-        collectors: collectors
-            .into_iter()
-            .map(|collector| v1::CollectorSetting {
-                name: collector.name,
-                enabled: collector.enabled,
-                interval_ms: collector.interval_ms,
-            })
-            .collect(),
+        changed_ms: Some(row.try_get("", "created_ms")?),
+        interval_ms: Some(interval_ms as u32).filter(|ms| *ms != 0),
+        collectors: serde_json::from_str(&collectors).map_err(unknown)?,
     }))
+}
+
+/// Inserts the newest version and forgets those before it.
+pub(super) async fn configuration_insert(transaction: &DatabaseTransaction, desired: &Desired) -> Result<(), DbErr> {
+    transaction.execute(&Query::delete().from_table("desired_configuration").to_owned()).await?;
+    let collectors = serde_json::to_string(&desired.collectors).expect("texts and numbers are JSON");
+    transaction
+        .execute(
+            Query::insert()
+                .into_table("desired_configuration")
+                .columns(["version", "interval_ms", "collectors", "created_ms"])
+                .values_panic([
+                    (desired.version as i64).into(),
+                    i64::from(desired.interval_ms.unwrap_or(0)).into(),
+                    collectors.into(),
+                    desired.changed_ms.unwrap_or(0).into(),
+                ]),
+        )
+        .await?;
+    Ok(())
 }

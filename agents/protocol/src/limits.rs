@@ -1,5 +1,7 @@
 //! What either side accepts at most, checked before memory is allocated.
 
+use std::ops::RangeInclusive;
+
 /// Bytes of one gRPC message, in either direction.
 pub const MESSAGE_BYTES: usize = 4 << 20;
 /// Columns of a schema.
@@ -36,5 +38,13 @@ pub const CSR_BYTES: usize = 8_192;
 pub const IDENTITY_BYTES: usize = 255;
 /// Elements of all repeated fields of one message together.
 pub const ELEMENTS: usize = 64 << 10;
+/// Milliseconds between two frames that an agent may be told.
+pub const INTERVAL_MS: RangeInclusive<u32> = 1_000..=3_600_000;
+/// Collectors that an agent may be told of.
+pub const COLLECTORS: usize = 256;
+/// Bytes of a collector's name.
+pub const COLLECTOR_NAME_BYTES: usize = 64;
+/// Milliseconds between two runs of a collector that an agent may be told.
+pub const COLLECTOR_INTERVAL_MS: RangeInclusive<u32> = 1_000..=86_400_000;
 /// Bytes of an enrolment or renewal message.
 pub const ENROLMENT_BYTES: usize = 64 << 10;

@@ -6,7 +6,7 @@ use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-async fn ask(control: &Control, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+pub(super) async fn ask(control: &Control, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
     let data = control.database.data.path();
     control.fleet.access.ensure_api_token(data).await.expect("a token");
     let token = std::fs::read_to_string(data.join("api-token")).expect("the file");

@@ -27,6 +27,7 @@ use crate::platform::ids::AgentId;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
 
+mod configuration;
 mod enrolment;
 mod http;
 mod stream;

@@ -4,6 +4,7 @@
 //! outer layer ([`as_problem`](super::as_problem)) renders it in the language that was asked for and
 //! puts the request's id into it. Titles, and sentences that are the same for a kind, stand in one table.
 
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -215,6 +216,19 @@ impl Problem {
             }
         }
         self
+    }
+}
+
+/// For handlers that ask for a permit before they complain about a body.
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        let kind = match rejection.status() {
+            StatusCode::UNPROCESSABLE_ENTITY => "invalid",
+            StatusCode::PAYLOAD_TOO_LARGE => "too-large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "media-type",
+            _ => "bad-request",
+        };
+        Self::new(rejection.status(), kind, rejection.body_text())
     }
 }
 
