@@ -216,17 +216,18 @@ impl Gateway {
             },
         };
         let peer = Peer { certificate, address, connected_ms: self.fleet.clock.now_ms() };
+        let connections = self.fleet.metrics.connections.clone();
+        let serving = self.serve(stream, peer);
         // A task of its own, so that what the handshake needed does not stay for the connection's life.
         tokio::spawn(async move {
-            let connections = self.fleet.metrics.connections.clone();
             connections.inc();
-            self.serve(stream, peer).await;
+            serving.await;
             connections.dec();
             drop((open, place));
         });
     }
 
-    async fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) {
+    fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) -> impl Future<Output = ()> + Send {
         let timing = self.fleet.timing;
         let shutdown = self.shutdown.clone();
         let fleet = self.fleet.clone();
@@ -245,31 +246,33 @@ impl Gateway {
             .auto_date_header(false)
             .keep_alive_interval(timing.keepalive)
             .keep_alive_timeout(timing.keepalive_answer);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+        // An async block would hold it once as what it captured and once as what it pinned.
+        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
         let anonymous = peer.certificate.is_none();
-        let outlived = async {
-            tokio::time::sleep(timing.anonymous).await;
-            // This one and the service's.
-            while !anonymous && Arc::strong_count(&sessions) > 2 {
-                // Seldom: ten thousand do so.
-                tokio::time::sleep(timing.anonymous * 4).await;
-            }
-        };
-        // What ends a connection is the peer's affair, or its session has said why.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = outlived => {
-                if anonymous {
-                    return;
+        async move {
+            let outlived = async {
+                tokio::time::sleep(timing.anonymous).await;
+                // This one and the service's.
+                while !anonymous && Arc::strong_count(&sessions) > 2 {
+                    // Seldom: ten thousand do so.
+                    tokio::time::sleep(timing.anonymous * 4).await;
                 }
-                let detail = "a connection without a session";
-                fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+            };
+            // What ends a connection is the peer's affair, or its session has said why.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = outlived => {
+                    if anonymous {
+                        return;
+                    }
+                    let detail = "a connection without a session";
+                    fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+                }
+                () = shutdown.triggered() => {}
             }
-            () = shutdown.triggered() => {}
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(DRAIN, connection).await;
         }
-        connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(DRAIN, connection).await;
     }
 
     /// Answers one call. The services are found by path, without a router for each connection.

@@ -227,10 +227,15 @@ fn into_peer(kind: Kind, pace: Pace, recording: &Arc<Recording>) -> Cost {
         Pace::Paced(_) => wait::wall_ms(),
         _ => wait::wall_ms() - i64::from(rounds * frames) * interval_ms,
     };
-    let cpu_before = peer.meter.cpu_s();
-    let (watch, mut samples) = (wait::Stopwatch::start(), 0);
+    let mut cpu_before = peer.meter.cpu_s();
+    let (watch, mut samples, mut before) = (wait::Stopwatch::start(), 0, 0);
     for round in 0..rounds {
+        if let (1, Pace::Paced(_)) = (round, pace) {
+            // As of control: from when every agent has reported, so that new series are not counted.
+            (before, cpu_before) = (samples, peer.meter.cpu_s());
+        }
         for (index, player) in (0u32..).zip(&mut players) {
+            wait::check();
             let instant_ms = begin_ms + i64::from(round * frames) * interval_ms;
             if let Pace::Paced(_) = pace {
                 // Spread over the interval, as agents are.
@@ -243,5 +248,8 @@ fn into_peer(kind: Kind, pace: Pace, recording: &Arc<Recording>) -> Cost {
     }
     peer.merge();
     let cpu_s = peer.meter.cpu_s() - cpu_before;
-    Cost { samples: samples as f64, cpu_s, disk_bytes: peer.disk_bytes() as f64 }
+    let counted = (samples - before) as f64;
+    // The disk holds the samples before the mark as well.
+    let disk_bytes = peer.disk_bytes() as f64 * counted / samples as f64;
+    Cost { samples: counted, cpu_s, disk_bytes }
 }

@@ -20,7 +20,9 @@ use report::Report;
 use serde_json::{Map, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 use tongtu_simulator::duration::Span;
+use tongtu_tests::wait;
 
 const AFTER: &str = "\
 Without a command: agent, ingest, scale, restart and query, one after another.
@@ -30,7 +32,8 @@ Debian's victoria-metrics, prometheus and prometheus-node-exporter; `make bench`
 Short runs take minutes each, full ones (--full) about two hours together.
 
 EXIT CODE: 0 when every bar is reached, 1 when one is missed (they are listed at the end), 101 when a
-benchmark could not be run.";
+benchmark could not be run, 130 when it was interrupted (Ctrl-C, SIGTERM): the servers it started end with it and
+nothing stays in the temporary directory.";
 
 /// Benchmarks of control and the agent, as ratios where a peer exists.
 #[derive(Debug, Parser)]
@@ -87,6 +90,32 @@ pub(crate) enum Mode {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    std::thread::spawn(end_by_signal);
+    match std::panic::catch_unwind(|| run(arguments)) {
+        Ok(code) => code,
+        Err(_) if wait::is_interrupted() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Makes the main thread end at its next wait, when a signal asks for the end.
+fn end_by_signal() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime for signals");
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be heard");
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be heard");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    wait::interrupt();
+}
+
+fn run(arguments: Arguments) -> ExitCode {
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
     let all: [fn(Mode) -> Report; 5] =

@@ -1,9 +1,13 @@
 //! Waiting for a condition, and measuring how long something took: the laboratory's only clock.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A pause that is interrupted ends after this time.
+const INTERRUPTED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Looks until the condition holds and returns what it found; `Err` is what was seen instead.
 ///
@@ -22,10 +26,43 @@ pub fn until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Result<T,
     }
 }
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// What a thread ends with after [`interrupt`].
+#[derive(Debug, Clone, Copy)]
+pub struct Interrupted;
+
+/// Ends every thread at its next wait, as a panic does but without a word, so that processes end and folders
+/// go with their values.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called.
+#[must_use]
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Ends the thread if that was asked for; one that is ending already goes on.
+pub fn check() {
+    if is_interrupted() && !std::thread::panicking() {
+        std::panic::resume_unwind(Box::new(Interrupted));
+    }
+}
+
 /// Lets a time pass: for faults that come at random moments, never to wait for something.
 #[expect(clippy::disallowed_methods, reason = "the one sleep, between two looks at a condition")]
 pub fn pause(time: Duration) {
-    std::thread::sleep(time);
+    let watch = Stopwatch::start();
+    loop {
+        check();
+        let left = time.saturating_sub(watch.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(INTERRUPTED_WITHIN));
+    }
 }
 
 /// How long something takes.

@@ -29,7 +29,6 @@ mod days;
 mod faults;
 mod gaps;
 mod ingest;
-mod speed;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
 pub(super) const INTERVAL_MS: u32 = 15_000;
@@ -207,10 +206,6 @@ impl Stream {
         self.define_source(v1::Schema { id, columns }, with_schema);
     }
 
-    pub(super) fn define_as(&mut self, schema: v1::Schema) {
-        self.define_source(schema, true);
-    }
-
     /// Gives the number 1 to a source with this key.
     pub(super) fn define_key(&mut self, key: &str) {
         let (kind, key, schema_id) = ("host".to_owned(), key.to_owned(), SchemaId::of(&columns()).0.to_vec().into());
@@ -249,11 +244,6 @@ impl Stream {
             base => values(sequence).encode(&values(base), &mut body),
         }
         self.record_with(sequence, instant_ms, body.into())
-    }
-
-    /// The next frame of its lane, already encoded.
-    pub(super) fn record_of(&mut self, sequence: u64, body: bytes::Bytes) -> v1::Record {
-        self.record_with(sequence, NOON + sequence as i64 * i64::from(INTERVAL_MS), body)
     }
 
     fn record_with(&mut self, sequence: u64, instant_ms: UnixMs, body: bytes::Bytes) -> v1::Record {
