@@ -85,8 +85,10 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Enroll { token, data, replace, json } => {
-            let enrol = Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace };
-            match block_on(enrol::enroll(enrol)) {
+            let work = async move {
+                enrol::enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }).await
+            };
+            match block_on(work) {
                 Ok(enrolled) => {
                     let (agent, control) = (enrolled.agent_id, enrolled.address);
                     print(&match json {
@@ -119,11 +121,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread does everything that waits: the agent is to be small, not quick.
-fn block_on<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+/// One thread does everything that waits: the agent is to be small, not quick. The work is a task of
+/// the runtime, for the future that a runtime is entered with is woken by way of the kernel.
+fn block_on<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, String>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("this system gives the agent no event loop: {error}"))?;
-    runtime.block_on(work).map_err(|error| error.to_string())
+    let done = runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
 }
 
 fn fail(error: &str) -> ExitCode {

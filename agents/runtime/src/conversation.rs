@@ -214,8 +214,9 @@ impl<C> Conversation<C> {
             None if live => {
                 // What lies before the newest frames is the backlog's.
                 self.backlog.idle = false;
-                self.live_next = queue.span().next;
-                queue.newest()?
+                let (newest, next) = queue.newest()?;
+                self.live_next = next;
+                newest
             }
             None => queue.oldest()?,
         };

@@ -178,9 +178,9 @@ impl Queue for MemoryQueue {
         Ok(MemoryCursor { next, state: Some(self.tail.clone()) })
     }
 
-    fn newest(&mut self) -> Result<MemoryCursor, QueueError> {
+    fn newest(&mut self) -> Result<(MemoryCursor, u64), QueueError> {
         let next = if self.head_sequence == 0 { self.next } else { self.head_sequence };
-        Ok(MemoryCursor { next, state: None })
+        Ok((MemoryCursor { next, state: None }, self.next))
     }
 
     fn next(&mut self, cursor: &mut MemoryCursor, until: u64) -> Result<Option<Queued>, QueueError> {

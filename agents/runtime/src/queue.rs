@@ -88,8 +88,10 @@ pub trait Queue: Send {
     /// A place before everything that is not settled.
     fn oldest(&mut self) -> Result<Self::Cursor, QueueError>;
 
-    /// A place before the newest frame of each source: these come first, whatever lies between.
-    fn newest(&mut self) -> Result<Self::Cursor, QueueError>;
+    /// A place before the newest frame of each source: these come first, whatever lies between. With
+    /// the number that comes next at that very moment: of what is below it, the place gives nothing
+    /// else; what is made from then on, it gives all.
+    fn newest(&mut self) -> Result<(Self::Cursor, u64), QueueError>;
 
     /// The next record that is durable and not settled, ascending. Stops, without moving, before
     /// number `until` of the present epoch; older epochs come first.

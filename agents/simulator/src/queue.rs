@@ -408,8 +408,8 @@ impl Queue for FrameQueue {
         Ok(self.first)
     }
 
-    fn newest(&mut self) -> Result<u64, QueueError> {
-        Ok(self.last_frame.max(self.first))
+    fn newest(&mut self) -> Result<(u64, u64), QueueError> {
+        Ok((self.last_frame.max(self.first), self.next_sequence()))
     }
 
     fn next(&mut self, cursor: &mut u64, until: u64) -> Result<Option<Queued>, QueueError> {
@@ -636,7 +636,7 @@ mod tests {
         let all = lane(&mut queue, &mut oldest);
         assert_eq!(all.len() as u64, FRAMES);
         assert!(all.iter().all(|(sequence, state)| state.get(column) == Some(*sequence as i64)));
-        let mut newest = queue.newest().expect("a queue in memory");
+        let (mut newest, _) = queue.newest().expect("a queue in memory");
         assert_eq!(lane(&mut queue, &mut newest), all[all.len() - 1..]);
         queue.settle(7, 3, 5, Settled::Accepted);
         queue.settle(7, 1, 1, Settled::Accepted);

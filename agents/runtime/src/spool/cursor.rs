@@ -242,15 +242,15 @@ impl Queue for Spool {
         Ok(SpoolCursor::new(waiting.map_or_else(last, |segment| segment.index)))
     }
 
-    fn newest(&mut self) -> Result<SpoolCursor, QueueError> {
+    fn newest(&mut self) -> Result<(SpoolCursor, u64), QueueError> {
         let inner = self.shared.inner();
-        let Some(segment) = inner.segments.back() else { return Ok(SpoolCursor::new(0)) };
+        let Some(segment) = inner.segments.back() else { return Ok((SpoolCursor::new(0), inner.next)) };
         let mut cursor = SpoolCursor::new(segment.index);
         let read = cursor.enter(&inner, segment).and_then(|()| cursor.skip_to_newest(segment.epoch, segment.len));
         match read {
-            Ok(()) => Ok(cursor),
+            Ok(()) => Ok((cursor, inner.next)),
             // The backlog will find out.
-            Err(error) if is_damage(&error) => Ok(SpoolCursor::new(segment.index + 1)),
+            Err(error) if is_damage(&error) => Ok((SpoolCursor::new(segment.index + 1), inner.next)),
             Err(error) => Err(QueueError::new(&error)),
         }
     }

@@ -147,8 +147,9 @@ pub struct Spool {
 }
 
 const SETTLED: &str = "settled";
-/// `settled` is written so often while nothing is deleted: after a kill that much is sent again.
-const SETTLED_EVERY_MS: u64 = 60_000;
+/// `settled` is written so often while nothing is deleted: after a kill that much is sent again, which
+/// is a few tens of frames. A file made anew costs as much as a third of a frame.
+const SETTLED_EVERY_MS: u64 = 600_000;
 
 impl Spool {
     /// Opens the spool of a folder, repairs it, and begins a new segment. A full disk is no error.
@@ -468,5 +469,7 @@ fn read_settled(path: &Path) -> BTreeMap<u64, Ranges> {
     settled
 }
 
+#[cfg(test)]
+mod race_tests;
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,8 @@ fn a_place_follows_what_is_written() {
     let directory = TempDir::new().expect("a folder");
     let mut bed = Bed::open(directory.path(), Bounds::default(), 0);
     (1..=3).for_each(|value| assert!(bed.tick(value)));
-    let mut live = bed.spool.newest().expect("a place");
+    let (mut live, from) = bed.spool.newest().expect("a place");
+    assert_eq!(from, 4);
     let next = |bed: &mut Bed, live: &mut SpoolCursor| {
         let queued = bed.spool.next(live, u64::MAX).expect("readable");
         queued.map(|queued| (queued.record.sequence, bed.value(&queued, live)))
@@ -160,7 +161,7 @@ fn a_change_of_schema_and_facts_are_read_back() {
     bed.writer.frame(&wide, || schema(4).encode_to_vec(), &State::from_values(&[Some(2), None, Some(7), Some(1)]));
     bed.writer.facts(&wide, || schema(4).encode_to_vec(), [("os".to_owned(), "Debian".to_owned())].into());
     assert!(bed.writer.commit());
-    let mut newest = bed.spool.newest().expect("a place");
+    let (mut newest, _) = bed.spool.newest().expect("a place");
     let first = bed.spool.next(&mut newest, u64::MAX).expect("readable").expect("the newest frame of the source");
     assert_eq!((first.record.sequence, &*first.source), (2, &*wide));
     let mut cursor = bed.spool.oldest().expect("a place");
