@@ -4,6 +4,7 @@
 //! one run. `tests/bench/README.md` says what each benchmark measures and holds the last full output.
 
 mod agent;
+mod collectors;
 mod control;
 mod fleet;
 mod ingest;
@@ -53,6 +54,8 @@ struct Arguments {
 enum Command {
     /// tongtu-agent beside node_exporter: CPU, memory, samples, size.
     Agent,
+    /// Each collector of the agent alone, in a tight loop; no peer, no bar.
+    Collectors,
     /// Recorded frames into control, victoria-metrics and prometheus: CPU a sample, disk a sample.
     Ingest {
         /// Only one of paced, saturated and backlog.
@@ -124,6 +127,7 @@ fn run(arguments: Arguments) -> ExitCode {
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
         None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
         Some(Command::Agent) => &[&agent::run],
+        Some(Command::Collectors) => &[&|_| collectors::run()],
         Some(Command::Ingest { pace }) => {
             case = pace;
             &[&|mode| ingest::run(mode, case.as_deref())]

@@ -20,7 +20,13 @@ pub(crate) struct TextFile {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
+    /// A first read that gives at most so much gives everything.
+    surely_whole: usize,
 }
+
+/// The kernel gives as many whole records as fit into a page of 4 KiB. Where they are short, less than
+/// half a page is all there is, and the read that would say so is saved.
+const HALF_PAGE: usize = 2048;
 
 impl TextFile {
     /// Opens it, and reads it once: some files exist and cannot be read.
@@ -30,11 +36,16 @@ impl TextFile {
     pub(crate) fn open(path: impl Into<PathBuf>) -> Result<Self, Unavailable> {
         let path = path.into();
         let file = File::open(&path).map_err(|error| because(&path, &error))?;
-        let mut text = Self { path, file, buffer: Vec::new() };
+        let mut text = Self { path, file, buffer: Vec::new(), surely_whole: HALF_PAGE };
         match text.read() {
             Ok(_) => Ok(text),
             Err(error) => Err(Unavailable::new(error.to_string())),
         }
+    }
+
+    /// Of a file whose lines may be long.
+    pub(crate) fn with_long_lines(self) -> Self {
+        Self { surely_whole: 0, ..self }
     }
 
     /// What it holds now. A file that cannot be read any more, as one of a kernel module that was
@@ -72,6 +83,7 @@ impl TextFile {
             }
             match self.file.read_at(&mut self.buffer[length..], length as u64) {
                 Ok(0) => return Ok(length),
+                Ok(count) if length == 0 && count <= self.surely_whole => return Ok(count),
                 Ok(count) => length += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

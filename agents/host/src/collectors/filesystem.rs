@@ -87,7 +87,7 @@ pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable>
     let first = TextFile::open(context.proc.join("1/mounts"));
     let file = first.or_else(|_| TextFile::open(context.proc.join("mounts")))?;
     Ok(Box::new(FileSystems {
-        file,
+        file: file.with_long_lines(),
         root: context.root.clone(),
         is_read: false,
         mounts: Vec::new(),

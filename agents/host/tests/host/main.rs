@@ -1,7 +1,6 @@
 //! The agent of a host on this machine, on recorded ones, and beside node_exporter.
 
 mod cli;
-mod cost;
 mod exporter;
 mod kernels;
 mod machine;
