@@ -214,9 +214,8 @@ impl<C> Conversation<C> {
             None if live => {
                 // What lies before the newest frames is the backlog's.
                 self.backlog.idle = false;
-                let before = queue.span().next;
                 let (newest, next) = queue.newest()?;
-                self.live_next = before; let _ = next;
+                self.live_next = next;
                 newest
             }
             None => queue.oldest()?,
