@@ -234,6 +234,28 @@ impl Access {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a principal that was let in still would be, with the same rights. Asking keeps no session
+    /// from idling.
+    #[must_use]
+    pub(crate) fn is_let_in(&self, principal: &Principal) -> bool {
+        let state = self.read();
+        match principal.actor {
+            Actor::System => true,
+            Actor::Token(id) => state.tokens.values().any(|token| {
+                token.id == id
+                    && token.revoked_ms.is_none()
+                    && (token.organization, Roles::one(token.role)) == (principal.organization, principal.roles)
+            }),
+            Actor::User(id, session) => {
+                let now_ms = self.clock.now_ms();
+                state.sessions.values().any(|known| known.id == session && now_ms < known.expires_ms)
+                    && state.users.get(&id).is_some_and(|user| {
+                        user.is_able() && (user.organization, user.roles) == (principal.organization, principal.roles)
+                    })
+            }
+        }
+    }
+
     /// Grows with every change: what a permit showed before may be another now.
     #[must_use]
     pub(crate) fn revision(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The API of hosts. Each handler: extract, permit, call the domain, render.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -10,14 +11,22 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Compute;
 use super::list::{Cursor, Sort, States, Wanted};
+use super::live::Topics;
+use super::overview::Overview;
 use super::report::{HostDetail, HostSummary};
 use crate::access::Principal;
+use crate::access::capability::AgentsRead;
 use crate::platform::http::Problem;
 use crate::platform::http::page::{Limit, Page};
 
 /// All operations.
 pub fn router(compute: Compute) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(host_list)).routes(routes!(host_fetch)).with_state(compute)
+    OpenApiRouter::new()
+        .routes(routes!(host_list))
+        .routes(routes!(host_fetch))
+        .routes(routes!(overview))
+        .routes(routes!(live))
+        .with_state(compute)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -74,4 +83,58 @@ async fn host_fetch(
     let permit = principal.permit()?;
     let host = id.parse().ok().and_then(|id| compute.host_fetch(&permit, id));
     host.map(Json).ok_or_else(|| Problem::not_found(format!("there is no host {id}")))
+}
+
+/// Everything at a glance: hosts and agents by state, sums, the busiest hosts. At most two seconds old.
+#[utoipa::path(get, path = "/api/v1/overview", tag = "hosts",
+    responses((status = 200, body = Overview), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn overview(State(compute): State<Compute>, principal: Principal) -> Result<Response, Problem> {
+    let overview = compute.overview(&principal.permit()?, principal.permit().ok().as_ref());
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], overview.as_bytes().to_vec()).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LiveQuery {
+    /// What to tell of, separated by commas: `overview`, `hosts`, `agents`.
+    #[param(example = "overview,hosts")]
+    topics: String,
+}
+
+/// What changes, as server-sent events, until the caller is no longer let in or control stops.
+///
+/// `overview`: an overview, every six seconds. `hosts`: `{"total","columns","rows"}`, the hosts that changed, every two
+/// seconds, figures with seven digits. `agents`: the same of agents whose state or connection changed.
+/// `reset`: this reader was too slow. After it, after a stream was opened anew, and when a `total` is another
+/// than one knows, ask for the lists.
+#[utoipa::path(get, path = "/api/v1/live", tag = "hosts", params(LiveQuery),
+    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 400, body = Problem),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 503, body = Problem)))]
+async fn live(
+    State(compute): State<Compute>,
+    principal: Principal,
+    Query(query): Query<LiveQuery>,
+) -> Result<Response, Problem> {
+    let permit = principal.permit()?;
+    let mut topics = Topics::default();
+    for topic in query.topics.split(',') {
+        match topic {
+            "overview" => topics.overview = true,
+            "hosts" => topics.hosts = true,
+            "agents" => topics.agents = true,
+            _ => return Err(Problem::bad_request("`topics` must be one or more of overview, hosts, agents")),
+        }
+    }
+    let agents = principal.permit::<AgentsRead>();
+    if topics.agents
+        && let Err(denied) = agents
+    {
+        return Err(denied.into());
+    }
+    let events = compute.listen(&principal, permit, agents.ok(), topics);
+    let events = events.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let kind = HeaderValue::from_static("text/event-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(events)).into_response())
 }

@@ -219,11 +219,11 @@ fn is_found(host: &HostSummary, machine_id: &str, search: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::platform::ids::OrganizationId;
 
-    fn host(id: i64, name: &str, cpu: Option<f64>, state: HostState) -> HostSummary {
+    pub(in crate::compute) fn host(id: i64, name: &str, cpu: Option<f64>, state: HostState) -> HostSummary {
         HostSummary {
             id: HostId(id),
             name: name.to_owned(),

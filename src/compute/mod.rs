@@ -24,6 +24,8 @@ mod board;
 mod figures;
 mod joining;
 mod list;
+mod live;
+mod overview;
 mod reconciler;
 mod report;
 mod store;
@@ -34,6 +36,8 @@ use board::Boards;
 use figures::Plan;
 use joining::{HostRow, Join, Known};
 use list::{OtherOrder, Wanted};
+use live::Hub;
+use overview::Overviews;
 use reconciler::Joining;
 pub use reconciler::Reconciled;
 use report::HostDetail;
@@ -58,6 +62,8 @@ struct Shared {
     /// By schema; a plan lives as long as a host uses it.
     plans: Mutex<HashMap<i64, Weak<Plan>>>,
     boards: Boards,
+    overviews: Overviews,
+    hub: Hub,
 }
 
 /// Every host, in memory: one process writes.
@@ -121,6 +127,8 @@ impl Compute {
             joining: tokio::sync::Mutex::default(),
             plans: Mutex::default(),
             boards: Boards::default(),
+            overviews: Overviews::default(),
+            hub: Hub::default(),
         })))
     }
 

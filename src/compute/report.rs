@@ -29,6 +29,17 @@ pub(super) enum HostState {
     Stale,
 }
 
+impl HostState {
+    /// As the API names it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverSeen => "never_seen",
+            Self::Up => "up",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 /// A host, as lists show it. What is not known is null.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct HostSummary {

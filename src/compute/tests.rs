@@ -26,6 +26,8 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
 use crate::telemetry::{self, SeriesQuery};
 
+mod live;
+
 const NOON: UnixMs = 1_790_000_100_000;
 
 struct Control {

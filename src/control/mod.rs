@@ -243,6 +243,15 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
             Ok(())
         }
     }));
+    serving.push(tokio::spawn({
+        let (compute, shutdown) = (compute.clone(), shutdown.clone());
+        let essential = shutdown.essential("telling what changes");
+        async move {
+            compute.keep_live(shutdown).await;
+            drop(essential);
+            Ok(())
+        }
+    }));
 
     let gateway = {
         let (fleet, telemetry, shutdown) = (fleet.clone(), telemetry.clone(), shutdown.clone());

@@ -32,6 +32,7 @@ mod admission;
 pub mod api;
 mod authority;
 mod configuration;
+mod counts;
 mod directory;
 mod enrolment;
 mod gateway;
@@ -48,6 +49,7 @@ mod tests;
 
 pub use authority::AuthorityError;
 pub use configuration::{Collector, ConfigurationError, Desired};
+pub use counts::AgentCounts;
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};
 pub use reports::{AgentInfo, AgentReport};
 

@@ -151,7 +151,7 @@ impl Fleet {
         self.directory.get(id).filter(|_| self.access.is_visible(permit, Resource::Agent(id)))
     }
 
-    fn delivery(&self, id: AgentId) -> Delivery {
+    pub(super) fn delivery(&self, id: AgentId) -> Delivery {
         self.sink.get().map(|sink| sink.delivery(id)).unwrap_or_default()
     }
 
@@ -177,7 +177,7 @@ impl Fleet {
         }
     }
 
-    fn state(&self, agent: &Agent, last_report_ms: Option<UnixMs>) -> AgentState {
+    pub(super) fn state(&self, agent: &Agent, last_report_ms: Option<UnixMs>) -> AgentState {
         let details = agent.details();
         state(Inputs {
             revoked: details.revoked_ms.is_some(),

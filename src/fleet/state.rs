@@ -22,6 +22,21 @@ pub enum AgentState {
     Revoked,
 }
 
+impl AgentState {
+    /// As the API names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverSeen => "never_seen",
+            Self::Up => "up",
+            Self::Late => "late",
+            Self::Lost => "lost",
+            Self::Cloned => "cloned",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 /// What a state follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inputs {

@@ -1,0 +1,235 @@
+//! What is to be known at a glance: how many hosts and agents are how, what they have in sum, which
+//! are the busiest. A sum says of how many hosts it is; what is not known is in no sum.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Compute;
+use super::board::Board;
+use super::list::memory_used_percent;
+use super::report::{HostState, HostSummary};
+use crate::access::Permit;
+use crate::access::capability::{AgentsRead, MeasurementsRead};
+use crate::fleet::AgentCounts;
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{HostId, OrganizationId};
+
+/// An overview is made anew after this.
+const MADE_FOR_MS: i64 = 2_000;
+/// The busiest that are named.
+const BUSIEST: usize = 5;
+
+/// Everything at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Overview {
+    /// Of when it is (Unix time in milliseconds).
+    pub at_ms: UnixMs,
+    /// Hosts by state.
+    pub hosts: HostCounts,
+    /// Agents by state, and the completeness of what they send; null for who may not see agents.
+    pub agents: Option<AgentCounts>,
+    /// What the hosts that report have in sum.
+    pub totals: Totals,
+    /// Which hosts are the busiest now.
+    pub busiest: Busiest,
+}
+
+/// Hosts by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct HostCounts {
+    /// All of them.
+    pub total: usize,
+    /// Reporting.
+    pub up: usize,
+    /// No longer reporting.
+    pub stale: usize,
+    /// Of which no frame ever came.
+    pub never_seen: usize,
+}
+
+/// A sum over hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct Sum {
+    /// The sum; null if it is known of none.
+    pub value: Option<f64>,
+    /// Over how many hosts it is.
+    pub hosts: usize,
+}
+
+/// Sums over the hosts that report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct Totals {
+    /// Logical processors.
+    pub cpu_count: Sum,
+    /// Processors that are busy: of each host its share times its processors.
+    pub cpu_busy_count: Sum,
+    /// Memory.
+    pub memory_total_bytes: Sum,
+    /// Memory that programs could get without swapping.
+    pub memory_available_bytes: Sum,
+    /// Space of file systems.
+    pub filesystem_size_bytes: Sum,
+    /// Space in use.
+    pub filesystem_used_bytes: Sum,
+    /// Received by hardware interfaces.
+    pub network_receive_bytes_per_second: Sum,
+    /// Sent.
+    pub network_transmit_bytes_per_second: Sum,
+}
+
+/// The five busiest hosts in each respect, the busiest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct Busiest {
+    /// By `cpu_usage_percent`.
+    pub cpu_usage_percent: Vec<Busy>,
+    /// By the memory that is not available.
+    pub memory_used_percent: Vec<Busy>,
+    /// By the fullest file system.
+    pub filesystem_fullest_percent: Vec<Busy>,
+    /// By what is received and sent.
+    pub network_bytes_per_second: Vec<Busy>,
+}
+
+/// A busy host.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Busy {
+    /// Its id.
+    #[schema(value_type = String, example = "host_1")]
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+    /// How busy.
+    pub value: f64,
+}
+
+impl Sum {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            *self.value.get_or_insert(0.0) += value;
+            self.hosts += 1;
+        }
+    }
+}
+
+/// The last overview of each organisation, by whether agents are in it, as JSON.
+#[derive(Debug, Default)]
+pub(super) struct Overviews(Mutex<HashMap<(OrganizationId, bool), Made>>);
+
+#[derive(Debug)]
+struct Made {
+    at_ms: UnixMs,
+    /// Of owners.
+    revision: u64,
+    json: Arc<str>,
+}
+
+impl Compute {
+    /// The overview for a permit as JSON, at most two seconds old.
+    pub(super) fn overview(&self, hosts: &Permit<MeasurementsRead>, agents: Option<&Permit<AgentsRead>>) -> Arc<str> {
+        let key = (hosts.organization(), agents.is_some());
+        let (now_ms, revision) = (self.0.clock.now_ms(), self.0.access.revision());
+        // Held while one is made, so that those who ask at once do not all make one.
+        let mut known = self.0.overviews.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = known.get(&key)
+            && made.revision == revision
+            && (0..MADE_FOR_MS).contains(&(now_ms - made.at_ms))
+        {
+            return Arc::clone(&made.json);
+        }
+        known.retain(|_, made| (0..MADE_FOR_MS).contains(&(now_ms - made.at_ms)));
+        let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
+        let overview = self.look(hosts, |board| overview(board, agents, now_ms));
+        let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
+        known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
+        json
+    }
+}
+
+/// The overview of a board.
+pub(super) fn overview(board: &Board, agents: Option<AgentCounts>, at_ms: UnixMs) -> Overview {
+    of(board.rows.iter().map(|row| &row.shown), agents, at_ms)
+}
+
+fn of<'a>(
+    hosts: impl Iterator<Item = &'a HostSummary> + Clone,
+    agents: Option<AgentCounts>,
+    at_ms: UnixMs,
+) -> Overview {
+    let mut counts = HostCounts::default();
+    let mut totals = Totals::default();
+    for host in hosts.clone() {
+        counts.total += 1;
+        match host.state {
+            HostState::Up => counts.up += 1,
+            HostState::Stale => counts.stale += 1,
+            HostState::NeverSeen => counts.never_seen += 1,
+        }
+        if host.state != HostState::Up {
+            continue;
+        }
+        let bytes = |bytes: Option<i64>| bytes.map(|bytes| bytes as f64);
+        let cores = host.cpu_count.map(|count| count as f64);
+        totals.cpu_count.add(cores);
+        totals.cpu_busy_count.add(cores.zip(host.cpu_usage_percent).map(|(cores, busy)| cores * busy / 100.0));
+        totals.memory_total_bytes.add(bytes(host.memory_total_bytes));
+        totals.memory_available_bytes.add(bytes(host.memory_available_bytes));
+        totals.filesystem_size_bytes.add(bytes(host.filesystem_size_bytes));
+        totals.filesystem_used_bytes.add(bytes(host.filesystem_used_bytes));
+        totals.network_receive_bytes_per_second.add(host.network_receive_bytes_per_second);
+        totals.network_transmit_bytes_per_second.add(host.network_transmit_bytes_per_second);
+    }
+    let network =
+        |host: &HostSummary| Some(host.network_receive_bytes_per_second? + host.network_transmit_bytes_per_second?);
+    let up = hosts.filter(|host| host.state == HostState::Up);
+    let busiest = Busiest {
+        cpu_usage_percent: busiest(up.clone(), |host| host.cpu_usage_percent),
+        memory_used_percent: busiest(up.clone(), memory_used_percent),
+        filesystem_fullest_percent: busiest(up.clone(), |host| host.filesystem_fullest_percent),
+        network_bytes_per_second: busiest(up, network),
+    };
+    Overview { at_ms, hosts: counts, agents, totals, busiest }
+}
+
+fn busiest<'a>(hosts: impl Iterator<Item = &'a HostSummary>, value: impl Fn(&HostSummary) -> Option<f64>) -> Vec<Busy> {
+    let mut first: Vec<(f64, &HostSummary)> = Vec::with_capacity(BUSIEST + 1);
+    for host in hosts {
+        let Some(value) = value(host) else { continue };
+        if first.len() == BUSIEST && first.last().is_some_and(|(least, _)| value <= *least) {
+            continue;
+        }
+        // Of equals the one with the smaller id stays first.
+        let at = first.partition_point(|(other, _)| *other >= value);
+        first.insert(at, (value, host));
+        first.truncate(BUSIEST);
+    }
+    first.into_iter().map(|(value, host)| Busy { id: host.id, name: host.name.clone(), value }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::list::tests::host;
+
+    #[test]
+    fn what_is_not_known_is_in_no_sum() {
+        let mut hosts: Vec<_> = (1..=8).map(|id| host(id, "up", Some(id as f64), HostState::Up)).collect();
+        hosts.push(host(9, "again", Some(8.0), HostState::Up));
+        hosts.push(host(10, "unknown", None, HostState::Up));
+        let mut gone = host(11, "gone", None, HostState::Stale);
+        gone.cpu_count = Some(64);
+        hosts.extend([gone, host(12, "new", None, HostState::NeverSeen)]);
+        hosts[0].cpu_count = Some(2);
+        hosts[9].cpu_count = Some(4);
+        let overview = of(hosts.iter(), None, 7);
+        assert_eq!(overview.hosts, HostCounts { total: 12, up: 10, stale: 1, never_seen: 1 });
+        assert_eq!(overview.totals.cpu_count, Sum { value: Some(6.0), hosts: 2 });
+        assert_eq!(overview.totals.cpu_busy_count, Sum { value: Some(0.02), hosts: 1 });
+        assert_eq!(overview.totals.memory_total_bytes, Sum::default());
+        let busy: Vec<_> = overview.busiest.cpu_usage_percent.iter().map(|busy| (busy.id.0, busy.value)).collect();
+        assert_eq!(busy, [(8, 8.0), (9, 8.0), (7, 7.0), (6, 6.0), (5, 5.0)]);
+        assert!(overview.busiest.network_bytes_per_second.is_empty());
+    }
+}
