@@ -121,8 +121,8 @@ impl AgentState {
     }
 
     /// Counts a frame that became durable.
-    pub(super) fn frame_delivered(&mut self, instant_ms: UnixMs, arrival_ms: UnixMs) {
-        self.recent.add(instant_ms);
+    pub(super) fn frame_delivered(&mut self, instant_ms: UnixMs, arrival_ms: UnixMs, interval_ms: u32) {
+        self.recent.add(instant_ms, interval_ms);
         self.last_instant_ms = self.last_instant_ms.max(Some(instant_ms));
         self.last_arrival_ms = self.last_arrival_ms.max(Some(arrival_ms));
     }
@@ -132,14 +132,19 @@ impl AgentState {
         let sum = |count: fn(&Counts) -> u64| {
             self.epochs.values().fold(0, |sum: u64, epoch| sum.saturating_add(count(&epoch.counts)))
         };
-        let (delivered, span_ms) = self.recent.count(now_ms);
-        let expected = intervals_ms.iter().filter(|&&interval| interval > 0);
-        let expected: u64 = expected.map(|&interval| span_ms / u64::from(interval)).sum();
+        let (delivered, covered_ms, span_ms) = self.recent.count(now_ms);
+        // Each frame stands for the interval that it was sampled at, however that changed since; of
+        // what is missing the present intervals say how many frames it would have been.
+        let expected: Vec<_> = intervals_ms.iter().filter(|&&interval| interval > 0).collect();
+        let sources = expected.len() as u64;
+        let missing_ms = (span_ms * sources).saturating_sub(covered_ms);
+        let missing = |interval: &&u32| missing_ms / (u64::from(**interval) * sources);
+        let missing: u64 = expected.iter().map(missing).sum();
+        let expected = if sources == 0 { 0 } else { delivered + missing };
         Delivery {
             records_accepted: sum(|counts| counts.accepted),
             records_refused: sum(|counts| counts.refused),
             records_lost: sum(|counts| counts.lost),
-            // A frame of the boundary may be counted on one side only.
             frames_delivered: delivered.min(expected),
             frames_expected: expected,
             last_instant_ms: self.last_instant_ms,
@@ -153,33 +158,43 @@ impl AgentState {
 struct Recent {
     /// Instant of the oldest frame known: before it nothing is expected.
     first_ms: Option<UnixMs>,
-    buckets: [(i64, u32); BUCKETS],
+    buckets: [Bucket; BUCKETS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    number: i64,
+    frames: u32,
+    /// Sum of their intervals.
+    covered_ms: u64,
 }
 
 impl Recent {
-    fn add(&mut self, instant_ms: UnixMs) {
+    fn add(&mut self, instant_ms: UnixMs, interval_ms: u32) {
         let number = instant_ms.div_euclid(BUCKET_MS);
         let bucket = &mut self.buckets[number.rem_euclid(BUCKETS as i64) as usize];
-        if bucket.0 < number {
-            *bucket = (number, 0);
+        if bucket.number < number {
+            *bucket = Bucket { number, ..Bucket::default() };
         }
-        if bucket.0 == number {
-            bucket.1 += 1;
+        if bucket.number == number {
+            bucket.frames += 1;
+            bucket.covered_ms += u64::from(interval_ms);
         }
         self.first_ms = Some(self.first_ms.map_or(instant_ms, |first| first.min(instant_ms)));
     }
 
-    /// Frames, and milliseconds over which they were expected: whole buckets of the last hour,
+    /// Frames, the milliseconds that they stand for, and those over which they were expected: whole buckets of the last hour,
     /// without the one that is still filling unless there is nothing else.
-    fn count(&self, now_ms: UnixMs) -> (u64, u64) {
-        let Some(first_ms) = self.first_ms else { return (0, 0) };
+    fn count(&self, now_ms: UnixMs) -> (u64, u64, u64) {
+        let Some(first_ms) = self.first_ms else { return (0, 0, 0) };
         let current = now_ms.div_euclid(BUCKET_MS);
         let oldest = current - BUCKETS as i64 + 1;
         let from = (oldest * BUCKET_MS).max(first_ms);
         let (end, to) = if from < current * BUCKET_MS { (current, current * BUCKET_MS) } else { (current + 1, now_ms) };
-        let counted = self.buckets.iter().filter(|(number, _)| (oldest..end).contains(number));
-        let frames = counted.map(|(_, frames)| u64::from(*frames)).sum();
-        (frames, (to - from).max(0) as u64)
+        let counted = self.buckets.iter().filter(|bucket| (oldest..end).contains(&bucket.number));
+        let sum = |sum: (u64, u64), bucket: &Bucket| (sum.0 + u64::from(bucket.frames), sum.1 + bucket.covered_ms);
+        let (frames, covered_ms) = counted.fold((0, 0), sum);
+        (frames, covered_ms, (to - from).max(0) as u64)
     }
 }
 
@@ -222,7 +237,7 @@ mod tests {
         // 40 minutes of frames each 15 s, ten of them missing.
         for minute in (0..10).chain(20..40) {
             for frame in 0..4 {
-                agent.frame_delivered(start + minute * 60_000 + frame * 15_000, 0);
+                agent.frame_delivered(start + minute * 60_000 + frame * 15_000, 0, 15_000);
             }
         }
         let delivery = agent.delivery(start + 40 * 60_000 + 1_000, &[15_000]);
@@ -231,10 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn completeness_is_right_over_changes_of_the_interval() {
+        let mut agent = AgentState::default();
+        let start = 1_790_000_100_000 / BUCKET_MS * BUCKET_MS;
+        let mut add = |from: i64, to: i64, interval: i64| {
+            for at in (from * 60_000..to * 60_000).step_by(interval as usize) {
+                agent.frame_delivered(start + at, 0, interval as u32);
+            }
+        };
+        // 15 s, 60 s, 15 s: 40 + 20 + 40 frames, all that there should be.
+        add(0, 10, 15_000);
+        add(30, 40, 15_000);
+        // The backlog comes last.
+        add(10, 25, 60_000);
+        let delivery = agent.delivery(start + 40 * 60_000, &[15_000]);
+        // Of five minutes nothing came: 20 frames at the present interval.
+        assert_eq!((delivery.frames_delivered, delivery.frames_expected), (95, 115));
+        for minute in 25..30 {
+            agent.frame_delivered(start + minute * 60_000, 0, 60_000);
+        }
+        let delivery = agent.delivery(start + 40 * 60_000, &[15_000]);
+        assert_eq!((delivery.frames_delivered, delivery.frames_expected), (100, 100));
+    }
+
+    #[test]
     fn a_silent_agent_delivers_nothing_of_what_was_expected() {
         let mut agent = AgentState::default();
         let start = 1_790_000_100_000 / BUCKET_MS * BUCKET_MS;
-        agent.frame_delivered(start, 0);
+        agent.frame_delivered(start, 0, 15_000);
         let delivery = agent.delivery(start + 10 * 3_600_000, &[15_000]);
         assert_eq!(delivery.frames_delivered, 0);
         assert_eq!(delivery.frames_expected, 240);

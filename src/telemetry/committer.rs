@@ -252,7 +252,7 @@ impl Inner {
                 state.settle(range.epoch, range.first, range.last, outcome);
             }
             for frame in my_frames {
-                state.frame_delivered(frame.instant_ms, now_ms);
+                state.frame_delivered(frame.instant_ms, now_ms, frame.interval_ms);
             }
             drop(state);
             for frame in my_frames {

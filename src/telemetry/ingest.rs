@@ -10,9 +10,9 @@ use super::agent_state::{Agent, AgentState};
 use super::batch::{self, FrameEntry};
 use super::instant;
 use super::lane::{Ended, Lane, Undecoded};
-use super::live::{LiveSource, Moment, RecordId};
+use super::live::{LiveSource, Moment, RecordId, interval_within};
 use super::queue::{EventRow, FactsRow, Fate, Flow, LossRow, Prepared, QueuedFrame, QueuedRange, Seat};
-use super::registry::Boot;
+use super::registry::{Boot, Registry};
 use super::service::Inner;
 use super::{Facts, StoredSchema};
 use crate::fleet::sink::{ControlAnchor, Opening, SinkSession};
@@ -60,6 +60,8 @@ pub(super) struct Session {
 
 struct DefinedSource {
     live: Arc<LiveSource>,
+    /// Of its frames: after a change, those of the backlog have another one.
+    interval_ms: u32,
     schema_id: Option<SchemaId>,
     schema: Option<Arc<StoredSchema>>,
     /// Its schema was sent and is not acceptable.
@@ -136,7 +138,8 @@ impl Session {
             registry.source_define(self.agent.id, self.organization, &source, now_ms, definitions)
         });
         let Some(live) = live else { return };
-        self.sources.insert(source.number, DefinedSource { live, schema_id, schema, bad_schema: false });
+        let interval_ms = interval_within(source.interval_ms);
+        self.sources.insert(source.number, DefinedSource { live, interval_ms, schema_id, schema, bad_schema: false });
     }
 
     fn define_schema(&mut self, schema: v1::Schema, now_ms: UnixMs) {
@@ -365,7 +368,13 @@ impl Session {
             offset: offset as u32,
             length: (self.prepared.body.len() - offset) as u32,
             instant_ms: measured.ms,
+            interval_ms: source.interval_ms,
         });
+        if source.interval_ms != source.live.interval_ms() && source.live.last_instant_ms() == Some(measured.ms) {
+            let Inner { queue, registry, .. } = &*self.inner;
+            let (live, interval_ms) = (&source.live, source.interval_ms);
+            queue.define(registry, |_, definitions| Registry::interval_set(live, interval_ms, definitions));
+        }
         Judged::Fate(Fate::Frame)
     }
 

@@ -111,6 +111,8 @@ pub(super) struct QueuedFrame {
     pub offset: u32,
     pub length: u32,
     pub instant_ms: UnixMs,
+    /// At which its source was sampled then.
+    pub interval_ms: u32,
 }
 
 /// Sequences to be answered.

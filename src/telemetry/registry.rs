@@ -3,7 +3,7 @@
 //! Numbers are given out here, in memory; whoever is given a new one must see that its
 //! [`Definitions`] reach the database in the same transaction as the first record that uses it.
 
-use super::live::{LiveSource, interval_within};
+use super::live::LiveSource;
 use super::{StoredSchema, instant::Anchors};
 use crate::access::Resource;
 use crate::fleet::sink::ControlAnchor;
@@ -187,10 +187,6 @@ impl Registry {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let key = (source.kind.clone(), source.key.clone());
         if let Some(known) = sources.by_key.get(&agent).and_then(|known| known.get(&key)) {
-            if known.interval_ms() != interval_within(source.interval_ms) {
-                known.set_interval_ms(source.interval_ms);
-                definitions.sources.push(SourceRow { source: Arc::clone(known), organization: None });
-            }
             return Some(Arc::clone(known));
         }
         if sources.by_key.get(&agent).is_some_and(|known| known.len() >= limits::SOURCES) {
@@ -202,6 +198,12 @@ impl Registry {
         let organization = Some(organization);
         definitions.sources.push(SourceRow { source: Arc::clone(&live), organization });
         Some(live)
+    }
+
+    /// The newest frame of a source is of this interval.
+    pub(super) fn interval_set(source: &Arc<LiveSource>, interval_ms: u32, definitions: &mut Definitions) {
+        source.set_interval_ms(interval_ms);
+        definitions.sources.push(SourceRow { source: Arc::clone(source), organization: None });
     }
 
     /// A source read from the database.

@@ -175,7 +175,9 @@ impl Replay<'_> {
                 let agent = self.agent(frame.agent);
                 let mut state = agent.lock();
                 state.settle(frame.epoch, frame.sequence, frame.sequence, Outcome::Accepted);
-                state.frame_delivered(frame.instant_ms, frame.instant_ms);
+                // The interval of then is not stored with a frame.
+                let interval_ms = self.registry.source(frame.source).map_or(0, |source| source.interval_ms());
+                state.frame_delivered(frame.instant_ms, frame.instant_ms, interval_ms);
                 state.absent.restore(frame.epoch, frame.sequence, frame.instant_ms);
                 drop(state);
                 let Some(source) = self.registry.source(frame.source) else { return };

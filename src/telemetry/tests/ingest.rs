@@ -239,3 +239,30 @@ async fn what_no_spool_can_have_lost_is_not_lost() {
     }
     assert_eq!(control.telemetry.delivery(AgentId(7)).records_lost, 8);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_interval_is_that_of_the_newest_frame() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON + 3_600_000).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        let interval_ms = |control: &Control| control.telemetry.sources(&Permit::system())[0].interval_ms;
+        stream.frames_of(1, true, 1..=3);
+        stream.accepted(1, 3).await;
+        // The backlog's frames of before were sampled at another one: what is live is not.
+        stream.define_interval(60_000);
+        stream.frames_of(1, true, [20]);
+        stream.frames_of(2, false, 4..=10);
+        stream.accepted(4, 10).await;
+        assert_eq!(interval_ms(&control), INTERVAL_MS);
+        stream.frames_of(2, true, [21]);
+        stream.accepted(21, 21).await;
+        assert_eq!(interval_ms(&control), 60_000);
+        stream.frames_of(1, false, [19]);
+        stream.accepted(19, 19).await;
+        assert_eq!(interval_ms(&control), 60_000);
+        let again = Control::start(&database, NOON + 3_600_000).await;
+        assert_eq!(interval_ms(&again), 60_000);
+        again.telemetry.close().await;
+        control.telemetry.close().await;
+    }
+}

@@ -213,6 +213,27 @@ impl Stream {
         self.session.define(v1::Define { sources: vec![source], ..Default::default() });
     }
 
+    /// The number 2 is the same source, sampled at another interval.
+    pub(super) fn define_interval(&mut self, interval_ms: u32) {
+        let (kind, key, schema_id) =
+            ("host".to_owned(), "machine".to_owned(), SchemaId::of(&columns()).0.to_vec().into());
+        let source = v1::Source { number: 2, kind, key, schema_id, interval_ms };
+        self.session.define(v1::Define { sources: vec![source], ..Default::default() });
+    }
+
+    /// Sends frames in a lane of their own, of the source with this number.
+    pub(super) fn frames_of(&mut self, number: u32, is_live: bool, sequences: impl IntoIterator<Item = u64>) {
+        self.restart_lane();
+        let mut records: Vec<_> = sequences.into_iter().map(|sequence| self.record(sequence)).collect();
+        for record in &mut records {
+            if let Some(v1::record::Body::Frame(frame)) = &mut record.body {
+                frame.source = number;
+            }
+        }
+        let (lane, epoch) = (self.lane, self.epoch);
+        self.session.records(v1::Records { lane, live: is_live, epoch, records });
+    }
+
     fn define_source(&mut self, schema: v1::Schema, with_schema: bool) {
         self.session.define(v1::Define {
             boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: vec![] }],
