@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tongtu_protocol::codec::State;
 use v1::to_control::Message;
 
-/// A spool whose writer commits a tick at each moment that a session looks for the newest frames.
+/// A spool whose writer commits a tick just before a session is given its place.
 struct Hurried {
     spool: Spool,
     writer: Writer,
@@ -50,9 +50,7 @@ impl Queue for Hurried {
 
     fn newest(&mut self) -> Result<(SpoolCursor, u64), QueueError> {
         self.tick();
-        let newest = self.spool.newest();
-        self.tick();
-        newest
+        self.spool.newest()
     }
 
     fn next(&mut self, cursor: &mut SpoolCursor, until: u64) -> Result<Option<Queued>, QueueError> {
@@ -95,12 +93,17 @@ fn what_is_written_while_a_session_finds_its_place_is_sent_once() {
     queue.tick();
     let mut conversation = Conversation::new(64);
     let now = clock::monotonic();
-    let mut sent = Vec::new();
-    while let Some(message) = conversation.next(&mut queue, now).expect("readable") {
-        if let Some(Message::Records(records)) = message.message {
-            sent.extend(records.records.iter().map(|record| record.sequence));
+    let mut send = |queue: &mut Hurried| {
+        let mut sent = Vec::new();
+        while let Some(message) = conversation.next(queue, now).expect("readable") {
+            if let Some(Message::Records(records)) = message.message {
+                sent.extend(records.records.iter().map(|record| record.sequence));
+            }
         }
-    }
-    sent.sort_unstable();
-    assert_eq!(sent, [1, 2, 3, 4, 5, 6]);
+        conversation.queue_changed();
+        sent
+    };
+    assert_eq!(send(&mut queue), [3, 1, 2, 4], "the newest frame, then what lies before and beside it");
+    queue.tick();
+    assert_eq!(send(&mut queue), [5, 6]);
 }
