@@ -138,8 +138,9 @@ impl Authentication {
                 () = &mut told => true,
                 () = tokio::time::sleep(SETTLE_INTERVAL) => false,
             };
-            if let Err(error) = self.access.sessions_settle(self.spans.idle).await {
-                tracing::warn!(%error, "what sessions were used is not written; tried again in a minute");
+            let settled = self.access.sessions_settle(self.spans.idle).await;
+            if let Err(error) = settled.and(self.access.tokens_settle().await) {
+                tracing::warn!(%error, "when sessions and tokens were used is not written; tried again in a minute");
             }
             if stops {
                 return;

@@ -19,7 +19,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId, UserId};
+use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId, UserId};
 
 pub mod api;
 pub mod form;
@@ -27,6 +27,7 @@ pub mod http;
 mod invitation;
 mod limits;
 mod login;
+mod organization;
 mod password;
 mod permit;
 pub mod roles;
@@ -40,14 +41,15 @@ mod user;
 
 pub use invitation::{FIRST_LINK, FirstLinkError, FirstRun, Invitation, InvitationError, Purpose};
 pub use login::{Authentication, LoginError};
+pub use organization::{AdministrativeLevel, Organization, OrganizationChange};
 pub use password::{Busy, Password, Passwords, WeakPassword, check_password};
 pub use permit::{Actor, Denied, Permit, Principal};
 pub use roles::{Role, Roles, capability};
 pub use session::Session;
 #[cfg(test)]
 pub(crate) use token::testing as testing_token;
-pub use token::{ApiTokenFile, ApiTokenInfo, TokenFileError};
-pub use user::{PeopleError, User};
+pub use token::{ApiTokenFile, ApiTokenInfo, NewToken, TokenFileError};
+pub use user::{NewUser, PeopleError, User, UserChange, UserFilter};
 
 /// The organisation that the first start creates; every other is below it.
 pub const ROOT: OrganizationId = OrganizationId(1);
@@ -94,12 +96,11 @@ pub struct Access {
 struct State {
     /// How often it was changed.
     revision: u64,
-    /// Each organisation's parent.
-    parents: HashMap<OrganizationId, Option<OrganizationId>>,
-    /// Each organisation's name.
-    names: HashMap<OrganizationId, String>,
+    organizations: BTreeMap<OrganizationId, Organization>,
     /// By hash; revoked ones as well, so that a file's token is recognised.
-    tokens: HashMap<[u8; 32], ApiTokenInfo>,
+    tokens: HashMap<secret::Hash, ApiTokenInfo>,
+    /// When each token was last used.
+    uses: HashMap<ApiTokenId, token::Use>,
     /// All of them, disabled ones as well.
     users: BTreeMap<UserId, User>,
     /// By hash.
@@ -111,19 +112,6 @@ struct State {
 }
 
 impl State {
-    fn is_within(&self, organization: OrganizationId, scope: OrganizationId) -> bool {
-        let mut next = Some(organization);
-        // Bounded: a circle in the tree must not hang a request.
-        for _ in 0..64 {
-            match next {
-                Some(at) if at == scope => return true,
-                Some(at) => next = self.parents.get(&at).copied().flatten(),
-                None => return false,
-            }
-        }
-        false
-    }
-
     fn own(&mut self, resource: Resource, organization: OrganizationId, from: UnixMs) {
         let owners = self.owners.entry(resource).or_default();
         let at = owners.partition_point(|(since, _)| *since < from);
@@ -165,7 +153,7 @@ impl Access {
     #[must_use]
     pub fn is_visible_organization<C>(&self, permit: &Permit<C>, organization: OrganizationId) -> bool {
         let state = self.read();
-        state.parents.contains_key(&organization) && state.is_within(organization, permit.organization())
+        state.organizations.contains_key(&organization) && state.is_within(organization, permit.organization())
     }
 
     /// Records owners inside the caller's transaction. After its commit call [`owned`](Self::owned).
@@ -227,7 +215,7 @@ impl Access {
 
     /// An organisation's name, for one who belongs to it.
     fn organization_name(&self, id: OrganizationId) -> String {
-        self.read().names.get(&id).cloned().unwrap_or_default()
+        self.read().organizations.get(&id).map(|organization| organization.name.clone()).unwrap_or_default()
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -238,16 +226,16 @@ impl Access {
     /// from idling.
     #[must_use]
     pub(crate) fn is_let_in(&self, principal: &Principal) -> bool {
+        let now_ms = self.clock.now_ms();
         let state = self.read();
         match principal.actor {
             Actor::System => true,
             Actor::Token(id) => state.tokens.values().any(|token| {
                 token.id == id
-                    && token.revoked_ms.is_none()
+                    && token.is_live(now_ms)
                     && (token.organization, Roles::one(token.role)) == (principal.organization, principal.roles)
             }),
             Actor::User(id, session) => {
-                let now_ms = self.clock.now_ms();
                 state.sessions.values().any(|known| known.id == session && now_ms < known.expires_ms)
                     && state.users.get(&id).is_some_and(|user| {
                         user.is_able() && (user.organization, user.roles) == (principal.organization, principal.roles)

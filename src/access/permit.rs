@@ -97,6 +97,15 @@ impl<C> Permit<C> {
         self.actor
     }
 
+    /// The person who uses it.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        match self.actor {
+            Actor::User(user, _) => Some(user),
+            Actor::Token(_) | Actor::System => None,
+        }
+    }
+
     /// From where.
     #[must_use]
     pub fn origin(&self) -> Origin {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sea_orm::DbErr;
 
-use super::capability::AccountWrite;
+use super::capability::{AccessRead, AccessWrite, AccountWrite};
 use super::secret::{self, Hash};
 use super::{Access, AccessError, Actor, Permit, Principal, State, User, store};
 use crate::platform::clock::UnixMs;
@@ -108,6 +108,11 @@ fn principal(user: &User, session: SessionId, origin: Origin) -> Principal {
 }
 
 impl State {
+    fn is_covered<C>(&self, session: &Session, permit: &Permit<C>) -> bool {
+        let user = self.users.get(&session.user);
+        user.is_some_and(|user| self.is_within(user.organization, permit.organization()))
+    }
+
     /// Of a person, the sessions that must end so that one more finds room.
     pub(super) fn sessions_beyond(&self, user: UserId) -> Vec<SessionId> {
         let mut sessions: Vec<_> = self.sessions.values().filter(|session| session.user == user).collect();
@@ -163,6 +168,32 @@ impl Access {
         }
         self.sessions_end("account_session_end", &[id]).await?;
         Ok(true)
+    }
+
+    /// Sessions of people that a permit covers, in order of id.
+    #[must_use]
+    pub fn sessions(&self, permit: &Permit<AccessRead>) -> Vec<Session> {
+        let state = self.read();
+        let mut sessions: Vec<_> =
+            state.sessions.values().filter(|session| state.is_covered(session, permit)).cloned().collect();
+        sessions.sort_by_key(|session| session.id);
+        sessions
+    }
+
+    /// Ends anybody's session. `false`: there is none such for this permit.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn session_end(&self, permit: &Permit<AccessWrite>, id: SessionId) -> Result<bool, AccessError> {
+        let _changing = self.changing.lock().await;
+        let is_there = {
+            let state = self.read();
+            state.sessions.values().any(|session| session.id == id && state.is_covered(session, permit))
+        };
+        if is_there {
+            self.sessions_end("session_end", &[id]).await?;
+        }
+        Ok(is_there)
     }
 
     /// Ends sessions; to be called while nothing else changes.

@@ -1,4 +1,4 @@
-//! Bearer tokens, and the file that gives an operator the first one.
+//! Machine tokens, and the file that gives this machine the first one.
 //!
 //! The file is written, synced and renamed before its row: a crash between leaves a file whose token
 //! is unknown and a table without any, and the next start adopts it. Once any token was made, a
@@ -8,13 +8,17 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sea_orm::DbErr;
 
 use super::capability::{AccessRead, AccessWrite};
+use super::form::{self, Fault, Faults};
 use super::secret::{self, hash};
-use super::{Access, AccessError, Actor, Permit, Principal, Role, Roles, store};
+use super::{Access, AccessError, Actor, PeopleError, Permit, Principal, ROOT, Role, Roles, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::Origin;
-use crate::platform::ids::{ApiTokenId, OrganizationId};
+use crate::platform::ids::{ApiTokenId, OrganizationId, UserId};
 
 const PREFIX: &str = "tongtu_";
 const FILE: &str = "api-token";
@@ -32,8 +36,51 @@ pub struct ApiTokenInfo {
     pub role: Role,
     /// When it was made.
     pub created_ms: UnixMs,
+    /// By whom; absent: by control, or by who holds the machine.
+    pub created_by: Option<UserId>,
+    /// When it ends.
+    pub expires_ms: Option<UnixMs>,
     /// When it was revoked.
     pub revoked_ms: Option<UnixMs>,
+}
+
+impl ApiTokenInfo {
+    /// Whether it opens anything.
+    #[must_use]
+    pub fn is_live(&self, now: UnixMs) -> bool {
+        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires| expires > now)
+    }
+}
+
+/// When a token was last used: as it is, and as the table says. 0: never.
+#[derive(Debug, Default)]
+pub(super) struct Use {
+    now_ms: AtomicI64,
+    stored_ms: AtomicI64,
+}
+
+impl Use {
+    pub(super) fn stored(last_used_ms: Option<UnixMs>) -> Self {
+        let ms = last_used_ms.unwrap_or(0);
+        Self { now_ms: AtomicI64::new(ms), stored_ms: AtomicI64::new(ms) }
+    }
+
+    fn last_ms(&self) -> Option<UnixMs> {
+        Some(self.now_ms.load(Ordering::Relaxed)).filter(|ms| *ms != 0)
+    }
+}
+
+/// A token that is wished for.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whose things it reaches; absent: those of the whole city.
+    pub organization: Option<OrganizationId>,
+    /// When it ends; absent: when it is revoked.
+    pub expires_ms: Option<UnixMs>,
 }
 
 /// What was found in or done to `DATA/api-token`.
@@ -78,8 +125,12 @@ impl Access {
     #[must_use]
     pub fn authenticate(&self, bearer: &str) -> Option<Principal> {
         let hash = hash(bearer);
+        let now = self.clock.now_ms();
         let state = self.read();
-        let token = state.tokens.get(&hash).filter(|token| token.revoked_ms.is_none())?;
+        let token = state.tokens.get(&hash).filter(|token| token.is_live(now))?;
+        if let Some(used) = state.uses.get(&token.id) {
+            used.now_ms.fetch_max(now, Ordering::Relaxed);
+        }
         Some(Principal {
             actor: Actor::Token(token.id),
             organization: token.organization,
@@ -88,18 +139,94 @@ impl Access {
         })
     }
 
-    /// Tokens of the permit's organisations, oldest first.
+    /// Tokens of the permit's organisations with when they were last used, oldest first.
     #[must_use]
-    pub fn tokens(&self, permit: &Permit<AccessRead>) -> Vec<ApiTokenInfo> {
+    pub fn tokens(&self, permit: &Permit<AccessRead>) -> Vec<(ApiTokenInfo, Option<UnixMs>)> {
         let state = self.read();
-        let mut tokens: Vec<_> = state
-            .tokens
-            .values()
-            .filter(|token| state.is_within(token.organization, permit.organization()))
-            .cloned()
-            .collect();
-        tokens.sort_by_key(|token| token.id);
+        let covered = state.tokens.values().filter(|token| state.is_within(token.organization, permit.organization()));
+        let mut tokens: Vec<_> =
+            covered.map(|token| (token.clone(), state.uses.get(&token.id).and_then(Use::last_ms))).collect();
+        tokens.sort_by_key(|(token, _)| token.id);
         tokens
+    }
+
+    /// Makes a token; its text is given this once.
+    ///
+    /// # Errors
+    /// Fields; the database.
+    pub async fn token_create(
+        &self,
+        permit: &Permit<AccessWrite>,
+        wished: NewToken,
+    ) -> Result<(ApiTokenInfo, String), PeopleError> {
+        let _changing = self.changing.lock().await;
+        let now = self.clock.now_ms();
+        let organization = wished.organization.unwrap_or_else(|| permit.organization());
+        let mut faults = Faults::default();
+        faults.note(form::check_shown("name", &wished.name));
+        if !wished.role.is_for_machines() {
+            let said = "a machine is an operator or a reader";
+            faults.note(Err(Fault::new("role", said, "机器令牌的角色只能是运维人员或只读")));
+        }
+        if !self.is_visible_organization(permit, organization) {
+            faults.note(Err(Fault::new("organization", "there is no such organisation", "没有此组织")));
+        }
+        if wished.expires_ms.is_some_and(|expires| expires <= now) {
+            faults.note(Err(Fault::new("expires_ms", "this is in the past", "到期时间已过")));
+        }
+        faults.settled()?;
+        let token = ApiTokenInfo {
+            id: ApiTokenId(0),
+            name: wished.name,
+            organization,
+            role: wished.role,
+            created_ms: now,
+            created_by: permit.user(),
+            expires_ms: wished.expires_ms,
+            revoked_ms: None,
+        };
+        let text = generate();
+        let token = self.token_insert(&text, token, None).await?;
+        Ok((token, text))
+    }
+
+    /// Inserts a token and revokes `instead_of`; to be called while nothing else changes.
+    async fn token_insert(
+        &self,
+        text: &str,
+        mut token: ApiTokenInfo,
+        instead_of: Option<ApiTokenId>,
+    ) -> Result<ApiTokenInfo, DbErr> {
+        let hash = hash(text);
+        let transaction = self.db.begin("token_insert").await?;
+        if let Some(old) = instead_of {
+            store::token::revoke(&transaction, old, token.created_ms).await?;
+        }
+        store::token::insert(&transaction, &hash, &mut token).await?;
+        transaction.commit().await?;
+        let mut state = self.write();
+        for old in state.tokens.values_mut().filter(|old| Some(old.id) == instead_of) {
+            old.revoked_ms.get_or_insert(token.created_ms);
+        }
+        state.uses.insert(token.id, Use::default());
+        state.tokens.insert(hash, token.clone());
+        Ok(token)
+    }
+
+    /// Writes when tokens were last used.
+    pub(super) async fn tokens_settle(&self) -> Result<(), DbErr> {
+        let used: Vec<_> = {
+            let state = self.read();
+            let changed = state.uses.iter().map(|(id, used)| (*id, used.now_ms.load(Ordering::Relaxed), used));
+            let changed = changed.filter(|(_, now, used)| used.stored_ms.swap(*now, Ordering::Relaxed) != *now);
+            changed.map(|(id, now, _)| (id, now)).collect()
+        };
+        if used.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.db.begin("tokens_settle").await?;
+        store::token::used(&transaction, &used).await?;
+        transaction.commit().await
     }
 
     /// Revokes a token for ever. `None`: there is no such token for this permit.
@@ -123,7 +250,9 @@ impl Access {
             return Ok(None);
         }
         let now = self.clock.now_ms();
-        store::token::revoke(&self.db, id, now).await?;
+        let transaction = self.db.begin("token_revoke").await?;
+        store::token::revoke(&transaction, id, now).await?;
+        transaction.commit().await?;
         let mut state = self.write();
         let token = state.tokens.values_mut().find(|token| token.id == id);
         Ok(token.map(|token| {
@@ -143,7 +272,8 @@ pub(super) async fn ensure(access: &Access, data: &Path) -> Result<ApiTokenFile,
     };
     let (is_live, any_live, any) = {
         let state = access.read();
-        let live = |token: &super::ApiTokenInfo| token.revoked_ms.is_none();
+        let now = access.clock.now_ms();
+        let live = |token: &ApiTokenInfo| token.is_live(now);
         (
             text.as_deref().and_then(|text| state.tokens.get(&hash(text))).is_some_and(live),
             state.tokens.values().any(live),
@@ -185,25 +315,30 @@ pub(super) async fn renew(access: &Access, data: &Path) -> Result<(), TokenFileE
 }
 
 async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> Result<(), TokenFileError> {
-    let hash = hash(text);
-    let now = access.clock.now_ms();
-    let token = store::token::insert(&access.db, hash, FILE, Role::Operator, now, instead_of)
-        .await
-        .map_err(AccessError::from)?;
-    let mut state = access.write();
-    for old in state.tokens.values_mut().filter(|token| Some(token.id) == instead_of) {
-        old.revoked_ms = Some(now);
-    }
-    state.tokens.insert(hash, token);
+    let _changing = access.changing.lock().await;
+    access.token_insert(text, own(access, FILE, Role::Operator), instead_of).await.map_err(AccessError::from)?;
     Ok(())
 }
 
-/// A live token of a role, for tests: nothing else makes one yet.
+/// A token of control's own, over everything.
+fn own(access: &Access, name: &str, role: Role) -> ApiTokenInfo {
+    ApiTokenInfo {
+        id: ApiTokenId(0),
+        name: name.to_owned(),
+        organization: ROOT,
+        role,
+        created_ms: access.clock.now_ms(),
+        created_by: None,
+        expires_ms: None,
+        revoked_ms: None,
+    }
+}
+
+/// A live token of a role, for tests of other domains.
 #[cfg(test)]
 pub(crate) async fn testing(access: &Access, role: Role) -> String {
     let text = generate();
-    let token = store::token::insert(&access.db, hash(&text), "test", role, access.clock.now_ms(), None).await;
-    access.write().tokens.insert(hash(&text), token.expect("inserted"));
+    access.token_insert(&text, own(access, "test", role), None).await.expect("inserted");
     text
 }
 

@@ -1,7 +1,8 @@
 //! Users: who they are, and the rules of changing them.
 
-use super::capability::AccountWrite;
-use super::form::Faults;
+use super::capability::{AccessRead, AccessWrite, AccountWrite};
+use super::form::{self, Fault, Faults};
+use super::invitation::{Made, Purpose};
 use super::{Access, AccessError, Actor, Password, Permit, Role, Roles, State, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Language;
@@ -58,9 +59,55 @@ pub enum PeopleError {
     /// Fields.
     #[error(transparent)]
     Form(#[from] Faults),
+    /// One's own roles, organisation or right to log in.
+    #[error("nobody changes their own roles or organisation, or disables themselves")]
+    OwnRights,
+    /// Nobody could give rights any more.
+    #[error("at least one security administrator who can log in must remain")]
+    LastSecurityAdministrator,
+    /// A link for somebody who may not log in.
+    #[error("this user is disabled; enable them first")]
+    Disabled,
     /// The database.
     #[error(transparent)]
     Access(#[from] AccessError),
+}
+
+/// A user that is wished for.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// With which they will log in.
+    pub name: String,
+    /// How they are called.
+    pub display_name: String,
+    /// What they may do.
+    pub roles: Vec<Role>,
+    /// Where they belong.
+    pub organization: OrganizationId,
+}
+
+/// What of a user changes; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    /// How they are called.
+    pub display_name: Option<String>,
+    /// What they may do.
+    pub roles: Option<Vec<Role>>,
+    /// Where they belong.
+    pub organization: Option<OrganizationId>,
+    /// Whether they may not log in.
+    pub disabled: Option<bool>,
+}
+
+/// Which users are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// Part of a name or display name.
+    pub search: Option<String>,
+    /// With this role.
+    pub role: Option<Role>,
+    /// Of this organisation or one below it.
+    pub organization: Option<OrganizationId>,
 }
 
 impl From<sea_orm::DbErr> for PeopleError {
@@ -113,5 +160,166 @@ impl Access {
         transaction.commit().await?;
         self.write().users.insert(user.id, user.clone());
         Ok(Some(user))
+    }
+
+    /// Users that a permit covers and a filter takes, in order of id.
+    #[must_use]
+    pub fn users(&self, permit: &Permit<AccessRead>, filter: &UserFilter) -> Vec<User> {
+        let state = self.read();
+        let search = filter.search.as_deref().unwrap_or_default().trim().to_lowercase();
+        let is_wanted = |user: &User| {
+            state.is_within(user.organization, permit.organization())
+                && filter.role.is_none_or(|role| user.roles.has(role))
+                && filter.organization.is_none_or(|organization| state.is_within(user.organization, organization))
+                && [&user.name, &user.display_name].iter().any(|name| name.to_lowercase().contains(&search))
+        };
+        state.users.values().filter(|user| is_wanted(user)).cloned().collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn user_fetch(&self, permit: &Permit<AccessRead>, id: UserId) -> Option<User> {
+        self.user_covered(permit, id)
+    }
+
+    fn user_covered<C>(&self, permit: &Permit<C>, id: UserId) -> Option<User> {
+        let state = self.read();
+        state.users.get(&id).filter(|user| state.is_within(user.organization, permit.organization())).cloned()
+    }
+
+    /// Adds a user, with the link by which they set a password.
+    ///
+    /// # Errors
+    /// Fields; the database.
+    pub(super) async fn user_create(
+        &self,
+        permit: &Permit<AccessWrite>,
+        wished: NewUser,
+    ) -> Result<(User, Made), PeopleError> {
+        let _changing = self.changing.lock().await;
+        let now = self.clock.now_ms();
+        let mut faults = Faults::default();
+        faults.note(form::check_name(&wished.name));
+        faults.note(form::check_shown("display_name", &wished.display_name));
+        if self.read().user_named(&wished.name).is_some() {
+            faults.note(Err(form::name_taken()));
+        }
+        faults.note(self.check_organization(permit, wished.organization));
+        let roles = Roles::of_person(wished.roles);
+        faults.note(roles.map(|_| ()).map_err(Fault::from));
+        faults.settled()?;
+        let mut user = User {
+            id: UserId(0),
+            name: wished.name,
+            display_name: wished.display_name,
+            organization: wished.organization,
+            roles: roles.unwrap_or_default(),
+            password: None,
+            language: None,
+            created_ms: now,
+            disabled_ms: None,
+            last_login_ms: None,
+        };
+        let transaction = self.db.begin("user_create").await?;
+        store::user::insert(&transaction, &mut user).await?;
+        let made = Made::new(Purpose::SetPassword(user.id), now);
+        store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
+        transaction.commit().await?;
+        let mut state = self.write();
+        state.invite(&made);
+        state.users.insert(user.id, user.clone());
+        Ok((user, made))
+    }
+
+    fn check_organization<C>(&self, permit: &Permit<C>, organization: OrganizationId) -> Result<(), Fault> {
+        if self.is_visible_organization(permit, organization) {
+            Ok(())
+        } else {
+            Err(Fault::new("organization", "there is no such organisation", "没有此组织"))
+        }
+    }
+
+    /// Changes a user; one who is disabled is logged out. `None`: there is none such for this permit.
+    ///
+    /// # Errors
+    /// Fields; one's own rights; the last security administrator; the database.
+    pub async fn user_update(
+        &self,
+        permit: &Permit<AccessWrite>,
+        id: UserId,
+        change: UserChange,
+    ) -> Result<Option<User>, PeopleError> {
+        let _changing = self.changing.lock().await;
+        let Some(before) = self.user_covered(permit, id) else { return Ok(None) };
+        let user = self.changed(permit, &before, change)?;
+        let ended = if user.disabled_ms.is_some() { self.read().sessions_of(id) } else { Vec::new() };
+        let transaction = self.db.begin("user_update").await?;
+        store::user::update(&transaction, &user).await?;
+        store::session::delete(&transaction, &ended).await?;
+        transaction.commit().await?;
+        let mut state = self.write();
+        state.sessions_remove(&ended);
+        state.users.insert(id, user.clone());
+        Ok(Some(user))
+    }
+
+    /// A user as a change would make them, if it may.
+    fn changed(&self, permit: &Permit<AccessWrite>, before: &User, change: UserChange) -> Result<User, PeopleError> {
+        let mut user = before.clone();
+        let mut faults = Faults::default();
+        if let Some(display_name) = change.display_name {
+            faults.note(form::check_shown("display_name", &display_name));
+            user.display_name = display_name;
+        }
+        if let Some(organization) = change.organization {
+            faults.note(self.check_organization(permit, organization));
+            user.organization = organization;
+        }
+        match change.roles.map(Roles::of_person) {
+            Some(Ok(roles)) => user.roles = roles,
+            Some(Err(error)) => faults.note(Err(error.into())),
+            None => {}
+        }
+        faults.settled()?;
+        match change.disabled {
+            Some(true) => user.disabled_ms = user.disabled_ms.or(Some(self.clock.now_ms())),
+            Some(false) => user.disabled_ms = None,
+            None => {}
+        }
+        let rights = |user: &User| (user.roles, user.organization, user.disabled_ms.is_some());
+        if permit.user() == Some(user.id) && rights(&user) != rights(before) {
+            return Err(PeopleError::OwnRights);
+        }
+        let secures = |user: &User| user.is_able() && user.roles.has(Role::SecurityAdministrator);
+        if secures(before)
+            && !secures(&user)
+            && !self.read().users.values().any(|other| other.id != user.id && secures(other))
+        {
+            return Err(PeopleError::LastSecurityAdministrator);
+        }
+        Ok(user)
+    }
+
+    /// A new link by which a user sets a password; the old password works until it is used.
+    /// `None`: there is no such user for this permit.
+    ///
+    /// # Errors
+    /// The user is disabled; the database.
+    pub(super) async fn user_invite(
+        &self,
+        permit: &Permit<AccessWrite>,
+        id: UserId,
+    ) -> Result<Option<(User, Made)>, PeopleError> {
+        let _changing = self.changing.lock().await;
+        let Some(user) = self.user_covered(permit, id) else { return Ok(None) };
+        if user.disabled_ms.is_some() {
+            return Err(PeopleError::Disabled);
+        }
+        let made = Made::new(Purpose::SetPassword(id), self.clock.now_ms());
+        let transaction = self.db.begin("user_invite").await?;
+        store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
+        transaction.commit().await?;
+        self.write().invite(&made);
+        Ok(Some((user, made)))
     }
 }

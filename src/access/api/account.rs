@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::finish;
 use crate::access::capability::AccountWrite;
 use crate::access::{Access, Actor, Authentication, Permit, Principal, Session};
+use crate::platform::http::page::Page;
 use crate::platform::http::{Language, Problem};
 use crate::platform::ids::SessionId;
 
@@ -111,26 +112,17 @@ impl SessionReport {
     }
 }
 
-/// Sessions.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SessionPage {
-    pub(super) items: Vec<SessionReport>,
-    /// Where the next page begins; null: this is the last.
-    #[schema(value_type = Option<String>)]
-    pub(super) next: Option<SessionId>,
-}
-
 /// One's own sessions, the one used last first.
 #[utoipa::path(get, path = "/api/v1/account/sessions", tag = "account",
-    responses((status = 200, body = SessionPage), (status = 401, body = Problem), (status = 403, body = Problem)))]
+    responses((status = 200, body = Page<SessionReport>), (status = 401, body = Problem), (status = 403, body = Problem)))]
 async fn account_session_list(
     State(state): State<Authentication>,
     principal: Principal,
-) -> Result<Json<SessionPage>, Problem> {
+) -> Result<Json<Page<SessionReport>>, Problem> {
     let permit: Permit<AccountWrite> = principal.permit()?;
     let sessions = state.access.account_sessions(&permit);
     let items = sessions.iter().map(|session| SessionReport::new(&state.access, session, principal.actor())).collect();
-    Ok(Json(SessionPage { items, next: None }))
+    Ok(Json(Page { items, next: None }))
 }
 
 /// Ends one of one's own sessions.

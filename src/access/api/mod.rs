@@ -10,13 +10,19 @@ use axum::http::StatusCode;
 
 mod account;
 mod invitation;
+mod organization;
+mod role;
 mod session;
 mod token;
+mod user;
 
 /// Routes for those who are somebody.
 pub fn router(authentication: &Authentication) -> OpenApiRouter {
     session::router(authentication.clone())
         .merge(account::router(authentication.clone()))
+        .merge(role::router(authentication.access.clone()))
+        .merge(user::router(authentication.access.clone()))
+        .merge(organization::router(authentication.access.clone()))
         .merge(token::router(authentication.access.clone()))
 }
 
@@ -68,6 +74,11 @@ impl From<PeopleError> for Problem {
     fn from(error: PeopleError) -> Self {
         match error {
             PeopleError::Form(faults) => faults.into(),
+            PeopleError::OwnRights => Self::of_kind(StatusCode::FORBIDDEN, "own-rights"),
+            PeopleError::LastSecurityAdministrator => {
+                Self::of_kind(StatusCode::CONFLICT, "last-security-administrator")
+            }
+            PeopleError::Disabled => Self::conflict(error.to_string()).chinese("此用户已停用，请先启用"),
             PeopleError::Access(error) => error.into(),
         }
     }

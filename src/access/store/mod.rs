@@ -3,12 +3,13 @@
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
-use super::{AccessError, ApiTokenInfo, ROOT, Resource, Role, State};
+use super::{AccessError, AdministrativeLevel, ROOT, Resource, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId};
+use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
 
 pub(super) mod invitation;
+pub(super) mod organization;
 pub(super) mod session;
 pub(super) mod token;
 pub(super) mod user;
@@ -40,8 +41,8 @@ pub(super) async fn root_ensure(db: &Db, now: UnixMs) -> Result<(), DbErr> {
         .execute(
             Query::insert()
                 .into_table("organization")
-                .columns(["id", "name", "created_ms"])
-                .values_panic([ROOT.0.into(), "root".into(), now.into()])
+                .columns(["id", "name", "level", "created_ms"])
+                .values_panic([ROOT.0.into(), "root".into(), AdministrativeLevel::City.name().into(), now.into()])
                 .on_conflict(OnConflict::column("id").do_nothing().to_owned()),
         )
         .await?;
@@ -51,34 +52,8 @@ pub(super) async fn root_ensure(db: &Db, now: UnixMs) -> Result<(), DbErr> {
 pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
     let mut state = State::default();
     let read = db.read();
-    let organizations = Query::select().columns(["id", "parent_id", "name"]).from("organization").to_owned();
-    for row in read.query_all(&organizations).await? {
-        let parent: Option<i64> = row.try_get("", "parent_id")?;
-        let id = OrganizationId(row.try_get("", "id")?);
-        state.parents.insert(id, parent.map(OrganizationId));
-        state.names.insert(id, row.try_get("", "name")?);
-    }
-    let tokens = Query::select()
-        .columns(["id", "name", "hash", "organization_id", "role", "created_ms", "revoked_ms"])
-        .from("api_token")
-        .to_owned();
-    for row in read.query_all(&tokens).await? {
-        let role: String = row.try_get("", "role")?;
-        let hash: Vec<u8> = row.try_get("", "hash")?;
-        let hash = hash_of(hash, "api_token")?;
-        let unknown = |value: String| AccessError::Unknown { table: "api_token", value };
-        state.tokens.insert(
-            hash,
-            ApiTokenInfo {
-                id: ApiTokenId(row.try_get("", "id")?),
-                name: row.try_get("", "name")?,
-                organization: OrganizationId(row.try_get("", "organization_id")?),
-                role: Role::of_name(&role).ok_or_else(|| unknown(format!("the role {role}")))?,
-                created_ms: row.try_get("", "created_ms")?,
-                revoked_ms: row.try_get("", "revoked_ms")?,
-            },
-        );
-    }
+    organization::load(read, &mut state).await?;
+    token::load(read, &mut state).await?;
     user::load(read, &mut state).await?;
     session::load(read, &mut state).await?;
     invitation::load(read, &mut state).await?;

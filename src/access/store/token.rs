@@ -1,69 +1,109 @@
 //! Rows of machine tokens.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
 
-use super::next_id;
-use crate::access::{ApiTokenInfo, ROOT, Role};
+use super::{hash_of, next_id};
+use crate::access::secret::Hash;
+use crate::access::token::Use;
+use crate::access::{AccessError, ApiTokenInfo, Role, State};
 use crate::platform::clock::UnixMs;
-use crate::platform::db::Db;
-use crate::platform::ids::ApiTokenId;
+use crate::platform::ids::{ApiTokenId, OrganizationId, UserId};
 
-/// Inserts a token of the root organisation and revokes `instead_of`, in one transaction.
-pub(in crate::access) async fn insert(
-    db: &Db,
-    hash: [u8; 32],
-    name: &str,
-    role: Role,
-    now: UnixMs,
-    instead_of: Option<ApiTokenId>,
-) -> Result<ApiTokenInfo, DbErr> {
-    let transaction = db.begin("token_insert").await?;
-    if let Some(old) = instead_of {
-        mark_revoked(&transaction, old, now).await?;
+const TABLE: &str = "api_token";
+
+pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+    let tokens = Query::select()
+        .columns([
+            "id",
+            "name",
+            "hash",
+            "organization_id",
+            "role",
+            "created_ms",
+            "created_by",
+            "expires_ms",
+            "last_used_ms",
+            "revoked_ms",
+        ])
+        .from(TABLE)
+        .to_owned();
+    for row in read.query_all(&tokens).await? {
+        let role: String = row.try_get("", "role")?;
+        let created_by: Option<i64> = row.try_get("", "created_by")?;
+        let unknown = || AccessError::Unknown { table: TABLE, value: format!("the role {role}") };
+        let token = ApiTokenInfo {
+            id: ApiTokenId(row.try_get("", "id")?),
+            name: row.try_get("", "name")?,
+            organization: OrganizationId(row.try_get("", "organization_id")?),
+            role: Role::of_name(&role).filter(|role| role.is_for_machines()).ok_or_else(unknown)?,
+            created_ms: row.try_get("", "created_ms")?,
+            created_by: created_by.map(UserId),
+            expires_ms: row.try_get("", "expires_ms")?,
+            revoked_ms: row.try_get("", "revoked_ms")?,
+        };
+        state.uses.insert(token.id, Use::stored(row.try_get("", "last_used_ms")?));
+        state.tokens.insert(hash_of(row.try_get("", "hash")?, TABLE)?, token);
     }
-    let token = ApiTokenInfo {
-        id: ApiTokenId(next_id(&transaction, "api_token").await?),
-        name: name.to_owned(),
-        organization: ROOT,
-        role,
-        created_ms: now,
-        revoked_ms: None,
-    };
+    Ok(())
+}
+
+/// Inserts a token, which is given the next id.
+pub(in crate::access) async fn insert(
+    transaction: &DatabaseTransaction,
+    hash: &Hash,
+    token: &mut ApiTokenInfo,
+) -> Result<(), DbErr> {
+    token.id = ApiTokenId(next_id(transaction, TABLE).await?);
     transaction
         .execute(
             Query::insert()
-                .into_table("api_token")
-                .columns(["id", "name", "hash", "organization_id", "role", "created_ms"])
+                .into_table(TABLE)
+                .columns(["id", "name", "hash", "organization_id", "role", "created_ms", "created_by", "expires_ms"])
                 .values_panic([
                     token.id.0.into(),
-                    name.into(),
+                    token.name.clone().into(),
                     hash.to_vec().into(),
                     token.organization.0.into(),
                     token.role.name().into(),
-                    now.into(),
+                    token.created_ms.into(),
+                    token.created_by.map(|user| user.0).into(),
+                    token.expires_ms.into(),
                 ]),
         )
         .await?;
-    transaction.commit().await?;
-    Ok(token)
+    Ok(())
 }
 
-pub(in crate::access) async fn revoke(db: &Db, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
-    let transaction = db.begin("token_revoke").await?;
-    mark_revoked(&transaction, id, now).await?;
-    transaction.commit().await
-}
-
-async fn mark_revoked(transaction: &DatabaseTransaction, id: ApiTokenId, now: UnixMs) -> Result<(), DbErr> {
+/// Revokes a token, if it is not revoked yet.
+pub(in crate::access) async fn revoke(
+    transaction: &DatabaseTransaction,
+    id: ApiTokenId,
+    now: UnixMs,
+) -> Result<(), DbErr> {
     transaction
         .execute(
             Query::update()
-                .table("api_token")
+                .table(TABLE)
                 .value("revoked_ms", now)
                 .and_where(Expr::col("id").eq(id.0))
                 .and_where(Expr::col("revoked_ms").is_null()),
         )
         .await?;
+    Ok(())
+}
+
+/// Writes when tokens were last used.
+pub(in crate::access) async fn used(
+    transaction: &DatabaseTransaction,
+    used: &[(ApiTokenId, UnixMs)],
+) -> Result<(), DbErr> {
+    for (id, last_used_ms) in used {
+        transaction
+            .execute(
+                Query::update().table(TABLE).value("last_used_ms", *last_used_ms).and_where(Expr::col("id").eq(id.0)),
+            )
+            .await?;
+    }
     Ok(())
 }

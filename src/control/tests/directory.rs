@@ -1,0 +1,208 @@
+//! Users, organisations and machine tokens over HTTP: what a security administrator does, and what nobody may.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000_000;
+
+async fn json_of(response: Response, status: StatusCode) -> Value {
+    let answered = response.status();
+    let body: Value = response.json().await.expect("JSON");
+    assert_eq!(answered, status, "{body}");
+    body
+}
+
+fn fields(problem: &Value) -> Vec<&str> {
+    let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
+    errors.iter().filter_map(|error| error["field"].as_str()).collect()
+}
+
+impl Started {
+    /// A user who has set a password by their link, logged in.
+    async fn join(&self, administrator: &Person, name: &str, role: &str) -> (String, Person) {
+        let wished = json!({ "name": name, "display_name": name, "roles": [role], "organization": "org_1" });
+        let made = administrator.send(Method::POST, "/api/v1/users", Some(wished)).await;
+        let made = json_of(made, StatusCode::CREATED).await;
+        let url = made["invitation"]["url"].as_str().expect("a link");
+        let secret = url.strip_prefix(&format!("{}/invitation#", self.base())).expect("a link to here");
+        let seen = self.post("/api/v1/invitations/look", json!({ "secret": secret })).await;
+        assert_eq!(json_of(seen, StatusCode::OK).await["name"], name);
+        let body = json!({ "secret": secret, "password": PASSWORD });
+        let accepted = self.post("/api/v1/invitations/accept", body.clone()).await;
+        let person = Person::welcomed(&self.client, self.base(), accepted).await;
+        problem(self.post("/api/v1/invitations/accept", body).await, StatusCode::NOT_FOUND).await;
+        (made["user"]["id"].as_str().expect("an id").to_owned(), person)
+    }
+}
+
+#[tokio::test]
+async fn a_security_administrator_adds_people_who_set_their_own_passwords() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (id, operator) = started.join(&administrator, "op", "operator").await;
+    assert_eq!(operator.me["landing"], "/overview");
+    assert_eq!(operator.send(Method::GET, "/api/v1/hosts", None).await.status(), StatusCode::OK);
+    problem(operator.send(Method::GET, "/api/v1/users", None).await, StatusCode::FORBIDDEN).await;
+    let step: Value = started.send(Method::GET, "/api/v1/first-run", None).await.json().await.expect("JSON");
+    assert_eq!(step["step"], "done");
+
+    let listed = administrator.send(Method::GET, "/api/v1/users?role=operator&search=OP", None).await;
+    let listed = json_of(listed, StatusCode::OK).await;
+    assert_eq!(listed["items"][0]["id"], *id);
+    assert_eq!(listed["items"][0]["has_password"], true);
+    assert!(!listed.to_string().contains("argon2"));
+
+    let path = format!("/api/v1/users/{id}");
+    let patch = async |body: Value| administrator.send(Method::PATCH, &path, Some(body)).await;
+    let said =
+        problem(patch(json!({ "roles": ["operator", "auditor"] })).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(fields(&said), ["roles"]);
+    json_of(patch(json!({ "roles": ["operator", "migration_manager"] })).await, StatusCode::OK).await;
+    // A role that is taken is gone at once, from sessions as well.
+    json_of(patch(json!({ "roles": ["department_user"] })).await, StatusCode::OK).await;
+    problem(operator.send(Method::GET, "/api/v1/agents", None).await, StatusCode::FORBIDDEN).await;
+    json_of(patch(json!({ "disabled": true })).await, StatusCode::OK).await;
+    problem(operator.send(Method::GET, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
+    problem(started.log_in("op", PASSWORD).await, StatusCode::UNAUTHORIZED).await;
+    let invited = administrator.send(Method::POST, &format!("{path}/invitation"), None).await;
+    problem(invited, StatusCode::CONFLICT).await;
+    json_of(patch(json!({ "disabled": false })).await, StatusCode::OK).await;
+    assert_eq!(started.log_in("op", PASSWORD).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_people_write_is_kept_as_text() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let script = "<script>alert(1)</script>'; DROP TABLE user_account; --";
+    let body = json!({ "name": "x", "display_name": script, "roles": ["operator"], "organization": "org_1" });
+    let made = json_of(administrator.send(Method::POST, "/api/v1/users", Some(body)).await, StatusCode::CREATED).await;
+    assert_eq!(made["user"]["display_name"], script);
+    let body = json!({ "name": "X", "display_name": "", "roles": [], "organization": "org_9" });
+    let said = administrator.send(Method::POST, "/api/v1/users", Some(body)).await;
+    let said = problem(said, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(fields(&said), ["display_name", "name", "organization", "roles"]);
+    let searched = administrator.send(Method::GET, "/api/v1/users?search=%25%27%20OR%201%3D1", None).await;
+    assert_eq!(json_of(searched, StatusCode::OK).await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn nobody_changes_their_own_rights_and_the_last_security_administrator_stays() {
+    let started = started().await;
+    let first = started.first_administrator().await;
+    let own = format!("/api/v1/users/{}", first.me["user"]["id"].as_str().expect("an id"));
+    for change in [json!({ "roles": ["operator"] }), json!({ "disabled": true })] {
+        let said = problem(first.send(Method::PATCH, &own, Some(change)).await, StatusCode::FORBIDDEN).await;
+        assert_eq!(said["type"], "urn:tongtu:problem:own-rights");
+    }
+    let renamed = first.send(Method::PATCH, &own, Some(json!({ "display_name": "另一名" }))).await;
+    assert_eq!(json_of(renamed, StatusCode::OK).await["display_name"], "另一名");
+
+    let (second_id, second) = started.join(&first, "second", "security_administrator").await;
+    let change = json!({ "roles": ["auditor"] });
+    json_of(second.send(Method::PATCH, &own, Some(change)).await, StatusCode::OK).await;
+    problem(first.send(Method::PATCH, &own, Some(json!({ "display_name": "x" }))).await, StatusCode::FORBIDDEN).await;
+    // Now the second one is the last; a third who has not set a password does not count.
+    let wished =
+        json!({ "name": "third", "display_name": "三", "roles": ["security_administrator"], "organization": "org_1" });
+    json_of(second.send(Method::POST, "/api/v1/users", Some(wished)).await, StatusCode::CREATED).await;
+    let access = started.running.parts.authentication.access();
+    let id = second_id.parse().expect("an id");
+    for change in [
+        access::UserChange { disabled: Some(true), ..Default::default() },
+        access::UserChange { roles: Some(vec![Role::Operator]), ..Default::default() },
+    ] {
+        let refused = access.user_update(&access::Permit::testing(access::ROOT), id, change).await;
+        assert!(matches!(refused, Err(access::PeopleError::LastSecurityAdministrator)), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_link_sets_a_new_password_and_ends_sessions() {
+    let now = Arc::new(AtomicI64::new(NOW));
+    let started = started_at(Clock::Manual(now.clone())).await;
+    let administrator = started.first_administrator().await;
+    let (id, operator) = started.join(&administrator, "op", "operator").await;
+    let invite = async || {
+        let made = administrator.send(Method::POST, &format!("/api/v1/users/{id}/invitation"), None).await;
+        let made = json_of(made, StatusCode::CREATED).await;
+        let url = made["invitation"]["url"].as_str().expect("a link").to_owned();
+        url.rsplit_once('#').expect("a secret").1.to_owned()
+    };
+    let accept = async |secret: &str| {
+        started.post("/api/v1/invitations/accept", json!({ "secret": secret, "password": "a wide thoroughfare" })).await
+    };
+    let (first, second) = (invite().await, invite().await);
+    problem(accept(&first).await, StatusCode::NOT_FOUND).await;
+    assert_eq!(started.log_in("op", PASSWORD).await.status(), StatusCode::OK, "until the link is used");
+    assert_eq!(accept(&second).await.status(), StatusCode::OK);
+    problem(operator.send(Method::GET, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
+    problem(started.log_in("op", PASSWORD).await, StatusCode::UNAUTHORIZED).await;
+    let late = invite().await;
+    now.fetch_add(72 * 60 * 60_000, Ordering::Relaxed);
+    problem(accept(&late).await, StatusCode::NOT_FOUND).await;
+}
+
+#[tokio::test]
+async fn sessions_of_others_can_be_seen_and_ended() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (_, operator) = started.join(&administrator, "op", "operator").await;
+    let listed = json_of(administrator.send(Method::GET, "/api/v1/sessions", None).await, StatusCode::OK).await;
+    let sessions = listed["items"].as_array().expect("sessions");
+    let of = |name: &str| sessions.iter().find(|session| session["user_name"] == name).expect("a session");
+    assert_eq!((&of("security")["current"], &of("op")["current"]), (&json!(true), &json!(false)));
+    let path = format!("/api/v1/sessions/{}", of("op")["id"].as_str().expect("an id"));
+    assert_eq!(administrator.send(Method::DELETE, &path, None).await.status(), StatusCode::NO_CONTENT);
+    problem(operator.send(Method::GET, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
+    problem(administrator.send(Method::DELETE, &path, None).await, StatusCode::NOT_FOUND).await;
+}
+
+#[tokio::test]
+async fn a_machine_token_has_a_role_a_reach_and_an_end() {
+    let now = Arc::new(AtomicI64::new(NOW));
+    let started = started_at(Clock::Manual(now.clone())).await;
+    let administrator = started.first_administrator().await;
+    let make = async |body: Value| administrator.send(Method::POST, "/api/v1/tokens", Some(body)).await;
+    let said = make(json!({ "name": "", "role": "auditor", "organization": "org_9", "expires_ms": NOW })).await;
+    let said = problem(said, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(fields(&said), ["name", "role", "organization", "expires_ms"]);
+    let made = make(json!({ "name": "prometheus", "role": "reader", "expires_ms": NOW + 60_000 })).await;
+    let made = json_of(made, StatusCode::CREATED).await;
+    let secret = made["secret"].as_str().expect("its text").to_owned();
+    assert_eq!(made["token"]["created_by"], administrator.me["user"]["id"]);
+    let listed = async || json_of(administrator.send(Method::GET, "/api/v1/tokens", None).await, StatusCode::OK).await;
+    assert_eq!(listed().await["items"][1]["last_used_ms"], Value::Null);
+    assert_eq!(started.send(Method::GET, "/metrics", Some(&secret)).await.status(), StatusCode::OK);
+    problem(started.send(Method::POST, "/api/v1/agents/agent_1/revoke", Some(&secret)).await, StatusCode::FORBIDDEN)
+        .await;
+    let seen = listed().await;
+    assert_eq!(seen["items"][1]["last_used_ms"], NOW);
+    assert!(!seen.to_string().contains(&secret));
+    now.fetch_add(60_000, Ordering::Relaxed);
+    problem(started.send(Method::GET, "/metrics", Some(&secret)).await, StatusCode::UNAUTHORIZED).await;
+}
+
+#[tokio::test]
+async fn organisations_are_a_tree() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let make = async |name: &str, level: &str, parent: &str| {
+        let body = json!({ "name": name, "level": level, "parent": parent });
+        administrator.send(Method::POST, "/api/v1/organizations", Some(body)).await
+    };
+    let district = json_of(make("东城区", "district", "org_1").await, StatusCode::CREATED).await;
+    let district = district["id"].as_str().expect("an id");
+    let bureau = json_of(make("教育局", "department", district).await, StatusCode::CREATED).await;
+    let bureau = bureau["id"].as_str().expect("an id");
+    let path = format!("/api/v1/organizations/{district}");
+    let said = administrator.send(Method::PATCH, &path, Some(json!({ "parent": bureau }))).await;
+    assert_eq!(fields(&problem(said, StatusCode::UNPROCESSABLE_ENTITY).await), ["parent"]);
+    let renamed = administrator.send(Method::PATCH, &path, Some(json!({ "name": "西城区" }))).await;
+    assert_eq!(json_of(renamed, StatusCode::OK).await["name"], "西城区");
+    let page = administrator.send(Method::GET, "/api/v1/organizations?limit=2", None).await;
+    let page = json_of(page, StatusCode::OK).await;
+    assert_eq!((page["items"].as_array().map(Vec::len), &page["next"]), (Some(2), &json!(district)));
+}
