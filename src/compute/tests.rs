@@ -134,11 +134,13 @@ impl Stream {
             schema_id: id.clone().into(),
             interval_ms: 15_000,
         };
-        session.define(v1::Define {
-            boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: Vec::new() }],
-            sources: vec![source],
-            schemas: vec![v1::Schema { id: id.into(), columns }],
-        });
+        session
+            .define(v1::Define {
+                boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: Vec::new() }],
+                sources: vec![source],
+                schemas: vec![v1::Schema { id: id.into(), columns }],
+            })
+            .expect("room");
         Self { session, answers, sequence: 0 }
     }
 

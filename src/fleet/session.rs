@@ -241,7 +241,7 @@ impl Session {
             ToControl::Define(define) => {
                 admission::define(&define)?;
                 self.agent.hear_interval(&define);
-                open.sink.define(define);
+                open.sink.define(define)?;
             }
             ToControl::Records(records) => {
                 self.agent.report(now_ms);

@@ -10,7 +10,7 @@ use crate::platform::{
     ids::{AgentId, OrganizationId},
 };
 use tokio::sync::mpsc;
-use tongtu_protocol::v1;
+use tongtu_protocol::{reason::Reason, v1};
 
 /// Takes the records of all agents.
 pub trait Sink: Send + Sync + 'static {
@@ -48,7 +48,10 @@ pub struct ControlAnchor {
 /// what finds no room is answered *later*.
 pub trait SinkSession: Send {
     /// Numbers that later records use.
-    fn define(&mut self, define: v1::Define);
+    ///
+    /// # Errors
+    /// There is no room for more now: the stream must end.
+    fn define(&mut self, define: v1::Define) -> Result<(), Reason>;
     /// A new anchor of the boot that the agent runs in.
     fn anchor(&mut self, anchor: ControlAnchor);
     /// Records of one lane.

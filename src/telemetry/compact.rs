@@ -482,7 +482,9 @@ mod tests {
         };
         let columns: Vec<_> = (0..8_192).map(column).collect();
         let (registry, mut definitions) = (Registry::default(), Default::default());
-        let schema = registry.schema_define(SchemaId::of(&columns), columns, &mut definitions);
+        let schema = registry
+            .schema_define(crate::platform::ids::AgentId(1), SchemaId::of(&columns), columns, 0, &mut definitions)
+            .expect("room");
         let mut state = State::zero(8_192);
         state.set(0, Some(1));
         let mut pieces = Pieces::new(3_600_000, true, None);

@@ -28,6 +28,9 @@ const EVERY: Duration = Duration::from_secs(300);
 const AFTER_MS: i64 = 3 * 3_600_000;
 /// Frames are kept this much longer than they are taken.
 const AROUND: Duration = Duration::from_secs(2 * 3_600);
+/// Boots and schemas stay this much longer than what refers to them: when they were used is known to
+/// a day, and to the last time that it was written.
+const UNUSED_MS: i64 = 3 * DAY_MS;
 /// Sources whose days are closed in one transaction.
 const SOURCES: i64 = 4;
 
@@ -127,5 +130,7 @@ pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;
     store_days::days_delete(inner, SLOT_MS, slots_ms.div_euclid(DAY_MS)).await?;
     store_days::days_delete(inner, HOUR_MS, hours_ms.div_euclid(DAY_MS)).await?;
-    store_days::history_delete(inner, slots_ms).await
+    store_days::history_delete(inner, slots_ms).await?;
+    let longest_ms = raw_ms.min(slots_ms).min(hours_ms);
+    store_days::unused_delete(inner, now_ms, raw_ms - UNUSED_MS, longest_ms - UNUSED_MS).await
 }

@@ -19,10 +19,11 @@ use crate::fleet::sink::{ControlAnchor, Opening, SinkSession};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::OrganizationId;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use tokio::sync::mpsc;
 use tongtu_protocol::limits;
+use tongtu_protocol::reason::Reason;
 use tongtu_protocol::schema::{self, SchemaId};
 use tongtu_protocol::v1::{self, Refusal, Verdict, record::Body};
 
@@ -48,9 +49,11 @@ pub(super) struct Session {
     agent: Arc<Agent>,
     answers: mpsc::UnboundedSender<v1::Answers>,
     boots: HashMap<u32, Arc<Boot>>,
-    /// The boot that the agent runs in.
-    current_boot: Arc<Boot>,
+    /// The boot that the agent runs in; none if it has too many.
+    current_boot: Option<Arc<Boot>>,
     sources: HashMap<u32, DefinedSource>,
+    /// What has a number and is one too many.
+    too_many: HashSet<Numbered>,
     live: Lane,
     backlog: Lane,
     seat: Seat,
@@ -65,7 +68,14 @@ struct DefinedSource {
     schema_id: Option<SchemaId>,
     schema: Option<Arc<StoredSchema>>,
     /// Its schema was sent and is not acceptable.
-    bad_schema: bool,
+    schema_refused: Option<Refusal>,
+}
+
+/// A number of the stream.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Numbered {
+    Boot(u32),
+    Source(u32),
 }
 
 /// What is made of a record.
@@ -88,11 +98,12 @@ impl Session {
     pub(super) fn new(inner: Arc<Inner>, opening: Opening, answers: mpsc::UnboundedSender<v1::Answers>) -> Self {
         let agent = inner.agent(opening.agent);
         let boot_id = opening.hello.boot_id.replace('\0', "");
-        let current_boot = inner
-            .queue
-            .define(&inner.registry, |registry, definitions| registry.boot_define(agent.id, &boot_id, definitions));
-        if let Some(clock) = &opening.hello.clock {
-            current_boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
+        let now_ms = inner.clock.now_ms();
+        let current_boot = inner.queue.define(&inner.registry, |registry, definitions| {
+            registry.boot_define(agent.id, &boot_id, now_ms, definitions)
+        });
+        if let (Some(boot), Some(clock)) = (&current_boot, &opening.hello.clock) {
+            boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
         }
         Self {
             agent,
@@ -100,6 +111,7 @@ impl Session {
             boots: HashMap::new(),
             current_boot,
             sources: HashMap::new(),
+            too_many: HashSet::new(),
             // Lanes are numbered from 1 up.
             live: Lane::new(0, 0, 0),
             backlog: Lane::new(0, 0, 0),
@@ -110,14 +122,16 @@ impl Session {
         }
     }
 
-    fn define_boot(&mut self, boot: v1::Boot) {
+    fn define_boot(&mut self, boot: v1::Boot, now_ms: UnixMs) {
         let full = self.boots.len() >= limits::BOOTS && !self.boots.contains_key(&boot.number);
-        if boot.boot_id.is_empty() || !is_text(&boot.boot_id, limits::IDENTITY_BYTES) || full {
+        if boot.boot_id.is_empty() || !is_text(&boot.boot_id, limits::IDENTITY_BYTES) {
             return;
         }
         let Inner { queue, registry, .. } = &*self.inner;
-        let known = queue
-            .define(registry, |registry, definitions| registry.boot_define(self.agent.id, &boot.boot_id, definitions));
+        let known = queue.define(registry, |registry, definitions| {
+            if full { None } else { registry.boot_define(self.agent.id, &boot.boot_id, now_ms, definitions) }
+        });
+        let Some(known) = known else { return self.turn_away(Numbered::Boot(boot.number)) };
         let mut anchors = known.anchors.lock().unwrap_or_else(PoisonError::into_inner);
         boot.anchors.iter().take(limits::ANCHORS).for_each(|clock| anchors.add_agent(clock));
         drop(anchors);
@@ -128,18 +142,34 @@ impl Session {
         // They are the key of an index, which takes no long texts.
         let texts = is_text(&source.kind, limits::SOURCE_KIND_BYTES) && is_text(&source.key, limits::SOURCE_KEY_BYTES);
         let full = self.sources.len() >= limits::SOURCES && !self.sources.contains_key(&source.number);
-        if source.kind.is_empty() || !texts || full {
+        if source.kind.is_empty() || !texts {
             return;
         }
         let Inner { queue, registry, .. } = &*self.inner;
         let schema_id = SchemaId::from_bytes(&source.schema_id);
-        let schema = schema_id.and_then(|id| registry.schema(id));
+        let schema = schema_id.and_then(|id| registry.schema_used(id, now_ms));
         let live = queue.define(registry, |registry, definitions| {
-            registry.source_define(self.agent.id, self.organization, &source, now_ms, definitions)
+            if full {
+                None
+            } else {
+                registry.source_define(self.agent.id, self.organization, &source, now_ms, definitions)
+            }
         });
-        let Some(live) = live else { return };
+        let Some(live) = live else { return self.turn_away(Numbered::Source(source.number)) };
         let interval_ms = interval_within(source.interval_ms);
-        self.sources.insert(source.number, DefinedSource { live, interval_ms, schema_id, schema, bad_schema: false });
+        let defined = DefinedSource { live, interval_ms, schema_id, schema, schema_refused: None };
+        self.sources.insert(source.number, defined);
+    }
+
+    /// Records with this number are refused as of something that is one too many.
+    fn turn_away(&mut self, number: Numbered) {
+        match number {
+            Numbered::Boot(boot) => drop(self.boots.remove(&boot)),
+            Numbered::Source(source) => drop(self.sources.remove(&source)),
+        }
+        if self.too_many.len() < limits::SOURCES + limits::BOOTS {
+            self.too_many.insert(number);
+        }
     }
 
     fn define_schema(&mut self, schema: v1::Schema, now_ms: UnixMs) {
@@ -147,10 +177,12 @@ impl Session {
         let claimed = SchemaId::from_bytes(&schema.id);
         match schema::check(&schema) {
             Ok(id) => {
-                let known = queue
-                    .define(registry, |registry, definitions| registry.schema_define(id, schema.columns, definitions));
+                let known = queue.define(registry, |registry, definitions| {
+                    registry.schema_define(self.agent.id, id, schema.columns, now_ms, definitions)
+                });
                 for source in self.sources.values_mut().filter(|source| source.schema_id == Some(id)) {
-                    source.schema = Some(Arc::clone(&known));
+                    source.schema = known.clone();
+                    source.schema_refused = known.is_none().then_some(Refusal::TooMany);
                 }
             }
             Err(error) => {
@@ -158,7 +190,7 @@ impl Session {
                     tracing::warn!(agent = %self.agent.id, %error, "a schema was refused");
                 }
                 for source in self.sources.values_mut().filter(|source| source.schema_id == claimed) {
-                    source.bad_schema = true;
+                    source.schema_refused = Some(Refusal::BadSchema);
                 }
             }
         }
@@ -284,7 +316,8 @@ impl Session {
         now_ms: UnixMs,
     ) -> Judged {
         let Some(source) = self.sources.get_mut(&frame.source) else {
-            return again.unwrap_or(Refusal::UnknownSource.into());
+            let one_too_many = self.too_many.contains(&Numbered::Source(frame.source));
+            return again.unwrap_or(too_many_or(one_too_many, Refusal::UnknownSource).into());
         };
         let id = source.live.id;
         let refuse = |lane: &mut Lane, again: Option<Judged>, refusal: Refusal| {
@@ -297,8 +330,9 @@ impl Session {
         if crc32c::crc32c(&frame.body) != crc {
             return refuse(lane, again, Refusal::Checksum);
         }
-        let Some(schema_id) = source.schema_id.filter(|_| !source.bad_schema) else {
-            return refuse(lane, again, Refusal::BadSchema);
+        let schema_id = match (source.schema_refused, source.schema_id) {
+            (None, Some(id)) => id,
+            (refused, _) => return refuse(lane, again, refused.unwrap_or(Refusal::BadSchema)),
         };
         if source.schema.is_none() {
             // Another agent may have sent it since.
@@ -306,6 +340,7 @@ impl Session {
         }
         let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(schema_id)) };
         let (lane_epoch, window) = (lane.epoch, flow.window);
+        let unknown_boot = too_many_or(self.too_many.contains(&Numbered::Boot(boot)), Refusal::UnknownBoot);
         let boot = self.boots.get(&boot);
         let measured =
             boot.and_then(|boot| boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms));
@@ -313,7 +348,7 @@ impl Session {
             (Some(boot), Some(measured)) => {
                 self.inner.check_instant(measured.ms, now_ms).map(|()| (boot.number, measured))
             }
-            _ => Err(Refusal::UnknownBoot),
+            _ => Err(unknown_boot),
         };
         let moment = measured.ok().filter(|_| again.is_none()).map(|(boot, measured)| Moment {
             record: RecordId { epoch: lane_epoch, sequence },
@@ -394,8 +429,13 @@ impl Session {
         if matches!(&body, Body::Event(event) if !is_text(&event.name, limits::TEXT_BYTES)) {
             return Refusal::Undecodable.into();
         }
-        let Some(source) = self.sources.get(&number) else { return Refusal::UnknownSource.into() };
-        let Some(boot) = self.boots.get(&boot) else { return Refusal::UnknownBoot.into() };
+        let too_many = |number| self.too_many.contains(&number);
+        let Some(source) = self.sources.get(&number) else {
+            return too_many_or(too_many(Numbered::Source(number)), Refusal::UnknownSource).into();
+        };
+        let Some(boot) = self.boots.get(&boot) else {
+            return too_many_or(too_many(Numbered::Boot(boot)), Refusal::UnknownBoot).into();
+        };
         let measured = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(boottime_ms);
         let Some(measured) = measured else { return Refusal::UnknownBoot.into() };
         if let Err(refusal) = self.inner.check_instant(measured.ms, now_ms) {
@@ -443,16 +483,20 @@ impl Session {
 }
 
 impl SinkSession for Session {
-    fn define(&mut self, define: v1::Define) {
+    fn define(&mut self, define: v1::Define) -> Result<(), Reason> {
+        if !self.inner.queue.takes_definitions() {
+            return Err(Reason::Unavailable);
+        }
         let now_ms = self.inner.clock.now_ms();
-        define.boots.into_iter().for_each(|boot| self.define_boot(boot));
+        define.boots.into_iter().for_each(|boot| self.define_boot(boot, now_ms));
         define.sources.into_iter().for_each(|source| self.define_source(source, now_ms));
         define.schemas.into_iter().for_each(|schema| self.define_schema(schema, now_ms));
+        Ok(())
     }
 
     fn anchor(&mut self, anchor: ControlAnchor) {
         let Inner { queue, registry, .. } = &*self.inner;
-        let boot = &self.current_boot;
+        let Some(boot) = &self.current_boot else { return };
         queue.define(registry, |_, definitions| boot.anchor(anchor, definitions));
     }
 
@@ -516,6 +560,10 @@ impl SinkSession for Session {
         }
         self.append(&flow);
     }
+}
+
+fn too_many_or(too_many: bool, refusal: Refusal) -> Refusal {
+    if too_many { Refusal::TooMany } else { refusal }
 }
 
 /// A text that every database takes.

@@ -78,5 +78,6 @@ pub(super) fn reason(refusal: Refusal) -> &'static str {
         Refusal::UnknownBoot => "unknown_boot",
         Refusal::BadSchema => "bad_schema",
         Refusal::BadSequence => "bad_sequence",
+        Refusal::TooMany => "too_many",
     }
 }

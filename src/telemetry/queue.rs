@@ -23,6 +23,9 @@ use tongtu_protocol::v1;
 /// What a range costs in memory until it is answered, about.
 const RECORD_BYTES: usize = 64;
 
+/// Definitions of fewer bytes wait for a record.
+const DEFINITIONS_ALONE: usize = 256 << 10;
+
 /// Frames among which the cost of a commit does not count any more.
 const COMPANY: usize = 16;
 
@@ -57,7 +60,7 @@ pub(super) struct Pending {
     pub number: u64,
     pub window: i64,
     pub body: Vec<u8>,
-    /// Bytes that sessions appended, rows and ranges included.
+    /// Bytes that sessions appended, rows, ranges and definitions included.
     pub held_bytes: usize,
     pub frames: Vec<QueuedFrame>,
     pub ranges: Vec<QueuedRange>,
@@ -199,8 +202,20 @@ impl Queue {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether there is nothing that is worth a commit.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().ranges.is_empty()
+        let pending = self.lock();
+        pending.ranges.is_empty() && pending.definitions.bytes < self.definitions_alone()
+    }
+
+    /// Whether more definitions may come. Those that wait are committed without any record.
+    pub(super) fn takes_definitions(&self) -> bool {
+        self.lock().definitions.bytes < (self.limit_bytes / 2).max(DEFINITIONS_ALONE)
+    }
+
+    /// So many bytes of definitions do not wait for a record.
+    fn definitions_alone(&self) -> usize {
+        DEFINITIONS_ALONE.min(self.limit_bytes / 4).max(1)
     }
 
     /// Whether so few frames wait that others should join them.
@@ -215,7 +230,17 @@ impl Queue {
     /// Gives out numbers; those that are new are written with the next batch at the latest, before
     /// anything that uses them.
     pub(super) fn define<T>(&self, registry: &Registry, act: impl FnOnce(&Registry, &mut Definitions) -> T) -> T {
-        act(registry, &mut self.lock().definitions)
+        let mut pending = self.lock();
+        let before = pending.definitions.bytes;
+        let given = act(registry, &mut pending.definitions);
+        let (after, alone) = (pending.definitions.bytes, self.definitions_alone());
+        pending.held_bytes += after - before;
+        drop(pending);
+        self.bytes.fetch_add(after - before, Ordering::Relaxed);
+        if before < alone && after >= alone {
+            self.filled.notify_one();
+        }
+        given
     }
 
     /// Appends what a session prepared while it held the flow; leaves `prepared` empty.
@@ -286,7 +311,12 @@ impl Queue {
 
     /// Puts definitions that were not written before those that wait.
     pub(super) fn give_back(&self, definitions: Definitions) {
-        definitions.prepend_to(&mut self.lock().definitions);
+        let mut pending = self.lock();
+        let bytes = definitions.bytes;
+        pending.held_bytes += bytes;
+        definitions.prepend_to(&mut pending.definitions);
+        drop(pending);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

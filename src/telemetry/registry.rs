@@ -10,19 +10,25 @@ use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, OrganizationId, SourceId};
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tongtu_protocol::{limits, schema::SchemaId, v1};
 
 /// Rows that must be written with the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Definitions {
-    pub schemas: Vec<Arc<StoredSchema>>,
+    pub schemas: Vec<(Arc<StoredSchema>, Owned)>,
     pub boots: Vec<BootRow>,
     pub anchors: Vec<(u32, ControlAnchor)>,
     pub sources: Vec<SourceRow>,
+    /// What these cost in memory until they are written, about.
+    pub bytes: usize,
 }
+
+/// What a row costs beside its texts, about.
+const ROW_BYTES: usize = 64;
 
 impl Definitions {
     pub(super) fn is_empty(&self) -> bool {
@@ -41,6 +47,7 @@ impl Definitions {
         self.boots.append(&mut later.boots);
         self.anchors.append(&mut later.anchors);
         self.sources.append(&mut later.sources);
+        self.bytes += later.bytes;
         *later = self;
     }
 }
@@ -50,6 +57,15 @@ pub(super) struct BootRow {
     pub number: u32,
     pub agent: AgentId,
     pub boot_id: String,
+    pub used_ms: UnixMs,
+}
+
+/// From whom control has a schema, and when it was last used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owned {
+    /// `None`: an older version did not write it down.
+    pub agent: Option<AgentId>,
+    pub used_ms: UnixMs,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +80,51 @@ pub(super) struct SourceRow {
 pub(super) struct Boot {
     pub number: u32,
     pub anchors: Mutex<Anchors>,
+    /// Rows of anchors that the database has, about.
+    anchor_rows: AtomicUsize,
+    used: Used,
+}
+
+/// When something was last used.
+#[derive(Debug)]
+struct Used {
+    ms: AtomicI64,
+    stored_ms: AtomicI64,
+}
+
+impl Used {
+    fn new(used_ms: UnixMs) -> Self {
+        Self { ms: AtomicI64::new(used_ms), stored_ms: AtomicI64::new(used_ms) }
+    }
+
+    fn touch(&self, now_ms: UnixMs) {
+        self.ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    fn ms(&self) -> UnixMs {
+        self.ms.load(Ordering::Relaxed)
+    }
+
+    /// What the database should be told: once a day is enough.
+    fn to_store(&self) -> Option<UnixMs> {
+        let used_ms = self.ms();
+        let due = used_ms - self.stored_ms.load(Ordering::Relaxed) >= USED_EVERY_MS;
+        due.then(|| self.stored_ms.store(used_ms, Ordering::Relaxed)).map(|()| used_ms)
+    }
+}
+
+/// When something was used is written this often.
+const USED_EVERY_MS: i64 = 86_400_000;
+
+/// What [`Registry::prune`] forgot, and what the database does not know yet.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Pruned {
+    pub boots: Vec<u32>,
+    pub boots_used: Vec<(i64, UnixMs)>,
+    pub schemas: Vec<i64>,
+    pub schemas_used: Vec<(i64, UnixMs)>,
+    /// Boots whose anchors are far more in the database than in memory: these are to stay.
+    pub anchors: Vec<(u32, Vec<ControlAnchor>)>,
 }
 
 /// An anchor that the known ones foretell within this and its round trip says nothing new.
@@ -72,6 +133,12 @@ const ANCHOR_TOLERANCE_MS: u64 = 50;
 const ANCHOR_EVERY_MS: u64 = 86_400_000;
 
 impl Boot {
+    /// Takes an anchor that the database has.
+    pub(super) fn anchor_restore(&self, anchor: ControlAnchor) {
+        self.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_control(anchor);
+        self.anchor_rows.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes an anchor of control's, if it says something new.
     pub(super) fn anchor(&self, anchor: ControlAnchor, definitions: &mut Definitions) {
         let mut anchors = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +151,8 @@ impl Boot {
         }
         anchors.add_control(anchor);
         definitions.anchors.push((self.number, anchor));
+        definitions.bytes += ROW_BYTES;
+        self.anchor_rows.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -101,7 +170,19 @@ struct Schemas {
     by_number: HashMap<i64, Arc<StoredSchema>>,
     /// By a hash of their encoding.
     columns: HashMap<u64, Arc<v1::Column>>,
+    kept: HashMap<i64, Kept>,
+    /// Schemas and bytes.
+    of_agent: HashMap<AgentId, (usize, usize)>,
     last: i64,
+}
+
+/// What is known of a schema beside itself.
+#[derive(Debug)]
+struct Kept {
+    agent: Option<AgentId>,
+    /// What it has beyond the columns of those before it.
+    bytes: usize,
+    used: Used,
 }
 
 #[derive(Debug, Default)]
@@ -126,40 +207,80 @@ impl Registry {
         self.schemas.read().unwrap_or_else(PoisonError::into_inner).by_number.get(&number).cloned()
     }
 
-    /// The schema with this identity; a new one is added to `definitions`. `columns` were checked.
+    /// As [`Self::schema`], and it is used.
+    pub(super) fn schema_used(&self, id: SchemaId, now_ms: UnixMs) -> Option<Arc<StoredSchema>> {
+        let schemas = self.schemas.read().unwrap_or_else(PoisonError::into_inner);
+        let known = schemas.by_id.get(&id)?;
+        schemas.touch(known.number, now_ms);
+        Some(Arc::clone(known))
+    }
+
+    /// The schema with this identity; a new one is added to `definitions`, unless the agent has too
+    /// many. `columns` were checked.
     pub(super) fn schema_define(
         &self,
+        agent: AgentId,
         id: SchemaId,
         columns: Vec<v1::Column>,
+        now_ms: UnixMs,
         definitions: &mut Definitions,
-    ) -> Arc<StoredSchema> {
+    ) -> Option<Arc<StoredSchema>> {
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = schemas.by_id.get(&id) {
-            return Arc::clone(known);
+            schemas.touch(known.number, now_ms);
+            return Some(Arc::clone(known));
+        }
+        let (count, bytes) = schemas.of_agent.get(&agent).copied().unwrap_or_default();
+        if count >= limits::AGENT_SCHEMAS || bytes >= limits::AGENT_SCHEMA_BYTES {
+            return None;
         }
         let number = schemas.last + 1;
-        let schema = schemas.share(StoredSchema::new(number, id, columns));
-        schemas.insert(&schema);
-        definitions.schemas.push(Arc::clone(&schema));
-        schema
+        let owned = Owned { agent: Some(agent), used_ms: now_ms };
+        let (schema, encoded) = schemas.insert(StoredSchema::new(number, id, columns), owned);
+        definitions.schemas.push((Arc::clone(&schema), owned));
+        definitions.bytes += ROW_BYTES + encoded;
+        Some(schema)
     }
 
     /// A schema read from the database.
-    pub(super) fn schema_restore(&self, schema: StoredSchema) {
-        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
-        let schema = schemas.share(schema);
-        schemas.insert(&schema);
+    pub(super) fn schema_restore(&self, schema: StoredSchema, owned: Owned) {
+        self.schemas.write().unwrap_or_else(PoisonError::into_inner).insert(schema, owned);
     }
 
-    /// The boot of an agent; a new one is added to `definitions`.
-    pub(super) fn boot_define(&self, agent: AgentId, boot_id: &str, definitions: &mut Definitions) -> Arc<Boot> {
+    /// The boot of an agent; a new one is added to `definitions`, unless the agent has too many.
+    pub(super) fn boot_define(
+        &self,
+        agent: AgentId,
+        boot_id: &str,
+        now_ms: UnixMs,
+        definitions: &mut Definitions,
+    ) -> Option<Arc<Boot>> {
         let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = boots.known.get(&agent).and_then(|known| known.get(boot_id)) {
-            return Arc::clone(known);
+        if let Some(of_agent) = boots.known.get(&agent) {
+            if let Some(known) = of_agent.get(boot_id) {
+                known.used.touch(now_ms);
+                return Some(Arc::clone(known));
+            }
+            if of_agent.len() >= limits::AGENT_BOOTS {
+                return None;
+            }
         }
-        let row = BootRow { number: boots.last + 1, agent, boot_id: boot_id.to_owned() };
+        let row = BootRow { number: boots.last + 1, agent, boot_id: boot_id.to_owned(), used_ms: now_ms };
+        definitions.bytes += ROW_BYTES + boot_id.len();
         definitions.boots.push(row.clone());
-        boots.insert(row)
+        Some(boots.insert(row))
+    }
+
+    /// Forgets boots and schemas that were not used since these instants, and that nobody holds.
+    /// The newest of each stays, so that no number is given out twice.
+    pub(super) fn prune(&self, now_ms: UnixMs, boots_ms: UnixMs, schemas_ms: UnixMs) -> Pruned {
+        let mut pruned = Pruned::default();
+        let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        boots.prune(now_ms, boots_ms, &mut pruned);
+        drop(boots);
+        let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
+        schemas.prune(now_ms, schemas_ms, &mut pruned);
+        pruned
     }
 
     /// A boot read from the database, with control's anchors of it.
@@ -193,6 +314,7 @@ impl Registry {
             return None;
         }
         let id = SourceId(sources.last + 1);
+        definitions.bytes += ROW_BYTES + key.0.len() + key.1.len();
         let live = Arc::new(LiveSource::new(id, agent, key.0, key.1, now_ms, source.interval_ms));
         sources.insert(&live);
         let organization = Some(organization);
@@ -204,6 +326,7 @@ impl Registry {
     pub(super) fn interval_set(source: &Arc<LiveSource>, interval_ms: u32, definitions: &mut Definitions) {
         source.set_interval_ms(interval_ms);
         definitions.sources.push(SourceRow { source: Arc::clone(source), organization: None });
+        definitions.bytes += ROW_BYTES;
     }
 
     /// A source read from the database.
@@ -237,31 +360,100 @@ impl Registry {
 }
 
 impl Schemas {
-    /// The schema with the columns of those before it.
-    fn share(&mut self, mut schema: StoredSchema) -> Arc<StoredSchema> {
+    /// The schema with the columns of those before it, and the bytes of its encoding.
+    fn insert(&mut self, mut schema: StoredSchema, owned: Owned) -> (Arc<StoredSchema>, usize) {
+        let (mut encoded, mut bytes) = (0, 0);
         for column in &mut schema.columns {
-            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(column.encode_to_vec());
-            let known = self.columns.entry(hash).or_insert_with(|| Arc::clone(column));
-            if *known == *column {
-                *column = Arc::clone(known);
+            let text = column.encode_to_vec();
+            encoded += text.len();
+            bytes += size_of::<Arc<v1::Column>>();
+            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&text);
+            match self.columns.entry(hash) {
+                Entry::Occupied(known) if **known.get() == **column => *column = Arc::clone(known.get()),
+                Entry::Occupied(_) => bytes += text.len(),
+                Entry::Vacant(vacant) => {
+                    bytes += text.len();
+                    vacant.insert(Arc::clone(column));
+                }
             }
         }
-        Arc::new(schema)
+        if let Some(agent) = owned.agent {
+            let sums = self.of_agent.entry(agent).or_default();
+            *sums = (sums.0 + 1, sums.1 + bytes);
+        }
+        self.kept.insert(schema.number, Kept { agent: owned.agent, bytes, used: Used::new(owned.used_ms) });
+        let schema = Arc::new(schema);
+        self.last = self.last.max(schema.number);
+        self.by_id.insert(schema.id, Arc::clone(&schema));
+        self.by_number.insert(schema.number, Arc::clone(&schema));
+        (schema, encoded)
     }
 
-    fn insert(&mut self, schema: &Arc<StoredSchema>) {
-        self.last = self.last.max(schema.number);
-        self.by_id.insert(schema.id, Arc::clone(schema));
-        self.by_number.insert(schema.number, Arc::clone(schema));
+    fn touch(&self, number: i64, now_ms: UnixMs) {
+        if let Some(kept) = self.kept.get(&number) {
+            kept.used.touch(now_ms);
+        }
+    }
+
+    fn prune(&mut self, now_ms: UnixMs, before_ms: UnixMs, pruned: &mut Pruned) {
+        let Self { by_id, by_number, kept, of_agent, columns, last } = self;
+        kept.retain(|number, kept| {
+            let Some(schema) = by_number.get(number) else { return false };
+            // Both maps hold it.
+            if Arc::strong_count(schema) > 2 {
+                kept.used.touch(now_ms);
+            }
+            let stays = kept.used.ms() >= before_ms || number == last;
+            if stays {
+                pruned.schemas_used.extend(kept.used.to_store().map(|used_ms| (*number, used_ms)));
+                return true;
+            }
+            if let Some(sums) = kept.agent.and_then(|agent| of_agent.get_mut(&agent)) {
+                *sums = (sums.0 - 1, sums.1 - kept.bytes);
+            }
+            by_id.remove(&schema.id);
+            by_number.remove(number);
+            pruned.schemas.push(*number);
+            false
+        });
+        if !pruned.schemas.is_empty() {
+            columns.retain(|_, column| Arc::strong_count(column) > 1);
+        }
     }
 }
 
 impl Boots {
     fn insert(&mut self, row: BootRow) -> Arc<Boot> {
         self.last = self.last.max(row.number);
-        let boot = Arc::new(Boot { number: row.number, anchors: Mutex::default() });
+        let (anchors, anchor_rows, used) = (Mutex::default(), AtomicUsize::new(0), Used::new(row.used_ms));
+        let boot = Arc::new(Boot { number: row.number, anchors, anchor_rows, used });
         self.known.entry(row.agent).or_default().insert(row.boot_id, Arc::clone(&boot));
         boot
+    }
+
+    fn prune(&mut self, now_ms: UnixMs, before_ms: UnixMs, pruned: &mut Pruned) {
+        let last = self.last;
+        let mut judge = |boot: &Arc<Boot>| {
+            if Arc::strong_count(boot) > 1 {
+                boot.used.touch(now_ms);
+            }
+            let stays = boot.used.ms() >= before_ms || boot.number == last;
+            if !stays {
+                pruned.boots.push(boot.number);
+                return false;
+            }
+            pruned.boots_used.extend(boot.used.to_store().map(|used_ms| (i64::from(boot.number), used_ms)));
+            if boot.anchor_rows.load(Ordering::Relaxed) >= 2 * limits::ANCHORS {
+                let anchors = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).control().to_vec();
+                boot.anchor_rows.store(anchors.len(), Ordering::Relaxed);
+                pruned.anchors.push((boot.number, anchors));
+            }
+            true
+        };
+        self.known.retain(|_, of_agent| {
+            of_agent.retain(|_, boot| judge(boot));
+            !of_agent.is_empty()
+        });
     }
 }
 
@@ -285,7 +477,7 @@ mod tests {
         let mut define = |metrics: [&str; 2]| {
             let column = |metric: &&str| v1::Column { metric: (*metric).to_owned(), ..Default::default() };
             let columns: Vec<_> = metrics.iter().map(column).collect();
-            registry.schema_define(SchemaId::of(&columns), columns, &mut definitions)
+            registry.schema_define(AgentId(1), SchemaId::of(&columns), columns, 0, &mut definitions).expect("room")
         };
         let (first, second, again) = (define(["a", "b"]), define(["c", "a"]), define(["a", "b"]));
         assert!(Arc::ptr_eq(&first.columns[0], &second.columns[1]));

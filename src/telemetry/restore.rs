@@ -16,7 +16,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, SourceId};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tongtu_protocol::codec::State;
 
 /// Delta chains of a source that are followed at once: its lanes.
@@ -35,7 +35,7 @@ pub(super) struct Restored {
 
 /// See the module.
 pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry) -> Result<Restored, TelemetryError> {
-    let registry = registry(db).await?;
+    let registry = registry(db, now_ms).await?;
     let mut agents = HashMap::new();
     for row in store::settled_list(db).await? {
         let agent = agents.entry(row.agent).or_insert_with(|| Arc::new(Agent::new(row.agent)));
@@ -93,18 +93,18 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
     Ok(Restored { registry, agents, compacted, next_chunk, next_slots, next_day, start })
 }
 
-async fn registry(db: &Db) -> Result<Registry, TelemetryError> {
+async fn registry(db: &Db, now_ms: UnixMs) -> Result<Registry, TelemetryError> {
     let registry = Registry::default();
-    for schema in store::schema_list(db).await? {
-        registry.schema_restore(schema);
+    for (schema, owned) in store::schema_list(db, now_ms).await? {
+        registry.schema_restore(schema, owned);
     }
     let mut boots = HashMap::new();
-    for row in store::boot_list(db).await? {
+    for row in store::boot_list(db, now_ms).await? {
         boots.insert(row.number, registry.boot_restore(row));
     }
     for (boot, anchor) in store::anchor_list(db).await? {
         if let Some(boot) = boots.get(&boot) {
-            boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_control(anchor);
+            boot.anchor_restore(anchor);
         }
     }
     for source in store::source_list(db).await? {

@@ -6,7 +6,7 @@ use super::columns::FrameMeta;
 use super::gaps::Loss;
 use super::live::Place;
 use super::queue::Rows;
-use super::registry::Definitions;
+use super::registry::{BootRow, Definitions, Owned};
 use crate::access::Access;
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
@@ -187,29 +187,25 @@ pub(super) async fn definitions_insert(
     access: &Access,
     definitions: &Definitions,
 ) -> Result<(), DbErr> {
-    let schemas = definitions.schemas.iter().map(|schema| {
+    let schemas = definitions.schemas.iter().map(|(schema, owned)| {
         let columns = v1::Schema {
             id: Default::default(),
             columns: schema.columns.iter().map(|column| (**column).clone()).collect(),
         };
         let columns = prost::Message::encode_to_vec(&columns);
-        [schema.number.into(), schema.id.0.to_vec().into(), columns.into()]
+        let agent = owned.agent.map(|agent| agent.0).into();
+        [schema.number.into(), schema.id.0.to_vec().into(), columns.into(), agent, owned.used_ms.into()]
     });
-    insert(transaction, "telemetry_schema", ["number", "identity", "columns"], None, schemas.collect()).await?;
+    let columns = ["number", "identity", "columns", "agent_id", "used_ms"];
+    insert(transaction, "telemetry_schema", columns, None, schemas.collect()).await?;
     let boots = definitions.boots.iter();
-    let boots = boots.map(|boot| [i64::from(boot.number).into(), boot.agent.0.into(), boot.boot_id.clone().into()]);
-    insert(transaction, "telemetry_boot", ["number", "agent_id", "boot_id"], None, boots.collect()).await?;
-    let anchors = definitions.anchors.iter().map(|(boot, anchor)| {
-        [
-            i64::from(*boot).into(),
-            (anchor.boottime_ms as i64).into(),
-            anchor.control_ms.into(),
-            i64::from(anchor.round_trip_ms).into(),
-        ]
+    let boots = boots.map(|boot| {
+        let (number, boot_id) = (i64::from(boot.number).into(), boot.boot_id.clone().into());
+        [number, boot.agent.0.into(), boot_id, boot.used_ms.into()]
     });
-    let columns = ["boot", "boottime_ms", "control_ms", "round_trip_ms"];
-    let conflict = OnConflict::columns(["boot", "boottime_ms"]).do_nothing().to_owned();
-    insert(transaction, "telemetry_anchor", columns, Some(conflict), anchors.collect()).await?;
+    let columns = ["number", "agent_id", "boot_id", "used_ms"];
+    insert(transaction, "telemetry_boot", columns, None, boots.collect()).await?;
+    anchors_insert(transaction, &definitions.anchors).await?;
     // The same source twice in one statement would be an error on PostgreSQL.
     let mut sources: Vec<_> = definitions.sources.iter().collect();
     sources.sort_by_key(|row| row.source.id);
@@ -229,6 +225,24 @@ pub(super) async fn definitions_insert(
     let conflict = OnConflict::column("id").update_column("interval_ms").to_owned();
     insert(transaction, "telemetry_source", columns, Some(conflict), sources.collect()).await?;
     access.own(transaction, &definitions.owned()).await
+}
+
+/// Writes anchors that are not there.
+pub(super) async fn anchors_insert(
+    transaction: &DatabaseTransaction,
+    anchors: &[(u32, ControlAnchor)],
+) -> Result<(), DbErr> {
+    let anchors = anchors.iter().map(|(boot, anchor)| {
+        [
+            i64::from(*boot).into(),
+            (anchor.boottime_ms as i64).into(),
+            anchor.control_ms.into(),
+            i64::from(anchor.round_trip_ms).into(),
+        ]
+    });
+    let columns = ["boot", "boottime_ms", "control_ms", "round_trip_ms"];
+    let conflict = OnConflict::columns(["boot", "boottime_ms"]).do_nothing().to_owned();
+    insert(transaction, "telemetry_anchor", columns, Some(conflict), anchors.collect()).await
 }
 
 /// Writes facts, events and losses. `event` is the first free number of an event.
@@ -366,26 +380,31 @@ fn ranges_decode(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     Some(ranges)
 }
 
-pub(super) async fn schema_list(db: &Db) -> Result<Vec<super::StoredSchema>, DbErr> {
-    let text = "SELECT number, identity, columns FROM telemetry_schema";
+/// `now_ms` stands for what an older version did not write down.
+pub(super) async fn schema_list(db: &Db, now_ms: UnixMs) -> Result<Vec<(super::StoredSchema, Owned)>, DbErr> {
+    let text = "SELECT number, identity, columns, agent_id, used_ms FROM telemetry_schema ORDER BY number";
     let rows = db.read().query_all_raw(sql(db.read(), text, [])).await?;
     let broken = || DbErr::Custom("telemetry_schema holds a schema that cannot be read".to_owned());
     let schema = |row: &QueryResult| {
         let (identity, columns): (Vec<u8>, Vec<u8>) = (row.try_get("", "identity")?, row.try_get("", "columns")?);
         let columns: v1::Schema = prost::Message::decode(&*columns).map_err(|_| broken())?;
         let id = SchemaId::from_bytes(&identity).ok_or_else(broken)?;
-        Ok(super::StoredSchema::new(row.try_get("", "number")?, id, columns.columns))
+        let agent = row.try_get::<Option<i64>>("", "agent_id")?.map(AgentId);
+        let used_ms = row.try_get::<Option<i64>>("", "used_ms")?.unwrap_or(now_ms);
+        let schema = super::StoredSchema::new(row.try_get("", "number")?, id, columns.columns);
+        Ok((schema, Owned { agent, used_ms }))
     };
     rows.iter().map(schema).collect()
 }
 
-pub(super) async fn boot_list(db: &Db) -> Result<Vec<super::registry::BootRow>, DbErr> {
-    let text = "SELECT number, agent_id, boot_id FROM telemetry_boot";
+pub(super) async fn boot_list(db: &Db, now_ms: UnixMs) -> Result<Vec<BootRow>, DbErr> {
+    let text = "SELECT number, agent_id, boot_id, used_ms FROM telemetry_boot";
     let rows = db.read().query_all_raw(sql(db.read(), text, [])).await?;
     let boot = |row: &QueryResult| {
         let number: i64 = row.try_get("", "number")?;
         let agent = AgentId(row.try_get("", "agent_id")?);
-        Ok(super::registry::BootRow { number: number as u32, agent, boot_id: row.try_get("", "boot_id")? })
+        let used_ms = row.try_get::<Option<i64>>("", "used_ms")?.unwrap_or(now_ms);
+        Ok(BootRow { number: number as u32, agent, boot_id: row.try_get("", "boot_id")?, used_ms })
     };
     rows.iter().map(boot).collect()
 }

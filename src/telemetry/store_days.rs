@@ -1,8 +1,9 @@
 //! The tables that the calendar changes: closed days, and what is too old. The only SQL of it.
 
+use super::registry::Pruned;
 use super::service::Inner;
 use super::slot::SLOT_MS;
-use super::store::{insert, sql};
+use super::store::{anchors_insert, insert, sql};
 use super::store_rows::{Replaced, day_of, ids_delete, replaced_delete};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
@@ -140,5 +141,46 @@ pub(super) async fn history_delete(inner: &Inner, before_ms: UnixMs) -> Result<(
     ] {
         transaction.execute_raw(sql(&transaction, text, [before_ms.into()])).await?;
     }
+    transaction.commit().await
+}
+
+/// Deletes boots and schemas that were not used since these instants.
+pub(super) async fn unused_delete(
+    inner: &Inner,
+    now_ms: UnixMs,
+    boots_ms: UnixMs,
+    schemas_ms: UnixMs,
+) -> Result<(), DbErr> {
+    // Begun before they are forgotten: what is defined anew from then on is written after this.
+    let transaction = inner.db.begin("unused").await?;
+    let pruned = inner.registry.prune(now_ms, boots_ms, schemas_ms);
+    if pruned == Pruned::default() {
+        return transaction.commit().await;
+    }
+    let delete = async |table: &str, key: &str, ids: Vec<i64>| {
+        for some in ids.chunks(1_000) {
+            let ids = some.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+            transaction.execute_unprepared(&format!("DELETE FROM {table} WHERE {key} IN ({ids})")).await?;
+        }
+        Ok::<_, DbErr>(())
+    };
+    let boots: Vec<i64> = pruned.boots.iter().map(|number| i64::from(*number)).collect();
+    let crowded = pruned.anchors.iter().map(|(boot, _)| i64::from(*boot));
+    delete("telemetry_anchor", "boot", boots.iter().copied().chain(crowded).collect()).await?;
+    delete("telemetry_boot", "number", boots).await?;
+    delete("telemetry_schema", "number", pruned.schemas).await?;
+    for (table, used) in [("telemetry_boot", pruned.boots_used), ("telemetry_schema", pruned.schemas_used)] {
+        for some in used.chunks(1_000) {
+            // One statement for many rows; both databases name the columns of VALUES so.
+            let values = some.iter().map(|(number, used_ms)| format!("({number},{used_ms})"));
+            let values = values.collect::<Vec<_>>().join(",");
+            let update = format!(
+                "UPDATE {table} SET used_ms = v.column2 FROM (VALUES {values}) AS v WHERE {table}.number = v.column1"
+            );
+            transaction.execute_unprepared(&update).await?;
+        }
+    }
+    let kept = pruned.anchors.into_iter().flat_map(|(boot, anchors)| anchors.into_iter().map(move |one| (boot, one)));
+    anchors_insert(&transaction, &kept.collect::<Vec<_>>()).await?;
     transaction.commit().await
 }

@@ -20,7 +20,7 @@ pub const FACTS_BYTES: usize = 256 << 10;
 pub const SOURCE_KIND_BYTES: usize = 64;
 /// Bytes of a source's key.
 pub const SOURCE_KEY_BYTES: usize = 1_024;
-/// Sources an agent may define in one stream.
+/// Sources an agent may have.
 pub const SOURCES: usize = 4_096;
 /// Boots an agent may define in one stream.
 pub const BOOTS: usize = 256;
@@ -28,6 +28,12 @@ pub const BOOTS: usize = 256;
 pub const ANCHORS: usize = 1_024;
 /// Schemas an agent may define in one stream.
 pub const SCHEMAS: usize = 4_096;
+/// Boots of one agent that control knows, until nothing stored is of them.
+pub const AGENT_BOOTS: usize = 4_096;
+/// Schemas that control has from one agent first, until nothing stored is of them.
+pub const AGENT_SCHEMAS: usize = 16_384;
+/// Bytes of what these have beyond the columns of others.
+pub const AGENT_SCHEMA_BYTES: usize = 128 << 20;
 /// Records in one message.
 pub const RECORDS: usize = 1_024;
 /// Ranges in one message.

@@ -130,6 +130,7 @@ fn refusal_text(refusal: i32) -> &'static str {
         v1::Refusal::UnknownBoot => "unknown_boot",
         v1::Refusal::BadSchema => "bad_schema",
         v1::Refusal::BadSequence => "bad_sequence",
+        v1::Refusal::TooMany => "too_many",
     }
 }
 

@@ -105,8 +105,9 @@ impl RememberingSession {
 }
 
 impl SinkSession for RememberingSession {
-    fn define(&mut self, define: v1::Define) {
+    fn define(&mut self, define: v1::Define) -> Result<(), Reason> {
         self.push(Given::Define(define));
+        Ok(())
     }
     fn anchor(&mut self, anchor: ControlAnchor) {
         self.push(Given::Anchor(anchor));

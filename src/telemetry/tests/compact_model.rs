@@ -137,7 +137,7 @@ proptest! {
     fn what_is_stored_adds_up_to_what_all_frames_say(frames in frames()) {
         let registry = Registry::default();
         let schema = schema();
-        registry.schema_define(schema.id, columns(), &mut Definitions::default());
+        registry.schema_define(AgentId(1), schema.id, columns(), 0, &mut Definitions::default());
         let mut tables = Tables::default();
         for window in 0..4 {
             let of_window: Vec<_> = frames.iter().filter(|(_, of)| *of == window).map(|(meta, _)| *meta).collect();

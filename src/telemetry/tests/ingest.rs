@@ -156,6 +156,7 @@ async fn a_full_queue_says_later() {
     let database = testing::sqlite().await;
     let control = Control::start_with(&database, NOON + 600_000, |config| config.queue_size = 1).await;
     let mut stream = Stream::open(&control, 7, 99);
+    until(|| control.telemetry.inner.queue.bytes() == 0).await;
     stream.frames([1]);
     stream.frames([2]);
     stream

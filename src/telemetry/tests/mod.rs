@@ -29,6 +29,7 @@ mod days;
 mod faults;
 mod gaps;
 mod ingest;
+mod lifetime;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
 pub(super) const INTERVAL_MS: u32 = 15_000;
@@ -206,11 +207,15 @@ impl Stream {
         self.define_source(v1::Schema { id, columns }, with_schema);
     }
 
+    pub(super) fn define_as(&mut self, schema: v1::Schema) {
+        self.define_source(schema, true);
+    }
+
     /// Gives the number 1 to a source with this key.
     pub(super) fn define_key(&mut self, key: &str) {
         let (kind, key, schema_id) = ("host".to_owned(), key.to_owned(), SchemaId::of(&columns()).0.to_vec().into());
         let source = v1::Source { number: 1, kind, key, schema_id, interval_ms: INTERVAL_MS };
-        self.session.define(v1::Define { sources: vec![source], ..Default::default() });
+        self.session.define(v1::Define { sources: vec![source], ..Default::default() }).expect("room");
     }
 
     /// The number 2 is the same source, sampled at another interval.
@@ -218,7 +223,7 @@ impl Stream {
         let (kind, key, schema_id) =
             ("host".to_owned(), "machine".to_owned(), SchemaId::of(&columns()).0.to_vec().into());
         let source = v1::Source { number: 2, kind, key, schema_id, interval_ms };
-        self.session.define(v1::Define { sources: vec![source], ..Default::default() });
+        self.session.define(v1::Define { sources: vec![source], ..Default::default() }).expect("room");
     }
 
     /// Sends frames in a lane of their own, of the source with this number.
@@ -235,22 +240,24 @@ impl Stream {
     }
 
     fn define_source(&mut self, schema: v1::Schema, with_schema: bool) {
-        self.session.define(v1::Define {
-            boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: vec![] }],
-            sources: vec![v1::Source {
-                number: 1,
-                kind: "host".to_owned(),
-                key: "machine".to_owned(),
-                schema_id: schema.id.clone(),
-                interval_ms: INTERVAL_MS,
-            }],
-            schemas: if with_schema { vec![schema] } else { vec![] },
-        });
+        self.session
+            .define(v1::Define {
+                boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: vec![] }],
+                sources: vec![v1::Source {
+                    number: 1,
+                    kind: "host".to_owned(),
+                    key: "machine".to_owned(),
+                    schema_id: schema.id.clone(),
+                    interval_ms: INTERVAL_MS,
+                }],
+                schemas: if with_schema { vec![schema] } else { vec![] },
+            })
+            .expect("room");
     }
 
     pub(super) fn define_boot(&mut self, number: u32, boot_id: &str, anchors: Vec<v1::Clock>) {
         let boot = v1::Boot { number, boot_id: boot_id.to_owned(), anchors };
-        self.session.define(v1::Define { boots: vec![boot], ..Default::default() });
+        self.session.define(v1::Define { boots: vec![boot], ..Default::default() }).expect("room");
     }
 
     /// The frame of this sequence, measured `sequence` intervals after noon.

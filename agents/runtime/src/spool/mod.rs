@@ -74,7 +74,7 @@ pub struct Depth {
 }
 
 /// Kinds of refusal; one that is newer than this agent counts as unspecified.
-pub const REFUSALS: usize = v1::Refusal::BadSequence as usize + 1;
+pub const REFUSALS: usize = v1::Refusal::TooMany as usize + 1;
 
 pub(crate) const LOST_REASONS: [&str; 4] = ["size", "age", "disk", "corrupt"];
 
