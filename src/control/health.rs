@@ -16,7 +16,7 @@ use serde::Serialize;
 use tower::ServiceExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::agent_metrics;
+use super::{agent_metrics, dashboard};
 use crate::access::{Principal, capability::HealthRead};
 use crate::fleet::Fleet;
 use crate::metrics;
@@ -134,6 +134,9 @@ impl Health {
     /// Everything that the HTTP port answers.
     pub(crate) fn router(&self) -> Router {
         let api = |State(health): State<Health>, request: Request| async move {
+            if let Some(page) = dashboard::answer(&request) {
+                return page;
+            }
             match health.shared.started.get() {
                 Some((api, _)) => api.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
                 None => {

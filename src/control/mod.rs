@@ -32,6 +32,7 @@ use crate::telemetry::{Telemetry, TelemetryError};
 use self::health::Health;
 
 pub(crate) mod agent_metrics;
+mod dashboard;
 mod health;
 #[cfg(test)]
 mod tests;

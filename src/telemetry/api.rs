@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::gaps::{Gap, GapReason};
 use super::query::{QueryError, evidence_stars};
-use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition, json};
+use super::{Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Principal};
 use crate::fleet::Fleet;
@@ -72,8 +72,7 @@ struct SeriesParameters {
 }
 
 /// Series of one source.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "the document's shape; the answer is written series by series")]
+#[derive(Debug, Serialize, ToSchema)]
 struct SeriesAnswer {
     /// Of which source.
     #[schema(value_type = String, example = "source_1")]
@@ -166,9 +165,8 @@ enum ResolutionName {
     Hour,
 }
 
-impl SeriesReport {
-    /// Without its points.
-    fn head(series: Series) -> (Self, Points) {
+impl From<Series> for SeriesReport {
+    fn from(series: Series) -> Self {
         let column = series.column;
         let kind = match column.kind() {
             v1::Kind::Counter => "counter",
@@ -187,7 +185,7 @@ impl SeriesReport {
             (_, false, _) => "mean of the samples",
         };
         let unit = if series.rate { format!("{}/s", column.unit) } else { column.unit };
-        let head = Self {
+        Self {
             metric: column.metric,
             resource: column.resource,
             labels: column.labels.into_iter().map(|label| (label.name, label.value)).collect(),
@@ -201,13 +199,12 @@ impl SeriesReport {
             resets: series.resets,
             dropped: series.dropped,
             gaps: series.gaps.into_iter().map(GapReport::from).collect(),
-            instants_ms: Vec::new(),
-            value: Vec::new(),
-            min: Vec::new(),
-            max: Vec::new(),
-            coverage: Vec::new(),
-        };
-        (head, series.points)
+            instants_ms: series.points.instants_ms,
+            value: series.points.value,
+            min: series.points.min,
+            max: series.points.max,
+            coverage: series.points.coverage,
+        }
     }
 }
 
@@ -219,7 +216,7 @@ async fn series(
     State(api): State<Api>,
     principal: Principal,
     Query(asked): Query<SeriesParameters>,
-) -> Result<Response, Problem> {
+) -> Result<Json<SeriesAnswer>, Problem> {
     let permit = principal.permit()?;
     let source = source_id(&asked.source)?;
     let to_ms = asked.to_ms.unwrap_or_else(|| api.clock.now_ms());
@@ -237,16 +234,8 @@ async fn series(
         Ok(None) => return Err(no_source(&source)),
         Err(error) => return Err(error.into()),
     };
-    let mut body = format!("{{\"source\":\"{source}\",\"series\":[").into_bytes();
-    for (index, series) in series.into_iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        let (head, points) = SeriesReport::head(series);
-        json::object(&head, &points, &mut body);
-    }
-    body.extend_from_slice(b"]}");
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    let answer = SeriesAnswer { source, series: series.into_iter().map(SeriesReport::from).collect() };
+    Ok(Json(answer))
 }
 
 impl From<QueryError> for Problem {

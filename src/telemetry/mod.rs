@@ -25,7 +25,6 @@ pub mod gaps;
 mod ingest;
 pub mod instant;
 mod instruments;
-mod json;
 mod lane;
 mod live;
 mod ordered;

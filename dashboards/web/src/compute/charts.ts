@@ -1,0 +1,143 @@
+/** The charts of a host: which metrics each asks for, and the lines that it makes of them. Pure. */
+import type { Line } from "@/ui/chart/lines";
+import type { Series } from "./queries";
+
+export interface ChartPlan {
+  readonly key: string;
+  readonly metrics: readonly string[];
+  readonly lines: (series: readonly Series[], source: string) => Line[];
+}
+
+/** A series in the notation of Prometheus. */
+function notation(series: Series, source: string): string {
+  const labels = Object.entries({ source, ...series.labels }).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  return `${series.metric}{${labels.join(",")}}`;
+}
+
+type Values = readonly (number | null)[];
+const scale = (values: Values, factor: number): Values => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
+
+interface Shape {
+  readonly label: (series: Series) => string;
+  /** What the values are multiplied by, and the unit that makes. */
+  readonly factor?: number;
+  readonly unit?: string;
+  readonly leave?: (series: Series) => boolean;
+}
+
+/** One line for each series. */
+function line(series: Series, source: string, { label, factor = 1, unit = series.unit }: Shape): Line {
+  return {
+    key: notation(series, source),
+    label: label(series),
+    unit,
+    instants: series.instants_ms,
+    value: scale(series.value, factor),
+    min: scale(series.min, factor),
+    max: scale(series.max, factor),
+    coverage: series.coverage,
+    stepSeconds: series.step_seconds,
+    coveragePercent: series.coverage_percent,
+    resolution: series.resolution,
+    resets: series.resets,
+    definition: factor === 1 ? series.definition : `${series.definition} × ${factor}`,
+    series: notation(series, source),
+    gaps: series.gaps.map(({ from_ms, to_ms, reason }) => ({ from: from_ms, to: to_ms, reason })),
+  };
+}
+
+function plain(key: string, metrics: readonly string[], shape: Shape): ChartPlan {
+  return { key, metrics, lines: (all, source) => all.filter((series) => !shape.leave?.(series)).map((series) => line(series, source, shape)) };
+}
+
+/** Point by point from several series of one length; a point that one of them lacks is a gap. */
+function combined(parts: readonly Series[], source: string, label: string, unit: string, formula: string, of: (values: number[]) => number | null): Line {
+  const first = parts[0] as Series;
+  const value = first.instants_ms.map((_, index) => {
+    const values = parts.map((part) => part.value[index]);
+    return values.every((one) => one != null) ? of(values as number[]) : null;
+  });
+  return {
+    ...line(first, source, { label: () => label, unit }),
+    key: `${label} ${notation(first, source)}`,
+    value,
+    min: [],
+    max: [],
+    coverage: first.instants_ms.map((_, index) => Math.min(...parts.map((part) => part.coverage[index] ?? 0))),
+    coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
+    resets: Math.max(...parts.map((part) => part.resets)),
+    definition: `${formula} (${first.definition})`,
+    series: [...new Set(parts.map((part) => part.metric))].join(", "),
+  };
+}
+
+function grouped(all: readonly Series[], by: (series: Series) => string): Map<string, Series[]> {
+  const groups = new Map<string, Series[]>();
+  for (const series of all) groups.set(by(series), [...(groups.get(by(series)) ?? []), series]);
+  return groups;
+}
+
+const CPU = "node_cpu_seconds_total";
+const sum = (values: number[]) => values.reduce((all, one) => all + one, 0);
+
+const cpu: ChartPlan = {
+  key: "cpu",
+  metrics: [CPU],
+  lines: (all, source) =>
+    [...grouped(all, ({ labels }) => labels.mode ?? "")]
+      .filter(([mode]) => mode !== "idle")
+      .map(([mode, parts]) => combined(parts, source, mode, "%", `Σ cpu ${CPU}{mode="${mode}"} ÷ ${parts.length} × 100`, (values) => (sum(values) / values.length) * 100)),
+};
+
+const FILES = ["node_filesystem_size_bytes", "node_filesystem_free_bytes", "node_filesystem_avail_bytes"] as const;
+const filesystem: ChartPlan = {
+  key: "filesystem",
+  metrics: FILES,
+  lines: (all, source) =>
+    [...grouped(all, ({ labels }) => labels.mountpoint ?? "")].flatMap(([mountpoint, parts]) => {
+      const [size, free, avail] = FILES.map((name) => parts.find(({ metric }) => metric === name));
+      if (!size || !free || !avail) return [];
+      const used = ([all = 0, unused = 0, offered = 0]: number[]) => {
+        const taken = all - unused;
+        return taken + offered > 0 ? (taken / (taken + offered)) * 100 : null;
+      };
+      return [combined([size, free, avail], source, mountpoint, "%", "(size − free) ÷ (size − free + avail) × 100", used)];
+    }),
+};
+
+const device = ({ labels }: Series) => labels.device ?? "";
+const short = (prefix: RegExp, suffix = /_total$/) => ({ metric }: Series) => metric.replace(prefix, "").replace(suffix, "");
+const ofDevice = (words: Record<string, string>) => (series: Series) => `${device(series)} ${words[series.metric] ?? ""}`;
+const loopback = (series: Series) => device(series) === "lo";
+const virtualDisk = (series: Series) => /^(loop|ram|zram|fd|sr)\d/.test(device(series));
+
+export const CHARTS: readonly ChartPlan[] = [
+  cpu,
+  plain("load", ["node_load1", "node_load5", "node_load15"], { label: ({ metric }) => `${metric.replace("node_load", "")} min` }),
+  plain("memory", ["MemTotal", "MemAvailable", "AnonPages", "Cached", "Slab"].map((name) => `node_memory_${name}_bytes`), { label: short(/^node_memory_/, /_bytes$/) }),
+  plain("swap", ["node_vmstat_pswpin", "node_vmstat_pswpout"], { label: short(/^node_vmstat_/), unit: "1/s" }),
+  plain("pressure", ["cpu", "memory", "io"].map((name) => `node_pressure_${name}_waiting_seconds_total`), { label: ({ metric }) => metric.split("_")[2] ?? metric, factor: 100, unit: "%" }),
+  plain("network_bytes", ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"], {
+    label: ofDevice({ node_network_receive_bytes_total: "↓", node_network_transmit_bytes_total: "↑" }), factor: 8, unit: "bit/s", leave: loopback,
+  }),
+  plain("network_packets", ["node_network_receive_packets_total", "node_network_transmit_packets_total"], {
+    label: ofDevice({ node_network_receive_packets_total: "↓", node_network_transmit_packets_total: "↑" }), leave: loopback,
+  }),
+  plain("network_errors", ["receive_errs", "receive_drop", "transmit_errs", "transmit_drop"].map((name) => `node_network_${name}_total`), {
+    label: (series) => `${device(series)} ${short(/^node_network_/)(series)}`, leave: loopback,
+  }),
+  plain("tcp_connections", ["node_netstat_Tcp_CurrEstab", "node_sockstat_TCP_tw", "node_sockstat_TCP_orphan"], { label: short(/^node_(netstat|sockstat)_/) }),
+  plain("tcp_retransmissions", ["node_netstat_Tcp_RetransSegs", "node_netstat_TcpExt_TCPTimeouts", "node_netstat_TcpExt_ListenDrops"], { label: short(/^node_netstat_(TcpExt|Tcp)_/), unit: "1/s" }),
+  plain("disk_bytes", ["node_disk_read_bytes_total", "node_disk_written_bytes_total"], { label: ofDevice({ node_disk_read_bytes_total: "R", node_disk_written_bytes_total: "W" }), leave: virtualDisk }),
+  plain("disk_operations", ["node_disk_reads_completed_total", "node_disk_writes_completed_total"], { label: ofDevice({ node_disk_reads_completed_total: "R", node_disk_writes_completed_total: "W" }), leave: virtualDisk }),
+  plain("disk_busy", ["node_disk_io_time_seconds_total"], { label: device, factor: 100, unit: "%", leave: virtualDisk }),
+  filesystem,
+  plain("inodes", ["node_filesystem_files_free"], { label: ({ labels }) => labels.mountpoint ?? "" }),
+  plain("processes", ["node_procs_running", "node_procs_blocked"], { label: short(/^node_procs_/) }),
+  plain("context", ["node_context_switches_total", "node_intr_total"], { label: short(/^node_/) }),
+  plain("faults", ["node_vmstat_pgfault", "node_vmstat_pgmajfault"], { label: short(/^node_vmstat_/), unit: "1/s" }),
+  plain("files", ["node_filefd_allocated"], { label: short(/^node_/) }),
+  plain("conntrack", ["node_nf_conntrack_entries"], { label: short(/^node_nf_/) }),
+];
+
+export const METRICS = [...new Set(CHARTS.flatMap(({ metrics }) => metrics))];

@@ -1,0 +1,55 @@
+/** Which page stands at which path, and who is let in. */
+import { createRouter, createWebHistory } from "vue-router";
+import { type PathName, paths } from "@/paths";
+import type { Action } from "@/session/can";
+import { useSession } from "@/session/store";
+
+declare module "vue-router" {
+  interface RouteMeta {
+    /** What one must be allowed to do to see the page. */
+    needs?: Action;
+    /** Without a session, outside the frame. */
+    open?: boolean;
+    /** The page above it. */
+    above?: PathName;
+  }
+}
+
+const ID = ":id" as const;
+
+export const router = createRouter({
+  history: createWebHistory(),
+  scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },
+  routes: [
+    { path: "/", name: "home", component: () => import("./HomePage.vue") },
+    { path: paths.login(), name: "login", meta: { open: true }, component: () => import("@/access/LoginPage.vue") },
+    { path: paths.invitation(), name: "invitation", meta: { open: true }, component: () => import("@/access/InvitationPage.vue") },
+    { path: paths.overview(), name: "overview", meta: { needs: "hosts.see" }, component: () => import("@/overview/OverviewPage.vue") },
+    { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see" }, component: () => import("@/compute/HostsPage.vue") },
+    { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts" }, component: () => import("@/compute/HostPage.vue") },
+    { path: paths.agents(), name: "agents", meta: { needs: "agents.see" }, component: () => import("@/fleet/AgentsPage.vue") },
+    { path: paths.users(), name: "users", meta: { needs: "users.see" }, component: () => import("@/access/UsersPage.vue") },
+    { path: paths.roles(), name: "roles", meta: { needs: "users.see" }, component: () => import("@/access/RolesPage.vue") },
+    { path: paths.organizations(), name: "organizations", meta: { needs: "users.see" }, component: () => import("@/access/OrganizationsPage.vue") },
+    { path: paths.tokens(), name: "tokens", meta: { needs: "users.see" }, component: () => import("@/access/TokensPage.vue") },
+    { path: paths.sessions(), name: "sessions", meta: { needs: "users.see" }, component: () => import("@/access/SessionsPage.vue") },
+    { path: paths.audit(), name: "audit", meta: { needs: "audit.see" }, component: () => import("@/access/AuditPage.vue") },
+    { path: paths.settings(), name: "settings", meta: { needs: "settings.see" }, component: () => import("@/control/SettingsPage.vue") },
+    { path: paths.account(), name: "account", component: () => import("@/access/AccountPage.vue") },
+    { path: "/:rest(.*)*", name: "unknown", component: () => import("./UnknownPage.vue") },
+  ],
+});
+
+router.beforeEach(async (to) => {
+  const session = useSession();
+  const me = await session.restore().catch(() => null);
+  if (to.meta.open) return me && to.name === "login" ? landing(me.landing) : true;
+  if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };
+  if (to.name === "home") return landing(me.landing);
+  return true;
+});
+
+/** The page of one's duty, which the service names. */
+function landing(path: string): string {
+  return router.resolve(path).name === "home" ? paths.account() : path;
+}

@@ -1,0 +1,25 @@
+/** The start: what is global, then the first page. */
+import "@/ui/tokens.css";
+import "@/ui/elements.css";
+import { VueQueryPlugin } from "@tanstack/vue-query";
+import { createPinia } from "pinia";
+import { createApp, watch } from "vue";
+import App from "@/frame/App.vue";
+import { queries } from "@/frame/queries";
+import { router } from "@/frame/router";
+import { usePreferences } from "@/session/preferences";
+import { context } from "@/session/request";
+import { useSession } from "@/session/store";
+import { i18n, speak } from "@/texts";
+
+const app = createApp(App).use(createPinia()).use(i18n).use(VueQueryPlugin, { queryClient: queries });
+const preferences = usePreferences();
+const session = useSession();
+context.ended = () => {
+  session.begin(null);
+  queries.clear();
+  void router.push({ name: "login", query: { to: router.currentRoute.value.fullPath } });
+};
+watch(() => preferences.language, speak);
+await speak(preferences.language);
+app.use(router).mount("#app");

@@ -1,0 +1,70 @@
+/** The client of the API: typed by its document, in the person's language, refusals as one error. */
+import createClient from "openapi-fetch";
+import type { paths } from "@/api/schema";
+
+/** A refusal of the service (RFC 9457), or that it could not be reached. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly title: string,
+    readonly detail: string | null,
+    readonly fields: readonly { field: string; message: string }[] = [],
+    readonly requestId: string | null = null,
+    readonly retryAfter: number | null = null,
+  ) {
+    super(detail ?? title);
+  }
+}
+
+/** What the session puts into each request. */
+export const context = {
+  csrf: "",
+  language: "zh-CN",
+  /** Called when the service knows no session any more. */
+  ended: () => {},
+};
+
+const SAFE = ["GET", "HEAD"];
+
+/** A request with what the session adds; it throws a refusal. */
+export async function fetchOwn(input: Request): Promise<Response> {
+  input.headers.set("accept-language", context.language);
+  if (!SAFE.includes(input.method) && context.csrf) input.headers.set("x-csrf-token", context.csrf);
+  let response: Response;
+  try {
+    response = await fetch(input);
+  } catch (cause) {
+    if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
+    throw new Refusal(0, "unreachable", null);
+  }
+  if (response.ok) return response;
+  const said = (await response.json().catch(() => ({}))) as {
+    title?: string;
+    detail?: string;
+    errors?: { field: string; message: string }[];
+    request_id?: string;
+  };
+  if (response.status === 401 && !input.url.endsWith("/api/v1/session")) context.ended();
+  const retry = Number(response.headers.get("retry-after"));
+  throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null, retry || null);
+}
+
+/** The routes of the document. */
+export const api = createClient<paths>({ baseUrl: location.origin, fetch: fetchOwn });
+
+/** What a call answered; it throws where it did not. */
+export async function answer<T>(call: Promise<{ data?: T }>): Promise<T> {
+  return (await call).data as T;
+}
+
+/** Every item of a paged list. */
+export async function everything<T>(page: (after: string | undefined) => Promise<{ items: T[]; next?: string | null }>): Promise<T[]> {
+  const items: T[] = [];
+  let after: string | undefined;
+  do {
+    const { items: some, next } = await page(after);
+    items.push(...some);
+    after = next ?? undefined;
+  } while (after);
+  return items;
+}

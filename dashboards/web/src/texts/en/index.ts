@@ -1,0 +1,9 @@
+/** English. */
+import access from "./access";
+import compute from "./compute";
+import control from "./control";
+import fleet from "./fleet";
+import frame from "./frame";
+import ui from "./ui";
+
+export default { ...frame, ui, ...access, ...fleet, ...compute, ...control };

@@ -1,0 +1,19 @@
+/** The texts of both languages; only the one in use is loaded. */
+import { createI18n } from "vue-i18n";
+import type { Language } from "@/session/shapes";
+
+export const i18n = createI18n({ legacy: false, locale: "zh-CN", fallbackLocale: false, missingWarn: false, messages: {} });
+
+const LOAD: Record<Language, () => Promise<{ default: Record<string, unknown> }>> = {
+  "zh-CN": () => import("./zh-CN"),
+  en: () => import("./en"),
+};
+
+/** Loads a language and changes to it. */
+export async function speak(language: Language): Promise<void> {
+  const global = i18n.global;
+  if (!global.availableLocales.includes(language)) {
+    global.setLocaleMessage(language, (await LOAD[language]()).default);
+  }
+  global.locale.value = language;
+}
