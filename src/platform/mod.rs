@@ -1,5 +1,6 @@
 //! What every domain stands on: clock, ids, database, HTTP server, own metrics. Knows no domain word.
 
+pub mod background;
 pub mod clock;
 pub mod db;
 pub mod http;

@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::gaps::{Gap, GapReason};
 use super::query::{QueryError, evidence_stars};
-use super::{Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition};
+use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition, json};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Principal};
 use crate::fleet::Fleet;
@@ -72,7 +72,8 @@ struct SeriesParameters {
 }
 
 /// Series of one source.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document's shape; the answer is written series by series")]
 struct SeriesAnswer {
     /// Of which source.
     #[schema(value_type = String, example = "source_1")]
@@ -165,8 +166,9 @@ enum ResolutionName {
     Hour,
 }
 
-impl From<Series> for SeriesReport {
-    fn from(series: Series) -> Self {
+impl SeriesReport {
+    /// Without its points.
+    fn head(series: Series) -> (Self, Points) {
         let column = series.column;
         let kind = match column.kind() {
             v1::Kind::Counter => "counter",
@@ -185,7 +187,7 @@ impl From<Series> for SeriesReport {
             (_, false, _) => "mean of the samples",
         };
         let unit = if series.rate { format!("{}/s", column.unit) } else { column.unit };
-        Self {
+        let head = Self {
             metric: column.metric,
             resource: column.resource,
             labels: column.labels.into_iter().map(|label| (label.name, label.value)).collect(),
@@ -199,12 +201,13 @@ impl From<Series> for SeriesReport {
             resets: series.resets,
             dropped: series.dropped,
             gaps: series.gaps.into_iter().map(GapReport::from).collect(),
-            instants_ms: series.points.instants_ms,
-            value: series.points.value,
-            min: series.points.min,
-            max: series.points.max,
-            coverage: series.points.coverage,
-        }
+            instants_ms: Vec::new(),
+            value: Vec::new(),
+            min: Vec::new(),
+            max: Vec::new(),
+            coverage: Vec::new(),
+        };
+        (head, series.points)
     }
 }
 
@@ -216,7 +219,7 @@ async fn series(
     State(api): State<Api>,
     principal: Principal,
     Query(asked): Query<SeriesParameters>,
-) -> Result<Json<SeriesAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let permit = principal.permit()?;
     let source = source_id(&asked.source)?;
     let to_ms = asked.to_ms.unwrap_or_else(|| api.clock.now_ms());
@@ -234,8 +237,16 @@ async fn series(
         Ok(None) => return Err(no_source(&source)),
         Err(error) => return Err(error.into()),
     };
-    let answer = SeriesAnswer { source, series: series.into_iter().map(SeriesReport::from).collect() };
-    Ok(Json(answer))
+    let mut body = format!("{{\"source\":\"{source}\",\"series\":[").into_bytes();
+    for (index, series) in series.into_iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        let (head, points) = SeriesReport::head(series);
+        json::object(&head, &points, &mut body);
+    }
+    body.extend_from_slice(b"]}");
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }
 
 impl From<QueryError> for Problem {

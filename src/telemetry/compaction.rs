@@ -13,6 +13,7 @@ use super::ordered::WindowFrame;
 use super::service::Inner;
 use super::store::{self, SettledRow, WindowState};
 use super::store_rows::{self, Rows, Taken};
+use crate::platform::background;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::DbErr;
@@ -204,7 +205,7 @@ async fn compact_part(
     let (sender, mut receiver) = mpsc::channel::<Rows>(2);
     let worker = Arc::clone(inner);
     let handle = Handle::current();
-    let computing = tokio::task::spawn_blocking(move || compute(&worker, &handle, sources, &part, &sender));
+    let computing = background::spawn("compaction", move || compute(&worker, &handle, sources, &part, &sender));
     let mut failed = None;
     while let Some(rows) = receiver.recv().await {
         if let Err(error) = store_rows::rows_insert(inner, window, rows).await {

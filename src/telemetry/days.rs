@@ -13,6 +13,7 @@ use super::slot::{HOUR_MS, SLOT_MS, SlotBlock};
 use super::slot_block::SlotBlockView;
 use super::store_days::{self, DayRow, OpenRow};
 use super::store_rows::{DAY_COLUMNS, Replaced};
+use crate::platform::background;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::SourceId;
 use sea_orm::DbErr;
@@ -71,7 +72,7 @@ pub(super) async fn close_days(inner: &Arc<Inner>) -> Result<(), CompactionError
             replaced.slots.extend(rows.iter().map(|row| row.id));
             open.extend(rows);
         }
-        let closed = tokio::task::spawn_blocking(move || close(open, known)).await;
+        let closed = background::spawn("days", move || close(open, known)).await;
         let closed = closed.map_err(|_| CompactionError::Interrupted)??;
         store_days::close(inner, &replaced, closed).await?;
     }

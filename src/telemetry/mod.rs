@@ -25,6 +25,7 @@ pub mod gaps;
 mod ingest;
 pub mod instant;
 mod instruments;
+mod json;
 mod lane;
 mod live;
 mod ordered;

@@ -1,4 +1,5 @@
-//! Asking: one series over 30 days of slots, the live list of 10,000 hosts, one source's metrics.
+//! Asking: one series over 30 days of slots, a page of 20 charts, the live list of 10,000 hosts, one
+//! source's metrics; and 200 dashboards that are told what changes.
 //!
 //! Each answer is fetched over HTTP on loopback, on a connection that stays open, one after another.
 
@@ -6,12 +7,22 @@ use crate::fleet::{Fleet, Task};
 use crate::measure::Meter;
 use crate::report::{Bar, Latencies, Report};
 use crate::{Mode, control};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tongtu_tests::control::Control;
 use tongtu_tests::wait;
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const DAY_MS: i64 = 86_400_000;
+/// Dashboards that are open at once.
+const DASHBOARDS: usize = 200;
+/// What a host's page draws: 20 charts, some of several lines.
+const CHARTS: &str = "node_load1,node_load5,node_load15,node_memory_MemAvailable_bytes,node_memory_MemFree_bytes,\
+    node_memory_Cached_bytes,node_memory_Buffers_bytes,node_memory_SwapFree_bytes,node_cpu_seconds_total,\
+    node_context_switches_total,node_intr_total,node_forks_total,node_procs_running,node_procs_blocked,\
+    node_network_receive_bytes_total,node_network_transmit_bytes_total,node_disk_read_bytes_total,\
+    node_disk_written_bytes_total,node_filesystem_avail_bytes,node_filefd_allocated";
 
 /// Asks a control over one connection.
 struct Client {
@@ -38,13 +49,16 @@ impl Client {
         })
     }
 
-    fn measure(&self, report: &mut Report, what: &str, urls: &[String], count: usize, bar: Bar) {
+    fn measure(&self, report: &mut Report, what: &str, meter: &Meter, urls: &[String], count: usize, bar: Bar) {
         let mut latencies = Latencies::default();
         let mut bytes = 0;
+        let before = meter.cpu_s();
         for url in urls.iter().cycle().take(count) {
             bytes = latencies.time(|| self.get(url)).len();
         }
+        let cpu_ms = (meter.cpu_s() - before) * 1_000.0 / count as f64;
         report.figure(&format!("{what}: answer"), bytes as f64, "B");
+        report.figure(&format!("{what}: CPU of control"), cpu_ms, "ms");
         report.figure(&format!("{what}: p50"), latencies.percentile(0.5), "ms");
         report.bar(&format!("{what}: p99"), latencies.percentile(0.99), "ms", bar);
     }
@@ -76,7 +90,8 @@ fn long_series(report: &mut Report, mode: Mode) {
     let client = Client::new(&control);
     let to_ms = wait::wall_ms() / 300_000 * 300_000;
     let from_ms = to_ms - days * DAY_MS;
-    let urls: Vec<String> = sources(&control)
+    let sources = sources(&control);
+    let urls: Vec<String> = sources
         .iter()
         .flat_map(|source| {
             [("node_load1", ""), ("node_network_receive_bytes_total", "&resource=eth0")].map(|(metric, resource)| {
@@ -85,7 +100,13 @@ fn long_series(report: &mut Report, mode: Mode) {
             })
         })
         .collect();
-    client.measure(report, "one series over 30 days", &urls, 400, Bar::AtMost(5.0));
+    client.measure(report, "one series over 30 days", &meter, &urls, 400, Bar::AtMost(5.0));
+    let page = |source: &String| {
+        let range = format!("from_ms={from_ms}&to_ms={to_ms}&points=600");
+        control.url(&format!("/api/v1/series?source={source}&metric={CHARTS}&{range}"))
+    };
+    let urls: Vec<String> = sources.iter().map(page).collect();
+    client.measure(report, "20 charts over 30 days", &meter, &urls, 50, Bar::AtMost(300.0));
 }
 
 fn live(report: &mut Report, mode: Mode) {
@@ -94,17 +115,57 @@ fn live(report: &mut Report, mode: Mode) {
         Mode::Full => 10_000,
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let control = control::start(folder.path(), "");
+    let mut control = control::start(folder.path(), "");
     let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(90), scenario: "" };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     fleet.wait_reporting(Duration::from_secs(600));
+    let meter = Meter::start(control.process().id());
     let client = Client::new(&control);
     let list = [control.url("/api/v1/hosts?limit=10000")];
-    client.measure(report, &format!("live list of {agents} hosts"), &list, 200, Bar::AtMost(20.0));
+    client.measure(report, &format!("live list of {agents} hosts"), &meter, &list, 200, Bar::AtMost(20.0));
+    let overview = [control.url("/api/v1/overview")];
+    client.measure(report, &format!("overview of {agents} hosts"), &meter, &overview, 200, Bar::AtMost(20.0));
     let urls: Vec<String> =
         sources(&control).iter().take(200).map(|source| control.url(&format!("/metrics/sources/{source}"))).collect();
-    client.measure(report, "/metrics/sources/{id}", &urls, 1_000, Bar::AtMost(5.0));
+    client.measure(report, "/metrics/sources/{id}", &meter, &urls, 1_000, Bar::AtMost(5.0));
+    dashboards(report, &control, &meter);
     drop(fleet);
+}
+
+/// What it costs control to tell 200 open dashboards what changes, beside the same time without them.
+fn dashboards(report: &mut Report, control: &Control, meter: &Meter) {
+    const TIME: Duration = Duration::from_secs(30);
+    let cpu = || {
+        let before = meter.cpu_s();
+        wait::pause(TIME);
+        meter.cpu_s() - before
+    };
+    let without = cpu();
+    let received = Arc::new(AtomicU64::new(0));
+    let url = control.url("/api/v1/live?topics=overview,hosts,agents");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    for _ in 0..DASHBOARDS {
+        let request = reqwest::Client::builder().no_proxy().build().expect("a client without options that can fail");
+        let request = request.get(&url).bearer_auth(control.token());
+        let received = Arc::clone(&received);
+        runtime.spawn(async move {
+            let mut response = request.send().await.expect("control answers");
+            assert!(response.status().is_success(), "{}", response.status());
+            while let Ok(Some(bytes)) = response.chunk().await {
+                received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    // Until all are there.
+    wait::pause(Duration::from_secs(5));
+    let before = received.load(Ordering::Relaxed);
+    let with = cpu();
+    let bytes = received.load(Ordering::Relaxed) - before;
+    runtime.shutdown_background();
+    let name = format!("{DASHBOARDS} dashboards");
+    report.figure(&format!("{name}: told each"), bytes as f64 / DASHBOARDS as f64 / TIME.as_secs_f64(), "B/s");
+    report.bar(&name, (with - without) / TIME.as_secs_f64() * 100.0, "% of a core", Bar::AtMost(5.0));
 }
 
 /// Ids of sources.
