@@ -47,16 +47,10 @@ pub(super) fn memory_used_percent(host: &HostSummary) -> Option<f64> {
 }
 
 /// By which field hosts are sorted; `-` before it: the largest first.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sort {
     field: usize,
     descending: bool,
-}
-
-impl Default for Sort {
-    fn default() -> Self {
-        Self { field: 0, descending: false }
-    }
 }
 
 impl Sort {

@@ -116,7 +116,7 @@ fn live(report: &mut Report, mode: Mode) {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control::start(folder.path(), "");
-    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(90), scenario: "" };
+    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(300), scenario: "" };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     fleet.wait_reporting(Duration::from_secs(600));
     let meter = Meter::start(control.process().id());
