@@ -7,6 +7,7 @@ mod crash;
 mod durability;
 mod end_to_end;
 mod faults;
+mod identities;
 mod machines;
 mod outage;
 mod refusals;

@@ -7,7 +7,7 @@ use tongtu_tests::agent::Agent;
 use tongtu_tests::control::Control;
 use tongtu_tests::series;
 use tongtu_tests::simulator::{Fleet, Simulator};
-use tongtu_tests::wait;
+use tongtu_tests::wait::{self, Stopwatch};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY_MS: i64 = 86_400_000;
@@ -70,6 +70,62 @@ fn live_frames_do_not_wait_for_the_backlog() {
         "the first live frame was acknowledged after {first_live} of {} frames",
         order.len()
     );
+}
+
+/// A day in the disk spool of the real runtime, written frame by frame with the clock of then.
+#[test]
+fn a_day_in_the_disk_spool_follows_the_live_frames_without_loss() {
+    const DAY: u32 = 5_760;
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut control = Control::new(directory.path()).with_configuration("[telemetry]\nwindow_size = \"256KiB\"\n");
+    control.start();
+    let mut agent = Agent::lab(directory.path(), "lab");
+    agent.enroll(&control);
+    // A day of the source's interval is not more points than one answer has.
+    std::fs::write(agent.data.join("agent.toml"), "interval = \"5s\"\n").expect("its configuration");
+    control.interrupt();
+    let begin_ms = wait::wall_ms() - DAY_MS;
+    agent.spool_history(DAY);
+    agent.start();
+    wait::until(MINUTE, "control is missed", || {
+        let log = agent.process().log();
+        log.contains("refuses the connection").then_some(()).ok_or(log)
+    });
+
+    control.start();
+    let returned = Stopwatch::start();
+    let id = agent.id();
+    let there = |control: &Control| -> Vec<(i64, i64)> {
+        let Some(source) = series::source_if_any(control, &id) else { return Vec::new() };
+        let raw = series::raw(control, &source, "tongtu_lab_sequence", begin_ms - 60_000, wait::wall_ms() + 60_000);
+        raw.iter().filter_map(|&(at, value)| Some((at, value?))).collect()
+    };
+    let is_live = |frames: &[(i64, i64)]| frames.iter().any(|frame| frame.1 > i64::from(DAY));
+    let behind = |frames: &[(i64, i64)]| frames.iter().filter(|frame| frame.1 <= i64::from(DAY)).count();
+    wait::until(Duration::from_secs(15), "live within an interval of a host", || {
+        let frames = there(&control);
+        let (live, behind) = (is_live(&frames), behind(&frames));
+        assert!(live || behind < DAY as usize, "the day came before the present");
+        live.then_some(()).ok_or(format!("{behind} frames of the day"))
+    });
+    let live_after = returned.elapsed();
+    wait::until(MINUTE, "the day is replayed", || {
+        let count = behind(&there(&control));
+        (count >= DAY as usize).then_some(()).ok_or(format!("{count} frames"))
+    });
+    println!("live after {live_after:?}, all of the day after {:?}", returned.elapsed());
+
+    // And the same when the windows that took it are compacted: each once, at its instant.
+    agent.interrupt();
+    series::compact(&control, directory.path());
+    let frames = there(&control);
+    let numbers: BTreeSet<i64> = frames.iter().map(|frame| frame.1).collect();
+    assert_eq!(numbers.len(), frames.len(), "some are there twice");
+    let (_, surely) = agent.made();
+    let missing: Vec<_> = surely.into_iter().chain(1..=i64::from(DAY)).filter(|it| !numbers.contains(it)).collect();
+    assert!(missing.is_empty(), "lost: {missing:?}");
+    let day = &frames[..DAY as usize];
+    assert!(day.windows(2).all(|two| two[1] == (two[0].0 + 15_000, two[0].1 + 1)), "not at their instants: {day:?}");
 }
 
 #[test]

@@ -99,9 +99,26 @@ impl Agent {
     #[must_use]
     #[track_caller]
     pub fn try_enroll(&self, token: &str) -> Output {
+        self.try_enroll_with(token, &[])
+    }
+
+    /// The same with more arguments.
+    #[must_use]
+    #[track_caller]
+    pub fn try_enroll_with(&self, token: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(process::binary(self.binary));
-        command.args(["enroll", "--token", token, "--data"]).arg(&self.data);
+        command.args(["enroll", "--token", token, "--data"]).arg(&self.data).args(arguments);
         process::run(command, STOP)
+    }
+
+    /// Fills the spool of a laboratory's agent that does not run, as if control had been away for so many
+    /// frames, one every 15 s, before this machine's boot.
+    #[track_caller]
+    pub fn spool_history(&self, frames: u32) {
+        let mut command = Command::new(process::binary(self.binary));
+        command.args(["history", "--frames", &frames.to_string(), "--data"]).arg(&self.data).args(&self.arguments);
+        let output = process::run(command, Duration::from_secs(120));
+        assert!(output.status.success(), "{}", output.stderr);
     }
 
     /// Enrols it with control, and sets it to a frame every second.

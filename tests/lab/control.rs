@@ -193,6 +193,34 @@ impl Control {
         output.stdout.trim().to_owned()
     }
 
+    /// Puts a certificate in the place of an enrolled agent's: the same, but that it ended years ago.
+    ///
+    /// # Panics
+    /// When the agent is not enrolled here.
+    #[track_caller]
+    pub fn age_certificate(&self, agent: &Path) {
+        use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, SerialNumber};
+        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+        let read =
+            |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+        let ca_key = KeyPair::from_pem(&read(self.data.join("ca/ca-key.pem"))).expect("the authority's key");
+        let issuer = Issuer::from_ca_cert_pem(&read(self.data.join("ca/ca.pem")), ca_key).expect("the authority");
+        let key = KeyPair::from_pem(&read(agent.join("key.pem"))).expect("the agent's key");
+        let path = agent.join("certificate.pem");
+        let der = CertificateDer::from_pem_slice(read(path.clone()).as_bytes()).expect("PEM");
+        let (_, known) = x509_parser::parse_x509_certificate(&der).expect("a certificate");
+        let name = known.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).expect("a name");
+        let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(SerialNumber::from_slice(known.raw_serial()));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let aged = params.signed_by(&key, &issuer).expect("a certificate");
+        std::fs::write(path, aged.pem()).expect("the agent's certificate");
+    }
+
     /// The agents, as the API lists them.
     #[must_use]
     #[track_caller]

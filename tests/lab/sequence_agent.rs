@@ -9,12 +9,19 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tongtu_agent_runtime::agent::{self, AgentOptions};
+use tongtu_agent_runtime::clock;
 use tongtu_agent_runtime::collect::{CollectError, Collector, CollectorSpec, Context, Unavailable, Values};
+use tongtu_agent_runtime::configuration::Configuration;
+use tongtu_agent_runtime::data::DataDirectory;
 use tongtu_agent_runtime::enrol::{self, Enrol};
 use tongtu_agent_runtime::metric::{Kind, Metric};
+use tongtu_agent_runtime::queue::Source;
+use tongtu_agent_runtime::spool::Spool;
+use tongtu_agent_runtime::table::Table;
+use tongtu_protocol::v1;
 
 static SEQUENCE: Metric = Metric {
     name: "tongtu_lab_sequence",
@@ -78,6 +85,55 @@ enum Command {
         #[arg(long)]
         log: PathBuf,
     },
+    /// Fills the spool with the frames of an earlier boot, one every 15 s up to now, as they come in a day, in seconds.
+    History {
+        #[arg(long)]
+        data: PathBuf,
+        #[arg(long)]
+        log: PathBuf,
+        #[arg(long)]
+        frames: u32,
+    },
+}
+
+fn fill(data: &std::path::Path, frames: u32) -> Result<(), Box<dyn std::error::Error>> {
+    const INTERVAL_MS: u32 = 15_000;
+    const BOOT_ID: &str = "an earlier boot";
+    let data = DataDirectory::open(data, false)?;
+    let bounds = Configuration::read(&data.configuration())?.spool;
+    let begin_ms = clock::wall_ms() - i64::from(frames) * i64::from(INTERVAL_MS);
+    let at = |frame: u32| {
+        let since_ms = frame * INTERVAL_MS;
+        v1::Clock {
+            boottime_ms: u64::from(60_000 + since_ms),
+            wall_ms: begin_ms + i64::from(since_ms),
+            synchronised: true,
+        }
+    };
+    let (spool, mut writer) = Spool::open(&data.spool(), bounds, BOOT_ID, at(0))?;
+    let mut table = Table::new(&COLLECTORS, Context::default());
+    let key = clock::machine_id(data.path())?;
+    let mut source = None;
+    for frame in 0..frames {
+        writer.begin(at(frame));
+        let (schema, state) = table.frame(at(frame).boottime_ms, |_| {});
+        let of = source.get_or_insert_with(|| {
+            let (id, columns) = (schema.id(), schema.columns());
+            Arc::new(Source {
+                kind: "host".to_owned(),
+                key: key.clone(),
+                schema: id,
+                columns,
+                interval_ms: INTERVAL_MS,
+            })
+        });
+        writer.frame(of, || schema.encode(), state);
+        if of.schema != schema.id() || !writer.commit() {
+            return Err("the frame cannot be written".into());
+        }
+    }
+    spool.close();
+    Ok(())
 }
 
 fn main() -> Result<(), String> {
@@ -87,6 +143,10 @@ fn main() -> Result<(), String> {
         Command::Enroll { token, data } => {
             let enrol = Enrol { token: &token, data: &data, kind: "host", version: "0", replace: false };
             runtime.block_on(enrol::enroll(enrol)).map(|_| ()).map_err(|err| err.to_string())
+        }
+        Command::History { data, log, frames } => {
+            LOG.get_or_init(|| log);
+            fill(&data, frames).map_err(|err| err.to_string())
         }
         Command::Run { data, log } => {
             LOG.get_or_init(|| log);

@@ -56,6 +56,12 @@ pub enum LinkError {
          If control was set up anew, make a token there and enrol again with --replace"
     )]
     ForeignAuthority(String),
+    /// Control ended the handshake when it saw the certificate of this agent.
+    #[error(
+        "control does not take this agent's certificate: it is of another authority. \
+         To use this agent there, enrol it again with --replace"
+    )]
+    CertificateRefused,
     /// The certificate's time does not fit this machine's.
     #[error(
         "control's certificate is not valid at {now} s since 1970, the time of this machine: \
@@ -203,7 +209,10 @@ impl Link {
         });
         let endpoint = Endpoint::from_static("http://tongtu-control").buffer_size(8);
         let channel = timeout(STEP_TIMEOUT, endpoint.connect_with_connector(connector)).await.map_err(slow)?;
-        channel.map_err(|error| LinkError::NotControl { address: self.address.to_string(), cause: chain(&error) })
+        channel.map_err(|error| match chain(&error) {
+            cause if is_certificate_refused(&cause) => LinkError::CertificateRefused,
+            cause => LinkError::NotControl { address: self.address.to_string(), cause },
+        })
     }
 
     async fn tcp(&self) -> Result<TcpStream, LinkError> {
@@ -238,6 +247,16 @@ impl Link {
             _ => LinkError::NotControl { address, cause: chain(error) },
         }
     }
+}
+
+/// Whether the cause of a broken connection is what a server that does not take the certificate says: in TLS
+/// 1.3 that comes when the handshake is over for the client.
+pub(crate) fn is_certificate_refused(cause: &str) -> bool {
+    // How rustls says it; the layers in between keep only its text.
+    let alerts = ["UnknownCA", "DecryptError", "BadCertificate", "UnsupportedCertificate", "CertificateUnknown"];
+    cause
+        .split_once("received fatal alert: ")
+        .is_some_and(|(_, alert)| alerts.iter().any(|known| alert.contains(known)))
 }
 
 fn control_name() -> ServerName<'static> {

@@ -13,7 +13,7 @@
 use crate::backoff::pause;
 use crate::clock;
 use crate::conversation::{Conversation, ConversationError, message};
-use crate::link::{Link, LinkError};
+use crate::link::{self, Link, LinkError};
 use crate::queue::{Agent, Queue};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -107,7 +107,10 @@ impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
         match Reason::of(&status) {
             Some(reason) => Self::Refused(reason),
-            None => Self::Broken(broken(&status)),
+            None => match broken(&status) {
+                text if link::is_certificate_refused(&text) => Self::Link(LinkError::CertificateRefused),
+                text => Self::Broken(text),
+            },
         }
     }
 }
