@@ -8,12 +8,19 @@ use crate::platform::ids::{AgentId, SourceId};
 use std::ops::Range;
 use tongtu_protocol::codec::{DecodeError, get_varint, put_varint, unzigzag, zigzag};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Its frames have no interval.
+const VERSION_WITHOUT_INTERVALS: u8 = 1;
 /// Bytes before the first entry.
 pub(super) const HEADER_BYTES: usize = 1;
-const FRAME: u8 = 1;
-const FRAME_UNCERTAIN: u8 = 2;
+const FRAME_WITHOUT_INTERVAL: u8 = 1;
+const FRAME_WITHOUT_INTERVAL_UNCERTAIN: u8 = 2;
 const SETTLED: u8 = 3;
+/// A frame's tag: this, the mark of its uncertain instant, and its interval if that is of 1 to 63
+/// whole seconds, else 0, and the interval in milliseconds follows.
+const FRAME: u8 = 0x80;
+const UNCERTAIN: u8 = 0x40;
+const SECONDS: u8 = 0x3f;
 
 /// One record's place in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub(super) struct FrameEntry<'a> {
     pub base_sequence: u64,
     pub instant_ms: UnixMs,
     pub uncertain: bool,
+    /// 0: not stored.
+    pub interval_ms: u32,
     pub body: &'a [u8],
 }
 
@@ -81,7 +90,12 @@ pub(super) fn begin(out: &mut Vec<u8>) {
 
 /// Appends a frame.
 pub(super) fn put_frame(out: &mut Vec<u8>, frame: &FrameEntry<'_>) {
-    out.push(if frame.uncertain { FRAME_UNCERTAIN } else { FRAME });
+    let seconds = frame.interval_ms.is_multiple_of(1_000).then_some(frame.interval_ms / 1_000);
+    let seconds = seconds.filter(|seconds| *seconds <= u32::from(SECONDS)).unwrap_or(0) as u8;
+    out.push(FRAME | if frame.uncertain { UNCERTAIN } else { 0 } | seconds);
+    if seconds == 0 {
+        put_varint(out, u64::from(frame.interval_ms));
+    }
     put_varint(out, frame.agent.0 as u64);
     out.extend_from_slice(&frame.epoch.to_le_bytes());
     put_varint(out, frame.source.0 as u64);
@@ -132,7 +146,7 @@ pub(super) fn entries(
         return Err(BatchError::Checksum);
     }
     match body.first() {
-        Some(&VERSION) => {}
+        Some(&(VERSION | VERSION_WITHOUT_INTERVALS)) => {}
         Some(&other) => return Err(BatchError::Version(other)),
         None => return Err(BatchError::Checksum),
     }
@@ -159,12 +173,17 @@ pub(super) fn single(bytes: &[u8]) -> Result<Entry<'_>, BatchError> {
 fn entry<'a>(body: &'a [u8], at: &mut usize) -> Result<Entry<'a>, BatchError> {
     let tag = *body.get(*at).ok_or(BatchError::Malformed)?;
     *at += 1;
+    let is_timed = tag & FRAME != 0;
+    let interval_ms = match tag & SECONDS {
+        0 if is_timed => u32::try_from(get_varint(body, at)?).map_err(|_| BatchError::Malformed)?,
+        seconds => u32::from(seconds) * 1_000,
+    };
     let agent = AgentId(get_varint(body, at)? as i64);
     let epoch = body.get(*at..*at + 8).and_then(|bytes| bytes.try_into().ok());
     let epoch = u64::from_le_bytes(epoch.ok_or(BatchError::Malformed)?);
     *at += 8;
     match tag {
-        FRAME | FRAME_UNCERTAIN => {
+        _ if is_timed || matches!(tag, FRAME_WITHOUT_INTERVAL | FRAME_WITHOUT_INTERVAL_UNCERTAIN) => {
             let source = SourceId(get_varint(body, at)? as i64);
             let schema = get_varint(body, at)? as i64;
             let boot = get_varint(body, at)? as u32;
@@ -187,7 +206,8 @@ fn entry<'a>(body: &'a [u8], at: &mut usize) -> Result<Entry<'a>, BatchError> {
                 sequence,
                 base_sequence,
                 instant_ms,
-                uncertain: tag == FRAME_UNCERTAIN,
+                uncertain: if is_timed { tag & UNCERTAIN != 0 } else { tag == FRAME_WITHOUT_INTERVAL_UNCERTAIN },
+                interval_ms: if is_timed { interval_ms } else { 0 },
                 body: frame,
             }))
         }
@@ -222,6 +242,7 @@ mod tests {
             base_sequence: 998,
             instant_ms: 1_790_000_000_123,
             uncertain: true,
+            interval_ms: 15_000,
             body: b"frame body",
         };
         let settled = SettledEntry { agent: AgentId(7), epoch: 1, first: 5, last: 9, outcome: Outcome::Lost };
@@ -240,6 +261,31 @@ mod tests {
         assert_eq!(read.iter().map(|(_, entry)| *entry).collect::<Vec<_>>(), expected);
         for (place, entry) in read {
             assert_eq!(single(&bytes[place]), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn a_batch_without_intervals_is_read() {
+        // As it was written before intervals were.
+        let stored =
+            "010207fcffffffffffffffac020209e80702f6b183c598680a6672616d6520626f647903070100000000000000050402908bdf46";
+        let bytes = crate::telemetry::tests::bytes(stored);
+        let (now, [Entry::Frame(frame), settled]) = sample() else { panic!("a frame") };
+        let read: Vec<_> = entries(&bytes).expect("a batch").map(|e| e.expect("an entry").1).collect();
+        assert_eq!(read, [Entry::Frame(FrameEntry { interval_ms: 0, ..frame }), settled]);
+        assert_eq!(now.len(), bytes.len(), "the usual intervals take no room");
+    }
+
+    #[test]
+    fn a_frame_keeps_every_interval() {
+        let (_, [Entry::Frame(frame), _]) = sample() else { panic!("a frame") };
+        for interval_ms in [0, 100, 1_000, 1_001, 15_000, 60_000, 63_000, 64_000, 3_600_000] {
+            for uncertain in [false, true] {
+                let frame = FrameEntry { interval_ms, uncertain, ..frame };
+                let mut out = Vec::new();
+                put_frame(&mut out, &frame);
+                assert_eq!(single(&out), Ok(Entry::Frame(frame)));
+            }
         }
     }
 

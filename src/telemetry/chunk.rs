@@ -12,6 +12,7 @@
 
 use super::StoredSchema;
 use super::columns::{ByColumn, Columns, FrameMeta};
+use super::live::INTERVAL_MOST_MS;
 use super::pack::{self, Malformed, Packer};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,7 +22,9 @@ use tongtu_protocol::limits;
 /// Frames that one chunk may hold.
 pub const FRAMES: usize = 1 << 16;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Its frames have no interval.
+const VERSION_WITHOUT_INTERVALS: u8 = 1;
 
 const ABSENT: u8 = 0;
 const CONSTANT: u8 = 1;
@@ -249,10 +252,11 @@ fn put_metas(frames: &[FrameMeta], out: &mut Vec<u8>) {
     put_runs(frames.iter().map(|frame| frame.epoch), out);
     put_runs(frames.iter().map(|frame| u64::from(frame.boot)), out);
     put_runs(frames.iter().map(|frame| u64::from(frame.uncertain)), out);
+    put_runs(frames.iter().map(|frame| u64::from(frame.interval_ms)), out);
 }
 
-fn get_metas(bytes: &[u8], at: &mut usize, count: usize) -> Result<Vec<FrameMeta>, Malformed> {
-    let empty = FrameMeta { instant_ms: 0, sequence: 0, epoch: 0, boot: 0, uncertain: false };
+fn get_metas(bytes: &[u8], at: &mut usize, count: usize, with_intervals: bool) -> Result<Vec<FrameMeta>, Malformed> {
+    let empty = FrameMeta { instant_ms: 0, sequence: 0, epoch: 0, boot: 0, uncertain: false, interval_ms: 0 };
     let mut frames = vec![empty; count];
     get_steps(bytes, at, count, |frame, value| frames[frame].instant_ms = value)?;
     get_steps(bytes, at, count, |frame, value| frames[frame].sequence = value as u64)?;
@@ -269,6 +273,14 @@ fn get_metas(bytes: &[u8], at: &mut usize, count: usize) -> Result<Vec<FrameMeta
         frames[run].iter_mut().for_each(|frame| frame.uncertain = value != 0);
         Ok(())
     })?;
+    if with_intervals {
+        get_runs(bytes, at, count, |run, value| {
+            let interval_ms = u32::try_from(value).ok().filter(|interval| *interval <= INTERVAL_MOST_MS);
+            let interval_ms = interval_ms.ok_or(Malformed)?;
+            frames[run].iter_mut().for_each(|frame| frame.interval_ms = interval_ms);
+            Ok(())
+        })?;
+    }
     Ok(frames)
 }
 
@@ -380,15 +392,16 @@ impl<'a> Chunk<'a> {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(ChunkError::Checksum);
         }
-        match body.first() {
-            Some(&VERSION) => {}
+        let with_intervals = match body.first() {
+            Some(&VERSION) => true,
+            Some(&VERSION_WITHOUT_INTERVALS) => false,
             Some(&other) => return Err(ChunkError::Version(other)),
             None => return Err(ChunkError::Checksum),
-        }
+        };
         let mut at = 1;
         let frames = bounded(get_varint(body, &mut at)?, FRAMES)?;
         let columns = bounded(get_varint(body, &mut at)?, limits::COLUMNS)?;
-        let frames = get_metas(body, &mut at, frames)?;
+        let frames = get_metas(body, &mut at, frames, with_intervals)?;
         let directory =
             if frames.is_empty() { vec![Entry::Absent; columns] } else { directory(body, &mut at, columns)? };
         let bodies = &body[at..];
@@ -577,8 +590,16 @@ mod tests {
     }
 
     fn metas() -> impl Strategy<Value = Vec<FrameMeta>> {
-        let wild = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
-            |(instant_ms, sequence, epoch, boot, uncertain)| FrameMeta { instant_ms, sequence, epoch, boot, uncertain },
+        let interval_ms = prop_oneof![Just(0), Just(15_000), 0..=INTERVAL_MOST_MS];
+        let wild = (any::<i64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), interval_ms).prop_map(
+            |(instant_ms, sequence, epoch, boot, uncertain, interval_ms)| FrameMeta {
+                instant_ms,
+                sequence,
+                epoch,
+                boot,
+                uncertain,
+                interval_ms,
+            },
         );
         prop_oneof![
             proptest::collection::vec(wild, 40),
@@ -658,6 +679,30 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_chunk_without_intervals_is_read() {
+        // As it was written before intervals were.
+        let stored = "010503b09a85c59868ffaf83c598680003020004054d05010500040605050407\
+                      09140a038846020102000e01020560a087013d79f0d8";
+        let bytes = crate::telemetry::tests::bytes(stored);
+        let chunk = Chunk::open(&bytes).expect("a chunk");
+        let metas: Vec<_> = (1..=5).map(|number| FrameMeta { interval_ms: 0, ..meta(number) }).collect();
+        assert_eq!(chunk.frames(), metas);
+        let columns: Vec<_> = (0..3).map(|column| chunk.column(column).expect("a column")).collect();
+        let [tens, sevens, squares] = &columns[..] else { panic!("three columns") };
+        assert_eq!(tens, &[10, 20, 30, 40, 50].map(Some));
+        assert_eq!(sevens, &[Some(7), Some(7), None, Some(7), Some(7)]);
+        assert_eq!(squares, &[1, 4, 9, 16, 25].map(Some));
+        // Its frames have the interval that is known of the source: each 15 s after the one before.
+        for (interval_ms, covered_ms) in [(15_000, 60_000), (5_000, 0)] {
+            let mut frames = Columns::new(3);
+            chunk.append_to(&mut frames).expect("every column");
+            let slots = crate::telemetry::slot::make(&schema(3, 0), None, &mut frames, interval_ms, 300_000);
+            let covered = slots.expect("frames").frames.iter().map(|slot| slot.covered_ms).sum::<u32>();
+            assert_eq!(covered, covered_ms);
         }
     }
 

@@ -26,6 +26,16 @@ pub struct FrameMeta {
     pub boot: u32,
     /// The instant rests on the agent's own clock alone.
     pub uncertain: bool,
+    /// At which its source was sampled then; 0 in what was stored before it was kept.
+    pub interval_ms: u32,
+}
+
+impl FrameMeta {
+    /// With the interval that is taken for one that is not known.
+    #[must_use]
+    pub fn or_interval(self, interval_ms: u32) -> Self {
+        Self { interval_ms: if self.interval_ms == 0 { interval_ms } else { self.interval_ms }, ..self }
+    }
 }
 
 /// Frames being collected.
@@ -330,6 +340,7 @@ pub(super) mod tests {
             epoch: 77,
             boot: 1,
             uncertain: false,
+            interval_ms: 15_000,
         }
     }
 

@@ -114,13 +114,14 @@ impl Anew {
     }
 }
 
-/// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew.
-pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, interval_ms: u32) -> Vec<Anew> {
+/// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew. `widest_ms` is
+/// the widest interval at which the source was ever sampled.
+pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, widest_ms: u32) -> Vec<Anew> {
     let Some(newest_ms) = newest_ms else { return Vec::new() };
     let mut late: Vec<_> =
         frames.iter().map(|frame| frame.meta.instant_ms).filter(|instant| *instant <= newest_ms).collect();
     late.sort_unstable();
-    let margin_ms = slot::longest_ms(interval_ms).max(1);
+    let margin_ms = slot::longest_ms(widest_ms).max(1);
     let floor = |ms: UnixMs| ms.div_euclid(SLOT_MS) * SLOT_MS;
     let mut stretches: Vec<Anew> = Vec::new();
     for instant in late {
@@ -159,7 +160,8 @@ pub(super) fn anew_behind(
 }
 
 /// A source's frames of a window become rows. `taken` are the stored slots that reach into the
-/// stretches, whole: what of them lies outside is stored again.
+/// stretches, whole: what of them lies outside is stored again. Frames that do not say at which
+/// interval they were sampled are taken as sampled at `interval_ms`.
 pub(super) fn compact(
     registry: &Registry,
     frames: &[WindowFrame<'_>],
@@ -236,7 +238,7 @@ pub(super) fn left_out(
         Ok(Err(_)) | Err(_) => {
             batch::begin(&mut left_out.body);
             for frame in frames {
-                let FrameMeta { instant_ms, sequence, epoch, boot, uncertain } = frame.meta;
+                let FrameMeta { instant_ms, sequence, epoch, boot, uncertain, interval_ms } = frame.meta;
                 let (schema, base_sequence, body) = (frame.schema, frame.base_sequence, frame.body);
                 let entry = FrameEntry {
                     agent,
@@ -248,6 +250,7 @@ pub(super) fn left_out(
                     base_sequence,
                     instant_ms,
                     uncertain,
+                    interval_ms,
                     body,
                 };
                 batch::put_frame(&mut left_out.body, &entry);
@@ -492,7 +495,8 @@ mod tests {
         // A frame an hour, as far apart as frames of one piece may lie.
         for hour in 0..24 {
             let instant_ms = 1_790_000_100_000 + hour * 3_600_000;
-            let meta = FrameMeta { instant_ms, sequence: hour as u64 + 1, epoch: 1, boot: 1, uncertain: false };
+            let (sequence, interval_ms) = (hour as u64 + 1, 3_600_000);
+            let meta = FrameMeta { instant_ms, sequence, epoch: 1, boot: 1, uncertain: false, interval_ms };
             pieces.push(&Decoded { meta: &meta, schema: &schema, state: &state, kept: false }, true, &mut made);
             let slots = pieces.slots.as_ref().map_or(0, |block| block.frames.len());
             // The interval that leads to a block may reach back a little.

@@ -286,14 +286,15 @@ fn compute_source(
     replaced: &mut store_rows::Replaced,
 ) -> Result<Made, CompactionError> {
     let compacted = inner.compacted.load(Ordering::SeqCst);
-    let interval_ms = inner.registry.source(id).map_or(0, |source| source.interval_ms());
+    let known = inner.registry.source(id);
+    let (interval_ms, widest_ms) = known.map_or((0, 0), |source| (source.interval_ms(), source.widest_ms()));
     let broken = |error| CompactionError::Source { source_id: id, error };
     let before = before
         .map(|row| compact::handed_on(&inner.registry, row.schema, row.meta, &row.body))
         .transpose()
         .map_err(|error| broken(error.into()))?;
     let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
-    let stretches = compact::anew(frames, newest_ms, interval_ms);
+    let stretches = compact::anew(frames, newest_ms, widest_ms);
     let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
     if !stretches.is_empty() {
         let read = async {

@@ -394,6 +394,7 @@ impl Session {
             base_sequence,
             instant_ms: measured.ms,
             uncertain: measured.uncertain,
+            interval_ms: source.interval_ms,
             body,
         };
         batch::put_frame(&mut self.prepared.body, &entry);
@@ -405,6 +406,11 @@ impl Session {
             instant_ms: measured.ms,
             interval_ms: source.interval_ms,
         });
+        if source.interval_ms > source.live.widest_ms() {
+            let Inner { queue, registry, .. } = &*self.inner;
+            let (live, interval_ms) = (&source.live, source.interval_ms);
+            queue.define(registry, |_, definitions| Registry::interval_widen(live, interval_ms, definitions));
+        }
         if source.interval_ms != source.live.interval_ms() && source.live.last_instant_ms() == Some(measured.ms) {
             let Inner { queue, registry, .. } = &*self.inner;
             let (live, interval_ms) = (&source.live, source.interval_ms);

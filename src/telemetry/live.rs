@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tongtu_protocol::codec::State;
 
 const INTERVAL_LEAST_MS: u32 = 100;
-const INTERVAL_MOST_MS: u32 = 3_600_000;
+pub(super) const INTERVAL_MOST_MS: u32 = 3_600_000;
 
 /// A source and its last frames.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct LiveSource {
     pub key: String,
     pub created_ms: UnixMs,
     interval_ms: AtomicU32,
+    /// The widest interval of any frame so far.
+    widest_ms: AtomicU32,
     frames: Mutex<Frames>,
     facts: Mutex<Option<Arc<Facts>>>,
     places: Mutex<Vec<Place>>,
@@ -95,9 +97,10 @@ impl LiveSource {
         created_ms: UnixMs,
         interval_ms: u32,
     ) -> Self {
-        let interval_ms = AtomicU32::new(interval_within(interval_ms));
+        let interval_ms = interval_within(interval_ms);
+        let (interval_ms, widest_ms) = (AtomicU32::new(interval_ms), AtomicU32::new(interval_ms));
         let (frames, facts, places) = Default::default();
-        Self { id, agent, kind, key, created_ms, interval_ms, frames, facts, places }
+        Self { id, agent, kind, key, created_ms, interval_ms, widest_ms, frames, facts, places }
     }
 
     /// Takes an inventory, unless a newer one is there.
@@ -147,6 +150,15 @@ impl LiveSource {
 
     pub(super) fn interval_ms(&self) -> u32 {
         self.interval_ms.load(Ordering::Relaxed)
+    }
+
+    /// Slots within two and a half of these of a late frame may have to be made anew.
+    pub(super) fn widest_ms(&self) -> u32 {
+        self.widest_ms.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn widen(&self, interval_ms: u32) {
+        self.widest_ms.fetch_max(interval_within(interval_ms), Ordering::Relaxed);
     }
 
     pub(super) fn set_interval_ms(&self, interval_ms: u32) {

@@ -27,8 +27,8 @@ pub(super) struct WindowFrame<'a> {
 
 impl<'a> From<&FrameEntry<'a>> for WindowFrame<'a> {
     fn from(entry: &FrameEntry<'a>) -> Self {
-        let FrameEntry { instant_ms, sequence, epoch, boot, uncertain, .. } = *entry;
-        let meta = FrameMeta { instant_ms, sequence, epoch, boot, uncertain };
+        let FrameEntry { instant_ms, sequence, epoch, boot, uncertain, interval_ms, .. } = *entry;
+        let meta = FrameMeta { instant_ms, sequence, epoch, boot, uncertain, interval_ms };
         Self { meta, schema: entry.schema, base_sequence: entry.base_sequence, body: entry.body }
     }
 }

@@ -107,7 +107,15 @@ struct Growing {
 struct Frame {
     at_ms: UnixMs,
     boot: u32,
+    interval_ms: u32,
     value: Option<i64>,
+}
+
+impl Frame {
+    /// The longest interval from the frame before that is covered.
+    fn longest_ms(&self, before: Option<&Self>) -> i64 {
+        slot::longest_ms(before.map_or(0, |before| before.interval_ms).max(self.interval_ms))
+    }
 }
 
 /// Slots, summed.
@@ -222,13 +230,14 @@ impl Assembly {
     pub fn frames(&mut self, schema: &StoredSchema, column: usize, frames: &[FrameMeta], values: &[Option<i64>]) {
         let Some(place) = self.place(schema, column) else { return };
         let (from_ms, to_ms) = (self.from_ms, self.to_ms);
-        let Self { series, periods, points, .. } = self;
+        let Self { series, periods, points, interval_ms, .. } = self;
         for (frame, value) in frames.iter().zip(values) {
             let at = frame.instant_ms;
             if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
                 *points += 1;
                 if *points <= ALL_POINTS {
-                    series[place].frames.push(Frame { at_ms: at, boot: frame.boot, value: *value });
+                    let FrameMeta { boot, interval_ms, .. } = frame.or_interval(*interval_ms);
+                    series[place].frames.push(Frame { at_ms: at, boot, interval_ms, value: *value });
                 }
             }
         }
@@ -423,14 +432,15 @@ impl Assembly {
     }
 
     fn frame_stretches(&self, growing: &Growing) -> Vec<Stretch> {
-        let (longest_ms, mut stretches) = (slot::longest_ms(self.interval_ms), Vec::new());
-        let mut frames: Vec<_> = growing.frames.iter().map(|frame| (frame.at_ms, frame.value.is_some())).collect();
-        frames.sort_unstable();
-        let mut last = self.from_ms;
-        for (at, measured) in frames {
-            if at - last > longest_ms {
+        let mut stretches = Vec::new();
+        let mut frames: Vec<_> = growing.frames.iter().collect();
+        frames.sort_by_key(|frame| frame.at_ms);
+        let (mut last, mut before) = (self.from_ms, None);
+        for frame in frames {
+            let at = frame.at_ms;
+            if at - last > frame.longest_ms(before.replace(frame)) {
                 gaps::push_owned(&mut stretches, last, at, &self.periods);
-            } else if !measured && at > last {
+            } else if frame.value.is_none() && at > last {
                 let (kind, missing_ms) = (gaps::Kind::NotMeasured, at - last);
                 let (resets, dropped) = (0, 0);
                 stretches.push(Stretch { from_ms: last, to_ms: at, kind, missing_ms, resets, dropped, joins: true });
@@ -438,7 +448,7 @@ impl Assembly {
             last = at;
         }
         let end = self.to_ms.min(self.now_ms);
-        if end - last > longest_ms {
+        if end - last > slot::longest_ms(before.map_or(self.interval_ms, |before| before.interval_ms)) {
             gaps::push_owned(&mut stretches, last, end, &self.periods);
         }
         stretches
@@ -497,7 +507,7 @@ impl Assembly {
     }
 
     fn frame_points(&self, growing: &Growing, rate: bool) -> (Points, i64, f64) {
-        let (interval_ms, longest_ms) = (i64::from(self.interval_ms), slot::longest_ms(self.interval_ms));
+        let interval_ms = i64::from(self.interval_ms);
         let mut frames = growing.frames.clone();
         frames.sort_by_key(|frame| frame.at_ms);
         let mut samples: Vec<Sample> = Vec::with_capacity(frames.len());
@@ -505,11 +515,15 @@ impl Assembly {
         let mut last: Option<&Frame> = None;
         for frame in &frames {
             let at_ms = frame.at_ms;
-            let since_ms = last.map_or_else(|| (at_ms - self.from_ms).min(interval_ms), |last| at_ms - last.at_ms);
+            let longest_ms = frame.longest_ms(last);
+            let first_ms = || (at_ms - self.from_ms).min(i64::from(frame.interval_ms));
+            let since_ms = last.map_or_else(first_ms, |last| at_ms - last.at_ms);
             if let Some(last) = last
                 && since_ms > longest_ms
             {
-                samples.push(Sample { at_ms: last.at_ms + interval_ms, value: None, covered_ms: 0 });
+                // Not behind the frame that ends the gap.
+                let at_ms = (last.at_ms + i64::from(last.interval_ms)).min(at_ms - 1);
+                samples.push(Sample { at_ms, value: None, covered_ms: 0 });
             }
             let value = match (frame.value, last) {
                 (Some(value), Some(last)) if rate => last
@@ -533,7 +547,8 @@ impl Assembly {
         if let Some(most) = self.thin.filter(|most| samples.len() as i64 > *most) {
             let period_ms = self.to_ms - self.from_ms;
             // No narrower than what a sample stands for.
-            let width_ms = ((period_ms + most - 1) / most).max(interval_ms);
+            let widest_ms = frames.iter().map(|frame| i64::from(frame.interval_ms)).max().unwrap_or(interval_ms);
+            let width_ms = ((period_ms + most - 1) / most).max(widest_ms);
             return (thin::buckets(&samples, self.from_ms, self.to_ms, width_ms, rate), width_ms, coverage);
         }
         let mut points = Points::with_capacity(samples.len(), false);

@@ -69,7 +69,7 @@ impl Telemetry {
             asked_ms: assembly.span().0,
             kept_ms: now_ms - kept.as_millis() as i64,
             created_ms: source.created_ms,
-            longest_ms: slot::longest_ms(source.interval_ms()),
+            longest_ms: slot::longest_ms(source.widest_ms()),
             losses: store::losses_between(db, source.agent, from_ms, to_ms).await?,
             boots: registry.booted_ms(source.agent),
             awaited,

@@ -329,6 +329,13 @@ impl Registry {
         definitions.bytes += ROW_BYTES;
     }
 
+    /// A frame of a source is of a wider interval than any before.
+    pub(super) fn interval_widen(source: &Arc<LiveSource>, interval_ms: u32, definitions: &mut Definitions) {
+        source.widen(interval_ms);
+        definitions.sources.push(SourceRow { source: Arc::clone(source), organization: None });
+        definitions.bytes += ROW_BYTES;
+    }
+
     /// A source read from the database.
     pub(super) fn source_restore(&self, source: LiveSource) {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);

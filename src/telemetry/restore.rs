@@ -175,8 +175,10 @@ impl Replay<'_> {
                 let agent = self.agent(frame.agent);
                 let mut state = agent.lock();
                 state.settle(frame.epoch, frame.sequence, frame.sequence, Outcome::Accepted);
-                // The interval of then is not stored with a frame.
-                let interval_ms = self.registry.source(frame.source).map_or(0, |source| source.interval_ms());
+                let interval_ms = match frame.interval_ms {
+                    0 => self.registry.source(frame.source).map_or(0, |source| source.interval_ms()),
+                    interval_ms => interval_ms,
+                };
                 state.frame_delivered(frame.instant_ms, frame.instant_ms, interval_ms);
                 state.absent.restore(frame.epoch, frame.sequence, frame.instant_ms);
                 drop(state);

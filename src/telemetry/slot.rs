@@ -1,7 +1,8 @@
 //! Slots: what the frames of one source say about each five minutes (or hour), in integers. Pure.
 //!
 //! Slots are aligned to the Unix epoch. An *interval* lies between two consecutive frames; it is
-//! covered if both are of one boot and it is not longer than two and a half sampling intervals.
+//! covered if both are of one boot and it is not longer than two and a half sampling intervals, the
+//! wider ones where the sampling changed between the two.
 //!
 //! - **Counter.** A covered interval with both values present adds its milliseconds and its delta.
 //!   A value that goes back is a reset: the interval is uncovered and the reset counted; a 32-bit
@@ -149,8 +150,15 @@ pub fn longest_ms(interval_ms: u32) -> i64 {
     i64::from(interval_ms) * 5 / 2
 }
 
+/// The longest interval between two frames that is covered: the wider sampling of the two counts.
+#[must_use]
+pub fn longest_between_ms(a: &FrameMeta, b: &FrameMeta) -> i64 {
+    longest_ms(a.interval_ms.max(b.interval_ms))
+}
+
 /// The slots of the frames in `columns`, which are in order of instant and of `schema`, and of the
-/// interval that leads to the first of them. `None` without frames.
+/// interval that leads to the first of them. Frames whose sampling interval is not known are taken as
+/// sampled at `interval_ms`. `None` without frames.
 ///
 /// # Panics
 /// If the frames are of another schema, or `slot_ms` is not positive.
@@ -191,9 +199,9 @@ struct Timeline {
 impl Timeline {
     fn new(before: Option<FrameMeta>, frames: &[FrameMeta], interval_ms: u32, slot_ms: i64) -> Option<Self> {
         assert!(slot_ms > 0, "a slot has a width");
-        let longest_ms = longest_ms(interval_ms);
         let covered = |a: &FrameMeta, b: &FrameMeta| {
             let length = b.instant_ms - a.instant_ms;
+            let longest_ms = longest_between_ms(&a.or_interval(interval_ms), &b.or_interval(interval_ms));
             a.boot == b.boot && length > 0 && length <= longest_ms
         };
         let first = frames.first()?;

@@ -219,10 +219,11 @@ pub(super) async fn definitions_insert(
             source.key.clone().into(),
             source.created_ms.into(),
             i64::from(source.interval_ms()).into(),
+            i64::from(source.widest_ms()).into(),
         ]
     });
-    let columns = ["id", "agent_id", "kind", "local_key", "created_ms", "interval_ms"];
-    let conflict = OnConflict::column("id").update_column("interval_ms").to_owned();
+    let columns = ["id", "agent_id", "kind", "local_key", "created_ms", "interval_ms", "widest_ms"];
+    let conflict = OnConflict::column("id").update_columns(["interval_ms", "widest_ms"]).to_owned();
     insert(transaction, "telemetry_source", columns, Some(conflict), sources.collect()).await?;
     access.own(transaction, &definitions.owned()).await
 }
@@ -422,18 +423,21 @@ pub(super) async fn anchor_list(db: &Db) -> Result<Vec<(u32, ControlAnchor)>, Db
 }
 
 pub(super) async fn source_list(db: &Db) -> Result<Vec<super::live::LiveSource>, DbErr> {
-    let text = "SELECT id, agent_id, kind, local_key, created_ms, interval_ms FROM telemetry_source";
+    let text = "SELECT id, agent_id, kind, local_key, created_ms, interval_ms, widest_ms FROM telemetry_source";
     let rows = db.read().query_all_raw(sql(db.read(), text, [])).await?;
     let source = |row: &QueryResult| {
         let interval_ms: i64 = row.try_get("", "interval_ms")?;
-        Ok(super::live::LiveSource::new(
+        let widest_ms: i64 = row.try_get("", "widest_ms")?;
+        let source = super::live::LiveSource::new(
             SourceId(row.try_get("", "id")?),
             AgentId(row.try_get("", "agent_id")?),
             row.try_get("", "kind")?,
             row.try_get("", "local_key")?,
             row.try_get("", "created_ms")?,
             interval_ms as u32,
-        ))
+        );
+        source.widen(widest_ms as u32);
+        Ok(source)
     };
     rows.iter().map(source).collect()
 }
@@ -513,6 +517,7 @@ fn carried(row: &QueryResult) -> Result<CarriedRow, DbErr> {
         epoch: number("epoch")? as u64,
         boot: number("boot")? as u32,
         uncertain: uncertain != 0,
+        interval_ms: number("interval_ms")? as u32,
     };
     let (source, schema) = (SourceId(number("source_id")?), number("schema_number")?);
     Ok(CarriedRow { source, schema, meta, body: row.try_get("", "body")? })

@@ -88,6 +88,7 @@ pub(super) async fn rows_insert(inner: &Inner, window: i64, rows: Rows) -> Resul
                 i64::from(meta.boot).into(),
                 (meta.epoch as i64).into(),
                 (meta.sequence as i64).into(),
+                i64::from(meta.interval_ms).into(),
                 carried.body.into(),
             ]
         }));
@@ -97,8 +98,18 @@ pub(super) async fn rows_insert(inner: &Inner, window: i64, rows: Rows) -> Resul
     insert(&transaction, "telemetry_chunk", columns, None, chunks).await?;
     let columns = ["id", "source_id", "schema_number", "first_ms", "end_ms", "made_by", "body"];
     insert(&transaction, "telemetry_slots", columns, None, slots).await?;
-    let columns =
-        ["source_id", "made_by", "schema_number", "instant_ms", "uncertain", "boot", "epoch", "sequence", "body"];
+    let columns = [
+        "source_id",
+        "made_by",
+        "schema_number",
+        "instant_ms",
+        "uncertain",
+        "boot",
+        "epoch",
+        "sequence",
+        "interval_ms",
+        "body",
+    ];
     insert(&transaction, "telemetry_carried", columns, None, carried).await?;
     let columns = ["source_id", "made_by", "first_ms", "last_ms", "reason", "body"];
     insert(&transaction, "telemetry_unreadable", columns, None, unreadable).await?;

@@ -220,6 +220,7 @@ mod tests {
                 epoch: 1,
                 boot,
                 uncertain: false,
+                interval_ms: 15_000,
             })
             .into();
         let counts = [1_000, 4_000, 2_000, 0, 1_500, 9_000, 9_000].map(Some);

@@ -139,7 +139,14 @@ fn only_the_time_of_ownership_is_shown() {
 
     let mut assembly = assemble(&ask("level", None, 25, None), &periods).expect("a question");
     let frames: Vec<_> = [0, 419_999, 420_000, 899_999, 900_000]
-        .map(|at| FrameMeta { instant_ms: START + at, sequence: 1, epoch: 1, boot: 1, uncertain: false })
+        .map(|at| FrameMeta {
+            instant_ms: START + at,
+            sequence: 1,
+            epoch: 1,
+            boot: 1,
+            uncertain: false,
+            interval_ms: 0,
+        })
         .into();
     assembly.frames(&schema, 2, &frames, &[Some(1); 5]);
     let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
@@ -158,7 +165,8 @@ fn only_the_time_of_ownership_is_shown() {
 fn frames_come_in_order_and_a_gap_is_marked() {
     let schema = schema(1, vec![]);
     let mut assembly = assemble(&ask("level", None, 5, None), &[ALL]).expect("a question");
-    let at = |at| FrameMeta { instant_ms: START + at, sequence: 1, epoch: 1, boot: 1, uncertain: false };
+    let at =
+        |at| FrameMeta { instant_ms: START + at, sequence: 1, epoch: 1, boot: 1, uncertain: false, interval_ms: 0 };
     assembly.frames(&schema, 2, &[at(120_000), at(135_000)], &[Some(-5), None]);
     assembly.frames(&schema, 2, &[at(-1), at(0), at(15_000)], &[Some(9), Some(100), Some(250)]);
     let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };

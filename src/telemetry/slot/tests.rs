@@ -27,7 +27,7 @@ fn schema() -> StoredSchema {
 }
 
 fn meta(instant_ms: i64, boot: u32) -> FrameMeta {
-    FrameMeta { instant_ms, sequence: 1, epoch: 1, boot, uncertain: false }
+    FrameMeta { instant_ms, sequence: 1, epoch: 1, boot, uncertain: false, interval_ms: 0 }
 }
 
 type Row = (i64, u32, [Option<i64>; 4]);
@@ -124,6 +124,32 @@ fn a_gap_is_not_bridged() {
     // 37.5 s is two and a half intervals: covered. One millisecond more is not.
     let rows = [(0, 1, Some(0)), (37_500, 1, Some(10)), (75_001, 1, Some(90)), (90_001, 1, Some(91))];
     assert_eq!(counter(&rows), [slot(11, 52_500, 0, 0)]);
+}
+
+#[test]
+fn the_sampling_of_then_says_what_is_a_gap() {
+    // At 15 s a hole of 40 s is one, at 60 s one of 150 s is none; where the sampling changes, the
+    // wider one counts.
+    let frames = [
+        (240_000, 15_000, 0),
+        (280_000, 15_000, 100), // 40 s: a gap
+        (295_000, 15_000, 107),
+        (355_000, 60_000, 115), // the change: 5 s and 55 s of 60 s
+        (505_000, 60_000, 130), // 150 s
+        (655_001, 60_000, 160), // one millisecond more: a gap
+        (715_001, 15_000, 161), // the change back
+        (752_501, 15_000, 163), // 37.5 s
+        (790_002, 15_000, 999), // a gap
+    ];
+    let mut columns = Columns::new(4);
+    for (instant_ms, interval_ms, value) in frames {
+        let values = [Some(value), None, None, None];
+        columns.push_state(FrameMeta { interval_ms, ..meta(instant_ms, 1) }, &State::from_values(&values));
+    }
+    // What is not known is taken for something else.
+    let block = make(&schema(), None, &mut columns, 3_600_000, SLOT_MS).expect("frames");
+    let expected = [slot(7, 20_000, 0, 0), slot(8 + 15, 55_000 + 150_000, 0, 0), slot(1 + 2, 60_000 + 37_500, 0, 0)];
+    assert_eq!(block.columns[0], ColumnSlots::Counter(expected.to_vec()));
 }
 
 #[test]

@@ -15,6 +15,8 @@ struct Tables {
     chunks: Vec<(i64, i64, Vec<u8>)>,
     slots: Vec<SlotBlock>,
     handed_on: Option<Predecessor>,
+    /// Of the source: the widest interval so far.
+    widest_ms: u32,
 }
 
 fn frame_values(frame: &FrameMeta) -> State {
@@ -45,7 +47,8 @@ impl Tables {
             .map(|(meta, body)| WindowFrame { meta: *meta, schema: 1, base_sequence: 0, body })
             .collect();
         let newest = self.handed_on.as_ref().map(|frame| frame.meta.instant_ms);
-        let anew = compact::anew(&frames, newest, INTERVAL_MS);
+        self.widest_ms = frames.iter().map(|frame| frame.meta.interval_ms).fold(self.widest_ms, u32::max);
+        let anew = compact::anew(&frames, newest, self.widest_ms);
         let mut stretches: Vec<Stretch> = Vec::new();
         for (place, stretch) in anew.iter().enumerate() {
             let around = self.around(stretch);
@@ -69,8 +72,7 @@ impl Tables {
         let (taken, rest) = std::mem::take(&mut self.slots).into_iter().partition(touches);
         self.slots = rest;
         let taken: Vec<SlotBlock> = taken;
-        let made =
-            compact::compact(registry, &frames, self.handed_on.clone(), INTERVAL_MS, &stretches, &taken).expect("rows");
+        let made = compact::compact(registry, &frames, self.handed_on.clone(), 0, &stretches, &taken).expect("rows");
         self.chunks.extend(made.chunks.into_iter().map(|chunk| (chunk.first_ms, chunk.last_ms, chunk.body)));
         for row in made.slots {
             let view = SlotBlockView::open(&row.body).expect("a block");
@@ -104,19 +106,25 @@ fn sums(blocks: &[SlotBlock]) -> BTreeMap<i64, (u64, u32, u32, i128, u32)> {
     sums
 }
 
-/// Frames with their window: steps of an interval, at times of minutes or hours, with reboots.
+/// Frames with their window: steps of an interval that changes, at times of minutes or hours, with reboots.
 fn frames() -> impl Strategy<Value = Vec<(FrameMeta, usize)>> {
     let gap = prop_oneof![
         20 => Just(15_000i64),
         2 => 16_000i64..200_000,
         1 => 200_000i64..4_000_000,
     ];
-    let frame = (gap, 0u32..30, 0usize..4, 0u32..6);
+    let frame = (gap, 0u32..30, 0usize..4, 0u32..6, 0u32..40);
     (proptest::collection::vec(frame, 1..220), any::<bool>()).prop_map(|(frames, in_order)| {
-        let (mut instant_ms, mut boot, mut window) = (NOON, 1, 0);
+        let (mut instant_ms, mut boot, mut window, mut interval_ms) = (NOON, 1, 0, INTERVAL_MS);
         let mut all = Vec::new();
-        for (sequence, (gap, reboot, which, change)) in (1..).zip(frames) {
-            instant_ms += gap;
+        for (sequence, (gap, reboot, which, change, sampling)) in (1..).zip(frames) {
+            interval_ms = match sampling {
+                0 => INTERVAL_MS,
+                1 => 4 * INTERVAL_MS,
+                2 => INTERVAL_MS / 3,
+                _ => interval_ms,
+            };
+            instant_ms += gap * i64::from(interval_ms) / i64::from(INTERVAL_MS);
             if reboot == 0 {
                 boot += 1;
             }
@@ -125,7 +133,7 @@ fn frames() -> impl Strategy<Value = Vec<(FrameMeta, usize)>> {
                 window = which;
             }
             let number = if in_order { all.len() / 60 } else { window };
-            all.push((FrameMeta { instant_ms, sequence, epoch: 5, boot, uncertain: false }, number));
+            all.push((FrameMeta { instant_ms, sequence, epoch: 5, boot, uncertain: false, interval_ms }, number));
         }
         all
     })
@@ -147,7 +155,7 @@ proptest! {
         for (meta, _) in &frames {
             all.push_state(*meta, &frame_values(meta));
         }
-        let whole = slot::make(&schema, None, &mut all, INTERVAL_MS, SLOT_MS).expect("frames");
+        let whole = slot::make(&schema, None, &mut all, 0, SLOT_MS).expect("frames");
         prop_assert_eq!(sums(&tables.slots), sums(&[whole]));
         let kept: usize = tables.chunks.iter().map(|(_, _, body)| {
             crate::telemetry::chunk::Chunk::open(body).expect("a chunk").frames().len()

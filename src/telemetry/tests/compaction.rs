@@ -16,7 +16,7 @@ fn expected_slots(stored: &[StoredFrame]) -> BTreeMap<i64, (u64, u32, u32)> {
 }
 
 /// Of each slot: the sequence counter's delta and covered milliseconds, and the gauge's count.
-fn summed(blocks: impl Iterator<Item = SlotBlock>) -> BTreeMap<i64, (u64, u32, u32)> {
+pub(super) fn summed(blocks: impl Iterator<Item = SlotBlock>) -> BTreeMap<i64, (u64, u32, u32)> {
     use crate::telemetry::slot::ColumnSlots;
     let mut sums: BTreeMap<i64, (u64, u32, u32)> = BTreeMap::new();
     for block in blocks {

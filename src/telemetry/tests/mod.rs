@@ -29,6 +29,7 @@ mod days;
 mod faults;
 mod gaps;
 mod ingest;
+mod intervals;
 mod lifetime;
 
 pub(super) const NOON: UnixMs = 1_790_000_100_000;
@@ -92,6 +93,12 @@ pub(super) async fn until(condition: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("it did not come about in 20 seconds");
+}
+
+/// From hexadecimal digits, two a byte.
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
 pub(super) fn schema() -> StoredSchema {
