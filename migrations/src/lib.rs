@@ -16,6 +16,7 @@ mod m0006_numbers;
 mod m0007_growth;
 mod m0007_lifetime;
 mod m0009_people;
+mod m0010_audit;
 mod m0011_unreadable;
 mod m0012_intervals;
 
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_growth::Migration),
             Box::new(m0007_lifetime::Migration),
             Box::new(m0009_people::Migration),
+            Box::new(m0010_audit::Migration),
             Box::new(m0011_unreadable::Migration),
             Box::new(m0012_intervals::Migration),
         ]

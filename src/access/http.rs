@@ -4,11 +4,12 @@
 //! more things with it: it comes from a page of this origin, and it carries the session's CSRF token,
 //! which only such a page can read. A bearer token is sent by nobody unasked and needs neither.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::audit::AuditResult;
 use super::login::Authentication;
 use super::secret;
 use crate::platform::http::Problem;
@@ -40,7 +41,10 @@ pub async fn authenticate(State(state): State<Authentication>, mut request: Requ
             None => {
                 Err(Problem::unauthenticated("this session has ended; log in again").chinese("会话已结束，请重新登录"))
             }
-            Some(_) if !request.method().is_safe() && !is_from_our_page(headers, secret) => {
+            Some(principal) if !request.method().is_safe() && !is_from_our_page(headers, secret) => {
+                let attempt = Attempt::of(&request);
+                let ended = (AuditResult::Refused, "csrf");
+                state.access.refused(Some(principal.actor), origin, &attempt.action, &attempt.resource, ended);
                 return Problem::of_kind(StatusCode::FORBIDDEN, "csrf").into_response();
             }
             Some(principal) => Ok(principal),
@@ -51,13 +55,52 @@ pub async fn authenticate(State(state): State<Authentication>, mut request: Requ
     match principal {
         Ok(mut principal) => {
             principal.origin = origin;
+            let attempt = Attempt::of(&request);
             request.extensions_mut().insert(principal);
-            next.run(request).await
+            let response = next.run(request).await;
+            if let Some(ended) = attempt.ended(&response) {
+                state.access.refused(Some(principal.actor), origin, &attempt.action, &attempt.resource, ended);
+            }
+            response
         }
         Err(problem) => {
             state.refused.inc();
+            let attempt = Attempt::of(&request);
+            let ended = (AuditResult::Refused, problem.kind);
+            state.access.refused(None, origin, &attempt.action, &attempt.resource, ended);
             problem.into_response()
         }
+    }
+}
+
+/// What is asked, for the audit log.
+struct Attempt {
+    is_safe: bool,
+    action: String,
+    resource: String,
+}
+
+impl Attempt {
+    fn of(request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        Self {
+            is_safe: request.method().is_safe(),
+            action: format!("{} {route}", request.method()),
+            // Without the query: it is no name of a thing.
+            resource: request.uri().path().to_owned(),
+        }
+    }
+
+    /// How it ended, if it was refused or broke. Not to find something is an attempt only where something
+    /// was to be changed.
+    fn ended(&self, response: &Response) -> Option<(AuditResult, &'static str)> {
+        let result = match response.status() {
+            StatusCode::FORBIDDEN => AuditResult::Refused,
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT if !self.is_safe => AuditResult::Refused,
+            status if status.is_server_error() && !self.is_safe => AuditResult::Failed,
+            _ => return None,
+        };
+        Some((result, response.extensions().get::<Problem>().map_or("refused", |problem| problem.kind)))
     }
 }
 

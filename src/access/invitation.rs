@@ -9,10 +9,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use serde_json::Value;
+
+use super::audit::Change;
 use super::form::Faults;
 use super::secret::{self, Hash};
-use super::{Access, AccessError, Busy, Role, State, User, store};
+use super::{Access, AccessError, Actor, Busy, Role, State, User, store};
 use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::Origin;
 use crate::platform::ids::{InvitationId, UserId};
 
 /// The file in the data directory with the link for the first security administrator.
@@ -171,7 +175,16 @@ impl Access {
         let made = Made::new(Purpose::FirstSecurityAdministrator, now);
         let transaction = self.db.begin("first_link").await.map_err(AccessError::from)?;
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await.map_err(AccessError::from)?;
+        let change = Change {
+            action: "first_link.create",
+            resource: made.invitation.id.to_string(),
+            before: Value::Null,
+            after: serde_json::json!({ "expires_ms": made.invitation.expires_ms }),
+        };
+        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change);
+        let recorded = recorded.await.map_err(AccessError::from)?;
         transaction.commit().await.map_err(AccessError::from)?;
+        self.recorded(recorded);
         self.write().invite(&made);
         let link = link(base, &made.secret);
         write(&path, &link).map_err(FirstLinkError::File)?;

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec};
+use serde_json::{Value, json};
 
+use super::audit::{AuditResult, Change};
 use super::capability::AccountWrite;
 use super::form::{self, Fault, Faults};
 use super::invitation::{FirstLinkError, Invitation, InvitationError, Purpose};
@@ -29,6 +31,7 @@ pub struct Authentication {
     pub(super) access: Access,
     pub(super) passwords: Passwords,
     pub(super) spans: Spans,
+    audit_retention: Duration,
     limits: Arc<Mutex<Limits>>,
     /// Counts requests that nobody sent.
     pub(super) refused: IntCounter,
@@ -102,6 +105,7 @@ impl Authentication {
             access,
             passwords: Passwords::new(),
             spans: Spans { idle: config.session_idle_timeout, absolute: config.session_timeout },
+            audit_retention: config.audit_retention,
             limits: Arc::default(),
             refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED),
             logins: registry.counter_vec(&metrics::LOGINS),
@@ -128,9 +132,14 @@ impl Authentication {
         self.access.first_link_ensure(data, base).await
     }
 
-    /// Until told to stop, once a minute: what is over goes, when sessions were used is written, the link
-    /// for the first security administrator is there while it is needed.
+    /// Until told to stop: sees to sessions, tokens, links and the audit log.
     pub async fn keep(&self, data: &Path, base: &str, shutdown: Shutdown) {
+        tokio::join!(self.settle(data, base, shutdown.clone()), self.access.audit_keep(self.audit_retention, shutdown));
+    }
+
+    /// Once a minute: what is over goes, when sessions were used is written, the link
+    /// for the first security administrator is there while it is needed.
+    async fn settle(&self, data: &Path, base: &str, shutdown: Shutdown) {
         let told = shutdown.triggered();
         tokio::pin!(told);
         loop {
@@ -155,6 +164,12 @@ impl Authentication {
         self.logins.with_label_values(&[result]).inc();
     }
 
+    /// Of nobody, but of the user whose name was tried; another name may be a password in the wrong field.
+    fn login_refused(&self, name: &str, origin: Origin, reason: &'static str) {
+        let tried = self.access.read().user_named(name).map(|user| user.id.to_string()).unwrap_or_default();
+        self.access.refused(None, origin, "session.begin", &tried, (AuditResult::Refused, reason));
+    }
+
     fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,6 +179,7 @@ impl Authentication {
         let pair = Pair::new(origin.address, name);
         if let Err(wait) = self.limits().begin(pair, self.access.clock.now_ms()) {
             self.count("limited");
+            self.login_refused(name, origin, "limited");
             return Err(LoginError::Limited(
                 u32::try_from(wait.max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX),
             ));
@@ -178,6 +194,7 @@ impl Authentication {
                 Ok(user)
             }
             None => {
+                self.login_refused(name, origin, "wrong name or password");
                 self.limits().failed(pair, self.access.clock.now_ms());
                 self.count("wrong");
                 Err(LoginError::Wrong)
@@ -201,8 +218,11 @@ impl Authentication {
         store::user::update(&transaction, &user).await?;
         store::session::delete(&transaction, &beyond).await?;
         store::session::insert(&transaction, &begun.hash, &begun.session).await?;
-        transaction.commit().await?;
         let principal = begun.principal(&user, client.origin);
+        let change = began(&begun, &user);
+        let recorded = access.record_of(&transaction, principal.actor(), client.origin, change).await?;
+        transaction.commit().await?;
+        access.recorded(recorded);
         let mut state = access.write();
         state.sessions_remove(&beyond);
         state.sessions.insert(begun.hash, begun.session);
@@ -214,7 +234,12 @@ impl Authentication {
     /// Uses a link: sets the password of whom it is for and begins a session.
     pub(super) async fn accept(&self, acceptance: Acceptance, client: Client) -> Result<LoggedIn, InvitationError> {
         let access = &self.access;
-        let (invitation, invited) = access.invitation_look(&acceptance.secret).ok_or(InvitationError::Unknown)?;
+        let looked = access.invitation_look(&acceptance.secret);
+        let (invitation, invited) = looked.ok_or_else(|| {
+            let refused = (AuditResult::Refused, "unknown, used or expired link");
+            access.refused(None, client.origin, "invitation.accept", "", refused);
+            InvitationError::Unknown
+        })?;
         let hash = secret::hash(&acceptance.secret);
         let wished = wished(&acceptance, invited)?;
         let password = self.passwords.hash(acceptance.password).await?;
@@ -246,8 +271,17 @@ impl Authentication {
         store::invitation::delete(&transaction, purpose).await?;
         store::session::delete(&transaction, &ended).await?;
         store::session::insert(&transaction, &begun.hash, &begun.session).await?;
-        transaction.commit().await?;
         let principal = begun.principal(&user, client.origin);
+        let change = Change {
+            action: "invitation.accept",
+            resource: user.id.to_string(),
+            before: Value::Null,
+            after: user.audited(),
+        };
+        let who = ("user", Some(user.id.to_string()), user.name.clone());
+        let recorded = access.record_as(&transaction, who, client.origin, change).await?;
+        transaction.commit().await?;
+        access.recorded(recorded);
         let mut state = access.write();
         state.uninvite(purpose);
         state.sessions_remove(&ended);
@@ -286,12 +320,23 @@ impl Authentication {
         let transaction = access.db.begin("password_change").await?;
         store::user::update(&transaction, &user).await?;
         store::session::delete(&transaction, &ended).await?;
+        let after = json!({ "sessions_ended": ended.len() });
+        let resource = user.id.to_string();
+        let change = Change { action: "account.password", resource, before: Value::Null, after };
+        let recorded = access.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        access.recorded(recorded);
         let mut state = access.write();
         state.sessions_remove(&ended);
         state.users.insert(user.id, user);
         Ok(())
     }
+}
+
+/// A login, as the audit log shows it.
+fn began(begun: &Begun, user: &User) -> Change {
+    let after = json!({ "user": user.id, "expires_ms": begun.session.expires_ms });
+    Change { action: "session.begin", resource: begun.session.id.to_string(), before: Value::Null, after }
 }
 
 /// The user that an acceptance wishes for, if its form is right.

@@ -6,6 +6,7 @@
 //!   module makes, from the one table in [`roles`].
 //! - A secret's text (token, cookie, one-time link) is shown once and kept nowhere; tables hold its SHA-256.
 //! - A thing is visible to an organisation, and to those above it, only for the time it was theirs.
+//! - Every change and every refused attempt is in the [`audit`] log.
 //! - A change is checked and written under one lock, in one transaction; memory follows its commit.
 //!
 //! The state is small and one process writes, so it is kept in memory and read from there: no request
@@ -22,6 +23,7 @@ use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId, UserId};
 
 pub mod api;
+pub mod audit;
 pub mod form;
 pub mod http;
 mod invitation;
@@ -89,6 +91,7 @@ pub struct Access {
     state: Arc<RwLock<State>>,
     /// Held from the check of a change to the memory of its commit.
     changing: Arc<tokio::sync::Mutex<()>>,
+    audit: Arc<audit::Audit>,
 }
 
 /// A copy of the tables, in the form that questions need.
@@ -130,7 +133,13 @@ impl Access {
     pub async fn open(db: Db, clock: Clock) -> Result<Self, AccessError> {
         store::root_ensure(&db, clock.now_ms()).await?;
         let state = store::load(&db).await?;
-        Ok(Self { db, clock, state: Arc::new(RwLock::new(state)), changing: Arc::default() })
+        Ok(Self {
+            db,
+            clock,
+            state: Arc::new(RwLock::new(state)),
+            changing: Arc::default(),
+            audit: Arc::new(audit::Audit::without_files()),
+        })
     }
 
     /// See to it that `DATA/api-token` holds a live token on the first start, and when none is live.

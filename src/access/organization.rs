@@ -1,5 +1,8 @@
 //! Organisations: a tree with administrative levels. Whoever is above sees what is below.
 
+use serde_json::{Value, json};
+
+use super::audit::Change;
 use super::capability::{AccessRead, AccessWrite};
 use super::form::{self, Fault, Faults};
 use super::{Access, PeopleError, Permit, State, store};
@@ -60,6 +63,13 @@ pub struct Organization {
     pub parent: Option<OrganizationId>,
     /// When it was added.
     pub created_ms: UnixMs,
+}
+
+impl Organization {
+    /// As the audit log shows it.
+    fn audited(&self) -> Value {
+        json!({ "name": self.name, "level": self.level, "parent": self.parent })
+    }
 }
 
 /// What of an organisation changes; what is absent stays.
@@ -156,7 +166,11 @@ impl Access {
         self.read().check(&made, permit.organization())?;
         let transaction = self.db.begin("organization_create").await?;
         store::organization::insert(&transaction, &mut made).await?;
+        let (resource, after) = (made.id.to_string(), made.audited());
+        let change = Change { action: "organization.create", resource, before: Value::Null, after };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         self.write().organizations.insert(made.id, made.clone());
         Ok(made)
     }
@@ -173,7 +187,7 @@ impl Access {
     ) -> Result<Option<Organization>, PeopleError> {
         let _changing = self.changing.lock().await;
         let scope = permit.organization();
-        let changed = {
+        let (before, changed) = {
             let state = self.read();
             let known = state.organizations.get(&id).filter(|it| state.is_within(it.id, scope));
             let Some(before) = known.cloned() else { return Ok(None) };
@@ -182,17 +196,25 @@ impl Access {
                 return Err(Faults::from(Fault::new("parent", "the root is below nothing", "根组织没有上级")).into());
             }
             let changed = Organization {
-                name: name.unwrap_or(before.name),
+                name: name.unwrap_or_else(|| before.name.clone()),
                 level: level.unwrap_or(before.level),
                 parent: parent.or(before.parent),
                 ..before
             };
             state.check(&changed, scope)?;
-            changed
+            (before, changed)
         };
         let transaction = self.db.begin("organization_update").await?;
         store::organization::update(&transaction, &changed).await?;
+        let change = Change {
+            action: "organization.update",
+            resource: id.to_string(),
+            before: before.audited(),
+            after: changed.audited(),
+        };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         self.write().organizations.insert(id, changed.clone());
         Ok(Some(changed))
     }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sea_orm::DbErr;
+use serde_json::Value;
 
+use super::audit::Change;
 use super::capability::{AccessRead, AccessWrite, AccountWrite};
 use super::secret::{self, Hash};
 use super::{Access, AccessError, Actor, Permit, Principal, State, User, store};
@@ -166,7 +168,7 @@ impl Access {
         if !self.account_sessions(permit).iter().any(|session| session.id == id) {
             return Ok(false);
         }
-        self.sessions_end("account_session_end", &[id]).await?;
+        self.sessions_end("account_session_end", permit, id).await?;
         Ok(true)
     }
 
@@ -191,17 +193,22 @@ impl Access {
             state.sessions.values().any(|session| session.id == id && state.is_covered(session, permit))
         };
         if is_there {
-            self.sessions_end("session_end", &[id]).await?;
+            self.sessions_end("session_end", permit, id).await?;
         }
         Ok(is_there)
     }
 
-    /// Ends sessions; to be called while nothing else changes.
-    pub(super) async fn sessions_end(&self, name: &'static str, ids: &[SessionId]) -> Result<(), DbErr> {
+    /// Ends a session; to be called while nothing else changes.
+    async fn sessions_end<C>(&self, name: &'static str, permit: &Permit<C>, id: SessionId) -> Result<(), DbErr> {
+        let user = self.read().sessions.values().find(|session| session.id == id).map(|session| session.user);
         let transaction = self.db.begin(name).await?;
-        store::session::delete(&transaction, ids).await?;
+        store::session::delete(&transaction, &[id]).await?;
+        let before = serde_json::json!({ "user": user });
+        let change = Change { action: "session.end", resource: id.to_string(), before, after: Value::Null };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
-        self.write().sessions_remove(ids);
+        self.recorded(recorded);
+        self.write().sessions_remove(&[id]);
         Ok(())
     }
 

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sea_orm::DbErr;
+use serde_json::{Value, json};
 
+use super::audit::Change;
 use super::capability::{AccessRead, AccessWrite};
 use super::form::{self, Fault, Faults};
 use super::secret::{self, hash};
@@ -45,6 +47,17 @@ pub struct ApiTokenInfo {
 }
 
 impl ApiTokenInfo {
+    /// As the audit log shows it.
+    fn audited(&self) -> Value {
+        json!({
+            "name": self.name,
+            "role": self.role,
+            "organization": self.organization,
+            "expires_ms": self.expires_ms,
+            "revoked": self.revoked_ms.is_some(),
+        })
+    }
+
     /// Whether it opens anything.
     #[must_use]
     pub fn is_live(&self, now: UnixMs) -> bool {
@@ -186,7 +199,7 @@ impl Access {
             revoked_ms: None,
         };
         let text = generate();
-        let token = self.token_insert(&text, token, None).await?;
+        let token = self.token_insert(&text, token, None, (permit.actor(), permit.origin())).await?;
         Ok((token, text))
     }
 
@@ -196,6 +209,7 @@ impl Access {
         text: &str,
         mut token: ApiTokenInfo,
         instead_of: Option<ApiTokenId>,
+        (actor, origin): (Actor, Origin),
     ) -> Result<ApiTokenInfo, DbErr> {
         let hash = hash(text);
         let transaction = self.db.begin("token_insert").await?;
@@ -203,7 +217,12 @@ impl Access {
             store::token::revoke(&transaction, old, token.created_ms).await?;
         }
         store::token::insert(&transaction, &hash, &mut token).await?;
+        let before = instead_of.map_or(Value::Null, |old| json!({ "revoked_instead": old }));
+        let (resource, after) = (token.id.to_string(), token.audited());
+        let change = Change { action: "token.create", resource, before, after };
+        let recorded = self.record_of(&transaction, actor, origin, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         let mut state = self.write();
         for old in state.tokens.values_mut().filter(|old| Some(old.id) == instead_of) {
             old.revoked_ms.get_or_insert(token.created_ms);
@@ -239,20 +258,26 @@ impl Access {
         id: ApiTokenId,
     ) -> Result<Option<ApiTokenInfo>, AccessError> {
         let _changing = self.changing.lock().await;
-        let visible = {
+        let before = {
             let state = self.read();
-            state
-                .tokens
-                .values()
-                .any(|token| token.id == id && state.is_within(token.organization, permit.organization()))
+            let token = state.tokens.values().find(|token| token.id == id);
+            token.filter(|token| state.is_within(token.organization, permit.organization())).cloned()
         };
-        if !visible {
-            return Ok(None);
-        }
+        let Some(before) = before else { return Ok(None) };
         let now = self.clock.now_ms();
         let transaction = self.db.begin("token_revoke").await?;
         store::token::revoke(&transaction, id, now).await?;
+        let mut after = before.clone();
+        after.revoked_ms.get_or_insert(now);
+        let change = Change {
+            action: "token.revoke",
+            resource: id.to_string(),
+            before: before.audited(),
+            after: after.audited(),
+        };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         let mut state = self.write();
         let token = state.tokens.values_mut().find(|token| token.id == id);
         Ok(token.map(|token| {
@@ -316,7 +341,11 @@ pub(super) async fn renew(access: &Access, data: &Path) -> Result<(), TokenFileE
 
 async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> Result<(), TokenFileError> {
     let _changing = access.changing.lock().await;
-    access.token_insert(text, own(access, FILE, Role::Operator), instead_of).await.map_err(AccessError::from)?;
+    let control = (Actor::System, Origin::default());
+    access
+        .token_insert(text, own(access, FILE, Role::Operator), instead_of, control)
+        .await
+        .map_err(AccessError::from)?;
     Ok(())
 }
 
@@ -338,7 +367,10 @@ fn own(access: &Access, name: &str, role: Role) -> ApiTokenInfo {
 #[cfg(test)]
 pub(crate) async fn testing(access: &Access, role: Role) -> String {
     let text = generate();
-    access.token_insert(&text, own(access, "test", role), None).await.expect("inserted");
+    access
+        .token_insert(&text, own(access, "test", role), None, (Actor::System, Origin::default()))
+        .await
+        .expect("inserted");
     text
 }
 

@@ -1,5 +1,8 @@
 //! Users: who they are, and the rules of changing them.
 
+use serde_json::{Value, json};
+
+use super::audit::Change;
 use super::capability::{AccessRead, AccessWrite, AccountWrite};
 use super::form::{self, Fault, Faults};
 use super::invitation::{Made, Purpose};
@@ -38,6 +41,17 @@ impl User {
     #[must_use]
     pub fn is_able(&self) -> bool {
         self.disabled_ms.is_none() && self.password.is_some()
+    }
+
+    /// As the audit log shows them.
+    pub(super) fn audited(&self) -> Value {
+        json!({
+            "name": self.name,
+            "display_name": self.display_name,
+            "organization": self.organization,
+            "roles": self.roles.iter().collect::<Vec<_>>(),
+            "disabled": self.disabled_ms.is_some(),
+        })
     }
 
     /// Where they land after a login.
@@ -154,10 +168,19 @@ impl Access {
     ) -> Result<Option<User>, AccessError> {
         let _changing = self.changing.lock().await;
         let Some(mut user) = self.account(permit) else { return Ok(None) };
+        let tag = |language: Option<Language>| json!({ "language": language });
+        let change = Change {
+            action: "account.update",
+            resource: user.id.to_string(),
+            before: tag(user.language),
+            after: tag(language),
+        };
         user.language = language;
         let transaction = self.db.begin("account_update").await?;
         store::user::update(&transaction, &user).await?;
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         self.write().users.insert(user.id, user.clone());
         Ok(Some(user))
     }
@@ -224,7 +247,11 @@ impl Access {
         store::user::insert(&transaction, &mut user).await?;
         let made = Made::new(Purpose::SetPassword(user.id), now);
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
+        let change =
+            Change { action: "user.create", resource: user.id.to_string(), before: Value::Null, after: user.audited() };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         let mut state = self.write();
         state.invite(&made);
         state.users.insert(user.id, user.clone());
@@ -256,7 +283,11 @@ impl Access {
         let transaction = self.db.begin("user_update").await?;
         store::user::update(&transaction, &user).await?;
         store::session::delete(&transaction, &ended).await?;
+        let change =
+            Change { action: "user.update", resource: id.to_string(), before: before.audited(), after: user.audited() };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         let mut state = self.write();
         state.sessions_remove(&ended);
         state.users.insert(id, user.clone());
@@ -318,7 +349,11 @@ impl Access {
         let made = Made::new(Purpose::SetPassword(id), self.clock.now_ms());
         let transaction = self.db.begin("user_invite").await?;
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
+        let after = json!({ "expires_ms": made.invitation.expires_ms });
+        let change = Change { action: "user.invite", resource: id.to_string(), before: Value::Null, after };
+        let recorded = self.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.recorded(recorded);
         self.write().invite(&made);
         Ok(Some((user, made)))
     }

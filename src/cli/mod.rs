@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod agent;
+mod audit;
 mod client;
 mod invitation;
 mod serve;
@@ -38,6 +39,9 @@ enum Command {
     Openapi,
     /// Print the one-time link that makes the first security administrator, while there is none.
     Invitation(Invitation),
+    /// The audit log, read beside the running service or from a copy.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Enrolment tokens and agents, through the running service.
     #[command(subcommand)]
     Agent(Agent),
@@ -46,7 +50,8 @@ enum Command {
 const SERVE_HELP: &str = concat!(
     "In the data directory: tongtu.db (SQLite, unless database.url names a PostgreSQL), ca/ (the authority \
 that signs agents' certificates), api-token (the operator's bearer token, mode 0600), http-address (where \
-the API answers, for `tongtu agent`), first-link (a one-time link, while there is no security administrator), lock (one process at a time).\n\n\
+the API answers, for `tongtu agent`), audit.key and audit.checkpoint (what proves the audit log: \
+keep copies apart from the database's), first-link (a one-time link, while there is no security administrator), lock (one process at a time).\n\n\
 Check it:\n  curl -H \"Authorization: Bearer $(cat data/api-token)\" http://127.0.0.1:6480/api/v1/hosts\n  \
 curl http://127.0.0.1:6480/readyz\n\n\
 SIGINT or SIGTERM stops it: requests under way end, accepted records are flushed; a second one stops at once.\n\n\
@@ -94,6 +99,22 @@ struct Invitation {
     /// The data directory of the service on this machine
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Say whether the log is as it was written, and what was done to it if not (exit code 1).
+    Verify {
+        /// Configuration (TOML), for database.url
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The data directory, or a copy: audit.key, audit.checkpoint and the database
+        #[arg(long, value_name = "DIR", default_value = "data")]
+        data: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,6 +218,7 @@ pub fn main() -> ExitCode {
                 Ok(())
             }
             Command::Invitation(command) => invitation::run(&command),
+            Command::Audit(command) => audit::run(command).await,
             Command::Agent(command) => agent::run(command).await,
         }
     });
@@ -238,6 +260,7 @@ mod tests {
             "tongtu migrate --data d --json",
             "tongtu openapi",
             "tongtu invitation --data d",
+            "tongtu audit verify --data d --json",
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --json",
             "tongtu agent revoke agent_7",

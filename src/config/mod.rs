@@ -30,7 +30,7 @@ pub struct Config {
     pub log: Log,
     /// Frames, windows, slots.
     pub telemetry: Telemetry,
-    /// Sessions of people.
+    /// Sessions of people, and the audit log.
     pub access: Access,
 }
 
@@ -55,7 +55,7 @@ pub struct Agents {
     pub advertise: Option<String>,
 }
 
-/// Sessions of people.
+/// Sessions of people, and the audit log.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
@@ -65,6 +65,9 @@ pub struct Access {
     /// A session ends after this in any case.
     #[serde(deserialize_with = "units::duration")]
     pub session_timeout: Duration,
+    /// How long the audit log is kept.
+    #[serde(deserialize_with = "units::duration")]
+    pub audit_retention: Duration,
 }
 
 /// Where state is kept.
@@ -220,6 +223,13 @@ impl Access {
                 let [value, least, most] = [value, least, most].map(units::shown);
                 return Err(format!("access.{key} = \"{value}\" is not between {least} and {most}"));
             }
+        }
+        let least = Duration::from_secs(184 * 86_400);
+        if self.audit_retention < least {
+            let [value, least] = [self.audit_retention, least].map(units::shown);
+            return Err(format!(
+                "access.audit_retention = \"{value}\" is less than {least}, which the audit log is kept at least"
+            ));
         }
         if self.session_idle_timeout > self.session_timeout {
             return Err("access.session_idle_timeout is longer than access.session_timeout, which ends every session"

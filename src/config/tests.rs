@@ -52,6 +52,7 @@ fn slips_are_said_in_one_sentence_with_file_and_key() {
         ("[agents]\nadvertise = \"control\"\n", "agents.advertise"),
         ("[access]\nsession_idle_timeout = \"1s\"\n", "access.session_idle_timeout"),
         ("[access]\nsession_timeout = \"10m\"\n", "access.session_timeout"),
+        ("[access]\naudit_retention = \"183d\"\n", "access.audit_retention"),
     ] {
         let said = said(text);
         println!("{said}");

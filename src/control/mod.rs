@@ -68,6 +68,9 @@ pub enum StartError {
     /// The token file.
     #[error(transparent)]
     TokenFile(#[from] access::TokenFileError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] access::audit::AuditFilesError),
     /// The link for the first security administrator.
     #[error(transparent)]
     FirstLink(#[from] access::FirstLinkError),
@@ -208,7 +211,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         tracing::info!(step, "schema brought up to date");
     }
     health.phase("reading organisations and tokens");
-    let access = Access::open(db.clone(), clock.clone()).await?;
+    let access = Access::open(db.clone(), clock.clone()).await?.audited(&data)?;
     if renew_api_token {
         access.renew_api_token(&data).await?;
     }

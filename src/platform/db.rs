@@ -142,6 +142,27 @@ impl Db {
         Ok(Self { shared: Arc::new(Shared { backend, reader, writer, term, _lock: lock }) })
     }
 
+    /// A connection that only reads, beside a process that writes: it takes no lock and changes no schema.
+    ///
+    /// # Errors
+    /// One sentence each: see [`DbError`].
+    pub async fn look(config: &config::Database, data: &Path) -> Result<DatabaseConnection, DbError> {
+        let Some(url) = &config.url else {
+            let file = data.join("tongtu.db");
+            let options = SqliteConnectOptions::new().filename(&file).pragma("query_only", "ON");
+            let options =
+                sqlx::ConnectOptions::disable_statement_logging(options.busy_timeout(Duration::from_secs(30)));
+            let opened = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+            let opened = opened.map_err(|source| DbError::Open { name: file.display().to_string(), source })?;
+            return Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(opened));
+        };
+        let failed = |source| DbError::Open { name: "of database.url".to_owned(), source };
+        let options: PgConnectOptions = url.parse().map_err(failed)?;
+        let options = options.application_name("tongtu").options([("default_transaction_read_only", "on")]);
+        let opened = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
+        Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(opened))
+    }
+
     /// Which database it is.
     #[must_use]
     pub fn backend(&self) -> Backend {

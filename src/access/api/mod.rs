@@ -9,6 +9,7 @@ use crate::platform::http::Problem;
 use axum::http::StatusCode;
 
 mod account;
+mod audit;
 mod invitation;
 mod organization;
 mod role;
@@ -20,6 +21,7 @@ mod user;
 pub fn router(authentication: &Authentication) -> OpenApiRouter {
     session::router(authentication.clone())
         .merge(account::router(authentication.clone()))
+        .merge(audit::router(authentication.access.clone()))
         .merge(role::router(authentication.access.clone()))
         .merge(user::router(authentication.access.clone()))
         .merge(organization::router(authentication.access.clone()))

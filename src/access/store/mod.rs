@@ -8,6 +8,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
 
+pub(super) mod audit;
 pub(super) mod invitation;
 pub(super) mod organization;
 pub(super) mod session;

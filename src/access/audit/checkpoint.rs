@@ -1,0 +1,93 @@
+//! The files beside the database without which the chain proves nothing: the key (`audit.key`) and the
+//! checkpoints (`audit.checkpoint`), a line with number and MAC for each entry, appended after its commit.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ring::rand::SecureRandom;
+
+use super::chain::Bytes32;
+
+const KEY: &str = "audit.key";
+const CHECKPOINTS: &str = "audit.checkpoint";
+
+/// The key's bytes, if there is one.
+pub(super) fn key_read(data: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read_to_string(data.join(KEY)) {
+        Ok(text) => bytes(text.trim()).map(|key| Some(key.to_vec())).ok_or_else(|| broken(KEY)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new key: whole or not at all, and for nobody else.
+pub(super) fn key_create(data: &Path) -> io::Result<Vec<u8>> {
+    let mut key = [0; 32];
+    ring::rand::SystemRandom::new().fill(&mut key).expect("the system gives random bytes");
+    let new = data.join("audit.key.new");
+    let _ = fs::remove_file(&new);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{}", hex(&key))?;
+    file.sync_all()?;
+    fs::rename(&new, data.join(KEY))?;
+    fs::File::open(data)?.sync_all()?;
+    Ok(key.to_vec())
+}
+
+/// The checkpoints' file, to append to.
+pub(super) fn open(data: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(data.join(CHECKPOINTS))
+}
+
+/// Every checkpoint. `None`: there is no file. A line that was cut short at the end is none.
+pub(super) fn read(data: &Path) -> io::Result<Option<Vec<(i64, Bytes32)>>> {
+    let text = match fs::read_to_string(data.join(CHECKPOINTS)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let line = |line: &str| {
+        let (number, mac) = line.split_once(' ')?;
+        Some((number.parse().ok()?, bytes(mac)?))
+    };
+    Ok(Some(text.lines().filter_map(line).collect()))
+}
+
+/// A line of the file.
+pub(super) fn line(number: i64, mac: &Bytes32) -> String {
+    format!("{number} {}\n", hex(mac))
+}
+
+/// Leaves only the checkpoints behind a number.
+pub(super) fn cut(data: &Path, number: i64) -> io::Result<fs::File> {
+    let kept: String =
+        read(data)?.unwrap_or_default().iter().filter(|(at, _)| *at > number).map(|(at, mac)| line(*at, mac)).collect();
+    let new = data.join("audit.checkpoint.new");
+    let _ = fs::remove_file(&new);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(kept.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, data.join(CHECKPOINTS))?;
+    open(data)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Option<Bytes32> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn broken(file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{file} does not hold 64 hexadecimal digits"))
+}

@@ -1,0 +1,522 @@
+//! The audit log: every change and every refused attempt, with who, when, from where, and what was
+//! before and after.
+//!
+//! What must hold:
+//! - An entry of a change is written in the change's own transaction: neither is there without the other.
+//! - Entries are chained by a MAC with a key outside of the database; each head is noted in a file beside
+//!   it. So what was changed, removed, put in, exchanged, cut off or made anew is found ([`verify`]).
+//! - No secret is in an entry.
+//! - Refused attempts are counted: the same one within a second is one entry with its number of times,
+//!   so that a flood of them costs one transaction a second.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use serde_json::Value;
+
+use super::capability::AuditRead;
+use super::{Access, AccessError, Actor, Permit, store};
+use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::{Origin, RequestId};
+use crate::platform::shutdown::Shutdown;
+
+mod chain;
+mod checkpoint;
+#[cfg(test)]
+mod tests;
+
+pub(super) use chain::Bytes32;
+pub use chain::{AuditFault, FaultKind};
+
+use chain::{Anchor, GENESIS, Key, Link};
+
+/// How often refused attempts are written.
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
+/// Different refused attempts within a second; beyond it they are one.
+const REFUSALS: usize = 1_000;
+/// How often what is too old goes, in intervals of refusals: an hour.
+const RETAIN_EVERY: u32 = 3_600;
+/// Entries that go in one transaction, and that are read at a time.
+const PORTION: u64 = 10_000;
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditResult {
+    /// It was done.
+    Done,
+    /// It was not allowed.
+    Refused,
+    /// It broke.
+    Failed,
+}
+
+impl AuditResult {
+    /// As the table names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An entry as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its place.
+    pub number: i64,
+    /// When.
+    pub at_ms: UnixMs,
+    /// `user`, `token`, `system` or `nobody`.
+    pub actor_kind: String,
+    /// `user_7`.
+    pub actor_id: Option<String>,
+    /// As they were called then.
+    pub actor_name: String,
+    /// From where.
+    pub address: Option<String>,
+    /// `user.update`.
+    pub action: String,
+    /// `user_8`.
+    pub resource: String,
+    /// JSON.
+    pub before: Option<String>,
+    /// JSON.
+    pub after: Option<String>,
+    /// `done`, `refused` or `failed`.
+    pub result: String,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Of the request.
+    pub request_id: Option<String>,
+}
+
+impl AuditEntry {
+    fn content(&self) -> Bytes32 {
+        let at_ms = self.at_ms.to_string();
+        chain::digest(&[
+            Some(&at_ms),
+            Some(&self.actor_kind),
+            self.actor_id.as_deref(),
+            Some(&self.actor_name),
+            self.address.as_deref(),
+            Some(&self.action),
+            Some(&self.resource),
+            self.before.as_deref(),
+            self.after.as_deref(),
+            Some(&self.result),
+            self.reason.as_deref(),
+            self.request_id.as_deref(),
+        ])
+    }
+}
+
+/// A change that is made in a transaction.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// `user.update`.
+    pub action: &'static str,
+    /// `user_8`.
+    pub resource: String,
+    /// What was; null: nothing.
+    pub before: Value,
+    /// What is; null: nothing.
+    pub after: Value,
+}
+
+/// An entry that a transaction holds; to be given back after its commit.
+#[derive(Debug)]
+#[must_use = "noted after the commit"]
+pub struct Recorded {
+    number: i64,
+    mac: Bytes32,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit log's files in {} cannot be read or written: {source}", data.display())]
+pub struct AuditFilesError {
+    data: PathBuf,
+    source: std::io::Error,
+}
+
+/// What of the log is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// From this instant on.
+    pub from_ms: Option<UnixMs>,
+    /// Before this instant.
+    pub to_ms: Option<UnixMs>,
+    /// An id or a name.
+    pub actor: Option<String>,
+    /// An action, or with what it begins.
+    pub action: Option<String>,
+    /// How it ended.
+    pub result: Option<AuditResult>,
+}
+
+/// What was found out about a log.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct AuditVerification {
+    /// Whether everything is as control wrote it.
+    pub verified: bool,
+    /// Entries.
+    pub rows: u64,
+    /// Number of the first one.
+    pub first: Option<i64>,
+    /// Number of the last one.
+    pub last: Option<i64>,
+    /// What was done to it.
+    pub faults: Vec<AuditFault>,
+}
+
+/// Why a log cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no key.
+    #[error("{} holds no audit.key: without it nothing can be verified", .0.display())]
+    NoKey(PathBuf),
+    /// A file.
+    #[error(transparent)]
+    Files(#[from] AuditFilesError),
+    /// The database.
+    #[error("the audit log cannot be read: {0}")]
+    Database(#[from] DbErr),
+}
+
+/// What makes refused attempts the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Attempt {
+    actor: (&'static str, Option<String>, String),
+    address: Option<IpAddr>,
+    action: String,
+    resource: String,
+    result: &'static str,
+    reason: &'static str,
+}
+
+/// The log's writer.
+#[derive(Debug)]
+pub(super) struct Audit {
+    key: Key,
+    /// Absent in tests of other things.
+    data: Option<PathBuf>,
+    file: Mutex<Option<File>>,
+    refused: Mutex<HashMap<Attempt, (u64, RequestId)>>,
+}
+
+impl Audit {
+    /// Without files: entries are chained, but nobody can verify them later.
+    pub(super) fn without_files() -> Self {
+        let key = Key::new(super::secret::generate().as_bytes());
+        Self { key, data: None, file: Mutex::default(), refused: Mutex::default() }
+    }
+
+    /// With the files of a data directory; made if missing.
+    pub(super) fn open(data: &Path) -> Result<Self, AuditFilesError> {
+        let broken = |source| AuditFilesError { data: data.to_owned(), source };
+        let key = match checkpoint::key_read(data).map_err(broken)? {
+            Some(key) => key,
+            None => {
+                tracing::info!("made audit.key: keep a copy apart from the database's backups");
+                checkpoint::key_create(data).map_err(broken)?
+            }
+        };
+        let file = checkpoint::open(data).map_err(broken)?;
+        let (data, file) = (Some(data.to_owned()), Mutex::new(Some(file)));
+        Ok(Self { key: Key::new(&key), data, file, refused: Mutex::default() })
+    }
+
+    async fn append(&self, transaction: &DatabaseTransaction, mut entry: AuditEntry) -> Result<Recorded, DbErr> {
+        let (last, before) = store::audit::head(transaction).await?.unwrap_or((0, GENESIS));
+        entry.number = last + 1;
+        let mac = self.key.mac(entry.number, &entry.content(), &before);
+        store::audit::insert(transaction, &entry, &mac).await?;
+        Ok(Recorded { number: entry.number, mac })
+    }
+
+    fn note(&self, recorded: &[Recorded]) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = file.as_mut() else { return };
+        let lines: String = recorded.iter().map(|it| checkpoint::line(it.number, &it.mac)).collect();
+        if let Err(error) = file.write_all(lines.as_bytes()) {
+            tracing::error!(%error, "audit.checkpoint cannot be written; a log that is cut off here would not be found");
+        }
+    }
+}
+
+impl Access {
+    /// With the audit log's files in a data directory.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn audited(mut self, data: &Path) -> Result<Self, AuditFilesError> {
+        self.audit = Arc::new(Audit::open(data)?);
+        Ok(self)
+    }
+
+    /// Records a change inside its transaction. After the commit call [`recorded`](Self::recorded).
+    ///
+    /// # Errors
+    /// The database failed; the change must not be committed.
+    pub async fn record<C>(
+        &self,
+        transaction: &DatabaseTransaction,
+        permit: &Permit<C>,
+        change: Change,
+    ) -> Result<Recorded, DbErr> {
+        self.record_of(transaction, permit.actor(), permit.origin(), change).await
+    }
+
+    /// The same, of somebody without a permit: control itself, or who logs in.
+    ///
+    /// # Errors
+    /// The database failed; the change must not be committed.
+    pub async fn record_of(
+        &self,
+        transaction: &DatabaseTransaction,
+        actor: Actor,
+        origin: Origin,
+        change: Change,
+    ) -> Result<Recorded, DbErr> {
+        self.record_as(transaction, self.named(actor), origin, change).await
+    }
+
+    pub(super) async fn record_as(
+        &self,
+        transaction: &DatabaseTransaction,
+        (kind, id, name): (&'static str, Option<String>, String),
+        origin: Origin,
+        change: Change,
+    ) -> Result<Recorded, DbErr> {
+        let text = |value: Value| (!value.is_null()).then(|| value.to_string());
+        let entry = AuditEntry {
+            number: 0,
+            at_ms: self.clock.now_ms(),
+            actor_kind: kind.to_owned(),
+            actor_id: id,
+            actor_name: name,
+            address: origin.address.map(|address| address.to_string()),
+            action: change.action.to_owned(),
+            resource: change.resource,
+            before: text(change.before),
+            after: text(change.after),
+            result: AuditResult::Done.name().to_owned(),
+            reason: None,
+            request_id: (origin.request != RequestId::default()).then(|| origin.request.to_string()),
+        };
+        self.audit.append(transaction, entry).await
+    }
+
+    /// Notes what was committed, outside of the database.
+    pub fn recorded(&self, recorded: Recorded) {
+        self.audit.note(&[recorded]);
+    }
+
+    fn named(&self, actor: Actor) -> (&'static str, Option<String>, String) {
+        let state = self.read();
+        match actor {
+            Actor::System => ("system", None, "control".to_owned()),
+            Actor::User(id, _) => {
+                let name = state.users.get(&id).map(|user| user.name.clone());
+                ("user", Some(id.to_string()), name.unwrap_or_default())
+            }
+            Actor::Token(id) => {
+                let token = state.tokens.values().find(|token| token.id == id);
+                ("token", Some(id.to_string()), token.map(|token| token.name.clone()).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Counts an attempt that was refused or failed; it is written within a second.
+    pub(super) fn refused(
+        &self,
+        actor: Option<Actor>,
+        origin: Origin,
+        action: &str,
+        resource: &str,
+        (result, reason): (AuditResult, &'static str),
+    ) {
+        let actor = actor.map_or_else(|| ("nobody", None, String::new()), |actor| self.named(actor));
+        let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+        let attempt = Attempt {
+            actor,
+            address: origin.address,
+            action: short(action),
+            resource: short(resource),
+            result: result.name(),
+            reason,
+        };
+        let mut refused = self.audit.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempt = if refused.len() < REFUSALS || refused.contains_key(&attempt) {
+            attempt
+        } else {
+            let (action, resource) = ("many".to_owned(), String::new());
+            Attempt { actor: ("nobody", None, String::new()), address: None, action, resource, ..attempt }
+        };
+        refused.entry(attempt).or_insert((0, origin.request)).0 += 1;
+    }
+
+    /// Writes the refused attempts that were counted.
+    pub(super) async fn refusals_settle(&self) -> Result<(), DbErr> {
+        let refused = std::mem::take(&mut *self.audit.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let at_ms = self.clock.now_ms();
+        let transaction = self.db.begin("audit_refusals").await?;
+        let mut recorded = Vec::with_capacity(refused.len());
+        for (attempt, (times, request)) in refused {
+            let (kind, actor_id, actor_name) = attempt.actor;
+            let entry = AuditEntry {
+                number: 0,
+                at_ms,
+                actor_kind: kind.to_owned(),
+                actor_id,
+                actor_name,
+                address: attempt.address.map(|address| address.to_string()),
+                action: attempt.action,
+                resource: attempt.resource,
+                before: None,
+                after: (times > 1).then(|| serde_json::json!({ "times": times }).to_string()),
+                result: attempt.result.to_owned(),
+                reason: Some(attempt.reason.to_owned()),
+                request_id: Some(request.to_string()),
+            };
+            recorded.push(self.audit.append(&transaction, entry).await?);
+        }
+        transaction.commit().await?;
+        self.audit.note(&recorded);
+        Ok(())
+    }
+
+    /// Until told to stop: writes refused attempts each second, and takes away what is older than
+    /// `retention` each hour.
+    pub(super) async fn audit_keep(&self, retention: Duration, shutdown: Shutdown) {
+        let told = shutdown.triggered();
+        tokio::pin!(told);
+        for round in (0..RETAIN_EVERY).cycle() {
+            let stops = tokio::select! {
+                () = &mut told => true,
+                () = tokio::time::sleep(REFUSALS_INTERVAL) => false,
+            };
+            if let Err(error) = self.refusals_settle().await {
+                tracing::error!(%error, "refused attempts are missing in the audit log");
+            }
+            if stops {
+                return;
+            }
+            if round == 0
+                && let Err(error) = self.audit_retain(retention).await
+            {
+                tracing::warn!(%error, "what is too old stays in the audit log for another hour");
+            }
+        }
+    }
+
+    /// Takes away entries older than `retention`, and leaves a sealed anchor in their place.
+    pub(super) async fn audit_retain(&self, retention: Duration) -> Result<(), DbErr> {
+        let before_ms = self.clock.now_ms() - retention.as_millis() as i64;
+        let mut removed = None;
+        loop {
+            let transaction = self.db.begin("audit_retain").await?;
+            let Some((number, mac)) = store::audit::last_before(&transaction, before_ms, PORTION).await? else {
+                transaction.rollback().await?;
+                break;
+            };
+            let anchor = Anchor { number, mac, seal: self.audit.key.seal(number, &mac) };
+            store::audit::cut(&transaction, anchor.number, &anchor.mac, &anchor.seal).await?;
+            let change = Change {
+                action: "audit.retain",
+                resource: "audit".to_owned(),
+                before: Value::Null,
+                after: serde_json::json!({ "removed_up_to": number }),
+            };
+            let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
+            transaction.commit().await?;
+            self.recorded(recorded);
+            removed = Some(number);
+        }
+        if let (Some(number), Some(data)) = (removed, &self.audit.data) {
+            let mut file = self.audit.file.lock().unwrap_or_else(PoisonError::into_inner);
+            match checkpoint::cut(data, number) {
+                Ok(new) => *file = Some(new),
+                Err(error) => tracing::warn!(%error, "audit.checkpoint keeps what is no longer needed"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries that a filter takes, newest first, behind number `after`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn audit_entries(
+        &self,
+        _: &Permit<AuditRead>,
+        filter: &AuditFilter,
+        after: Option<i64>,
+        limit: u64,
+    ) -> Result<Vec<AuditEntry>, AccessError> {
+        Ok(store::audit::entries(self.db.read(), filter, after, limit).await?)
+    }
+
+    /// Whether the log is as it was written.
+    ///
+    /// # Errors
+    /// A file or the database cannot be read.
+    pub async fn audit_verification(&self, _: &Permit<AuditRead>) -> Result<AuditVerification, VerifyError> {
+        // Notes first: an entry that comes meanwhile is in the log and not in them, which is nothing bad.
+        let noted = match &self.audit.data {
+            Some(data) => checkpoint::read(data).map_err(|source| AuditFilesError { data: data.clone(), source })?,
+            None => Some(Vec::new()),
+        };
+        verified(self.db.read(), self.audit.key.clone(), noted).await
+    }
+}
+
+/// Verifies the log of a database with the files of its data directory.
+///
+/// # Errors
+/// There is no key, or something cannot be read.
+pub async fn verify(read: &DatabaseConnection, data: &Path) -> Result<AuditVerification, VerifyError> {
+    let broken = |source| AuditFilesError { data: data.to_owned(), source };
+    let noted = checkpoint::read(data).map_err(broken)?;
+    let key = checkpoint::key_read(data).map_err(broken)?.ok_or_else(|| VerifyError::NoKey(data.to_owned()))?;
+    verified(read, Key::new(&key), noted).await
+}
+
+async fn verified(
+    read: &DatabaseConnection,
+    key: Key,
+    noted: Option<Vec<(i64, Bytes32)>>,
+) -> Result<AuditVerification, VerifyError> {
+    let anchor = store::audit::anchor(read).await?;
+    let anchor = anchor.map(|(number, mac, seal)| Anchor { number, mac, seal });
+    let mut links: Vec<Link> = Vec::new();
+    loop {
+        let behind = links.last().map_or(i64::MIN, |link| link.number);
+        let some = store::audit::portion(read, behind, PORTION).await?;
+        if some.is_empty() {
+            break;
+        }
+        links.extend(some.iter().map(|(entry, mac)| Link {
+            number: entry.number,
+            content: entry.content(),
+            mac: *mac,
+        }));
+    }
+    let (rows, first, last) = (links.len() as u64, links.first().map(|it| it.number), links.last().map(|it| it.number));
+    let faults = tokio::task::spawn_blocking(move || chain::verify(&key, anchor, &links, noted.as_deref()));
+    let faults = faults.await.map_err(|panic| DbErr::Custom(panic.to_string()))?;
+    Ok(AuditVerification { verified: faults.is_empty(), rows, first, last, faults })
+}

@@ -1,0 +1,201 @@
+//! Rows of the audit log.
+
+use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Order, Query, SelectStatement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
+
+use crate::access::audit::{AuditEntry, AuditFilter, Bytes32};
+use crate::platform::clock::UnixMs;
+
+const TABLE: &str = "audit_entry";
+const ANCHOR: &str = "audit_anchor";
+const COLUMNS: [&str; 14] = [
+    "number",
+    "at_ms",
+    "actor_kind",
+    "actor_id",
+    "actor_name",
+    "address",
+    "action",
+    "resource",
+    "before",
+    "after",
+    "result",
+    "reason",
+    "request_id",
+    "mac",
+];
+
+/// A MAC as a row holds it; one of another length is no MAC of ours, and verifies as none.
+fn mac_of(bytes: Vec<u8>) -> Bytes32 {
+    bytes.try_into().unwrap_or([0xff; 32])
+}
+
+fn entry(row: &QueryResult) -> Result<AuditEntry, DbErr> {
+    Ok(AuditEntry {
+        number: row.try_get("", "number")?,
+        at_ms: row.try_get("", "at_ms")?,
+        actor_kind: row.try_get("", "actor_kind")?,
+        actor_id: row.try_get("", "actor_id")?,
+        actor_name: row.try_get("", "actor_name")?,
+        address: row.try_get("", "address")?,
+        action: row.try_get("", "action")?,
+        resource: row.try_get("", "resource")?,
+        before: row.try_get("", "before")?,
+        after: row.try_get("", "after")?,
+        result: row.try_get("", "result")?,
+        reason: row.try_get("", "reason")?,
+        request_id: row.try_get("", "request_id")?,
+    })
+}
+
+/// Number and MAC of the last entry, or of the anchor if retention left none.
+pub(in crate::access) async fn head(transaction: &DatabaseTransaction) -> Result<Option<(i64, Bytes32)>, DbErr> {
+    for table in [TABLE, ANCHOR] {
+        let last =
+            Query::select().columns(["number", "mac"]).from(table).order_by("number", Order::Desc).limit(1).to_owned();
+        if let Some(row) = transaction.query_one(&last).await? {
+            return Ok(Some((row.try_get("", "number")?, mac_of(row.try_get("", "mac")?))));
+        }
+    }
+    Ok(None)
+}
+
+pub(in crate::access) async fn insert(
+    transaction: &DatabaseTransaction,
+    entry: &AuditEntry,
+    mac: &Bytes32,
+) -> Result<(), DbErr> {
+    transaction
+        .execute(Query::insert().into_table(TABLE).columns(COLUMNS).values_panic([
+            entry.number.into(),
+            entry.at_ms.into(),
+            entry.actor_kind.clone().into(),
+            entry.actor_id.clone().into(),
+            entry.actor_name.clone().into(),
+            entry.address.clone().into(),
+            entry.action.clone().into(),
+            entry.resource.clone().into(),
+            entry.before.clone().into(),
+            entry.after.clone().into(),
+            entry.result.clone().into(),
+            entry.reason.clone().into(),
+            entry.request_id.clone().into(),
+            mac.to_vec().into(),
+        ]))
+        .await?;
+    Ok(())
+}
+
+/// The anchor: number, MAC, seal.
+pub(in crate::access) async fn anchor(read: &DatabaseConnection) -> Result<Option<(i64, Bytes32, Bytes32)>, DbErr> {
+    let anchor = Query::select()
+        .columns(["number", "mac", "seal"])
+        .from(ANCHOR)
+        .order_by("number", Order::Desc)
+        .limit(1)
+        .to_owned();
+    match read.query_one(&anchor).await? {
+        Some(row) => {
+            Ok(Some((row.try_get("", "number")?, mac_of(row.try_get("", "mac")?), mac_of(row.try_get("", "seal")?))))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Of the oldest entries, a portion at most, the last one before an instant.
+pub(in crate::access) async fn last_before(
+    transaction: &DatabaseTransaction,
+    before_ms: UnixMs,
+    portion: u64,
+) -> Result<Option<(i64, Bytes32)>, DbErr> {
+    let oldest = Query::select()
+        .columns(["number", "at_ms", "mac"])
+        .from(TABLE)
+        .order_by("number", Order::Asc)
+        .limit(portion)
+        .to_owned();
+    let mut last = None;
+    for row in transaction.query_all(&oldest).await? {
+        let at_ms: UnixMs = row.try_get("", "at_ms")?;
+        // Only a beginning goes: what a clock that stepped wrote in between goes with it later.
+        if at_ms >= before_ms {
+            break;
+        }
+        last = Some((row.try_get("", "number")?, mac_of(row.try_get("", "mac")?)));
+    }
+    Ok(last)
+}
+
+/// Removes entries up to a number and puts the anchor in their place.
+pub(in crate::access) async fn cut(
+    transaction: &DatabaseTransaction,
+    number: i64,
+    mac: &Bytes32,
+    seal: &Bytes32,
+) -> Result<(), DbErr> {
+    transaction.execute(Query::delete().from_table(TABLE).and_where(Expr::col("number").lte(number))).await?;
+    transaction.execute(Query::delete().from_table(ANCHOR)).await?;
+    transaction
+        .execute(Query::insert().into_table(ANCHOR).columns(["number", "mac", "seal"]).values_panic([
+            number.into(),
+            mac.to_vec().into(),
+            seal.to_vec().into(),
+        ]))
+        .await?;
+    Ok(())
+}
+
+/// Entries with their MACs behind a number, oldest first.
+pub(in crate::access) async fn portion(
+    read: &DatabaseConnection,
+    behind: i64,
+    limit: u64,
+) -> Result<Vec<(AuditEntry, Bytes32)>, DbErr> {
+    let some = Query::select()
+        .columns(COLUMNS)
+        .from(TABLE)
+        .and_where(Expr::col("number").gt(behind))
+        .order_by("number", Order::Asc)
+        .limit(limit)
+        .to_owned();
+    let rows = read.query_all(&some).await?;
+    rows.iter().map(|row| Ok((entry(row)?, mac_of(row.try_get("", "mac")?)))).collect()
+}
+
+fn filtered(filter: &AuditFilter) -> SelectStatement {
+    let mut select = Query::select().columns(COLUMNS).from(TABLE).to_owned();
+    if let Some(from_ms) = filter.from_ms {
+        select.and_where(Expr::col("at_ms").gte(from_ms));
+    }
+    if let Some(to_ms) = filter.to_ms {
+        select.and_where(Expr::col("at_ms").lt(to_ms));
+    }
+    if let Some(actor) = &filter.actor {
+        select.and_where(Expr::col("actor_id").eq(actor.as_str()).or(Expr::col("actor_name").eq(actor.as_str())));
+    }
+    if let Some(action) = &filter.action {
+        // What a person writes is text, not a pattern.
+        let text: String =
+            action.chars().flat_map(|c| "\\%_".contains(c).then_some('\\').into_iter().chain([c])).collect();
+        select.and_where(Expr::col("action").like(LikeExpr::new(format!("{text}%")).escape('\\')));
+    }
+    if let Some(result) = filter.result {
+        select.and_where(Expr::col("result").eq(result.name()));
+    }
+    select
+}
+
+/// Entries that a filter takes, newest first, behind a number.
+pub(in crate::access) async fn entries(
+    read: &DatabaseConnection,
+    filter: &AuditFilter,
+    after: Option<i64>,
+    limit: u64,
+) -> Result<Vec<AuditEntry>, DbErr> {
+    let mut select = filtered(filter);
+    if let Some(after) = after {
+        select.and_where(Expr::col("number").lt(after));
+    }
+    select.order_by("number", Order::Desc).limit(limit);
+    read.query_all(&select).await?.iter().map(entry).collect()
+}
