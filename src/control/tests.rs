@@ -12,6 +12,7 @@ use crate::metrics;
 use crate::platform::testing;
 
 mod directory;
+mod ledger;
 mod matrix;
 mod people;
 

@@ -15,6 +15,7 @@ use tongtu_protocol::v1;
 use utoipa::ToSchema;
 
 use super::{Fleet, FleetError, store};
+use crate::access::audit::Change;
 use crate::access::capability::{AgentsRead, AgentsWrite};
 use crate::access::{Permit, ROOT};
 use crate::platform::clock::UnixMs;
@@ -244,7 +245,11 @@ impl Fleet {
         }
         let changed = Desired { version: newest.version + 1, changed_ms: Some(self.clock.now_ms()), ..wanted };
         store::configuration_insert(&transaction, &changed).await?;
+        let (before, after) = (audited(&newest), audited(&changed));
+        let change = Change { action: "agent_configuration.update", resource: "agents".to_owned(), before, after };
+        let recorded = self.access.record(&transaction, permit, change).await?;
         transaction.commit().await?;
+        self.access.recorded(recorded);
         tracing::info!(version = changed.version, "agents are configured anew");
         self.tell(changed.clone());
         Ok(Arc::new(changed))
@@ -264,6 +269,11 @@ impl Fleet {
             }
         }
     }
+}
+
+/// As the audit log shows it.
+fn audited(desired: &Desired) -> serde_json::Value {
+    serde_json::to_value(desired).unwrap_or_default()
 }
 
 #[cfg(test)]

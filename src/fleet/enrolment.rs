@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use sea_orm::DbErr;
+use serde_json::{Value, json};
 use tongtu_protocol::token::{SECRET_BYTES, Token};
 use tongtu_protocol::{reason::Reason, v1};
 
@@ -18,9 +19,11 @@ use super::authority::{Request, sha256};
 use super::directory::{Agent, Certificate, Details};
 use super::peer::PeerCertificate;
 use super::{Fleet, store};
+use crate::access::audit::Change;
 use crate::access::capability::{AgentsRead, AgentsWrite};
-use crate::access::{Permit, Resource};
+use crate::access::{Actor, Permit, Resource};
 use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::Origin;
 use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
 
 /// A token lives at most this long.
@@ -123,7 +126,14 @@ impl Fleet {
             uses_left: uses,
             revoked_ms: None,
         };
-        store::token_insert(&self.db, &sha256(&secret), &mut token).await?;
+        let transaction = self.db.begin("enrolment_token_create").await?;
+        store::token_insert(&transaction, &sha256(&secret), &mut token).await?;
+        let after = json!({ "organization": organization, "uses": uses, "expires_ms": token.expires_ms });
+        let resource = token.id.to_string();
+        let change = Change { action: "enrolment_token.create", resource, before: Value::Null, after };
+        let recorded = self.access.record(&transaction, permit, change).await?;
+        transaction.commit().await?;
+        self.access.recorded(recorded);
         tracing::info!(token = %token.id, %organization, uses, ttl_seconds = ttl.as_secs(), "enrolment token made");
         Ok((token, text.to_string()))
     }
@@ -148,7 +158,13 @@ impl Fleet {
             .iter()
             .any(|token| token.id == id && self.access.is_visible_organization(permit, token.organization));
         if visible {
-            store::token_revoke(&self.db, id, self.clock.now_ms()).await?;
+            let transaction = self.db.begin("enrolment_token_revoke").await?;
+            store::token_revoke(&transaction, id, self.clock.now_ms()).await?;
+            let (before, after) = (Value::Null, json!({ "revoked": true }));
+            let change = Change { action: "enrolment_token.revoke", resource: id.to_string(), before, after };
+            let recorded = self.access.record(&transaction, permit, change).await?;
+            transaction.commit().await?;
+            self.access.recorded(recorded);
             tracing::info!(token = %id, "enrolment token revoked");
         }
         Ok(visible)
@@ -237,7 +253,12 @@ impl Fleet {
         store::certificate_insert(&transaction, id, &issued, now_ms).await.map_err(failed)?;
         let owner = [(Resource::Agent(id), token.organization, now_ms)];
         self.access.own(&transaction, &owner).await.map_err(failed)?;
+        let after = json!({ "hostname": agent.hostname, "organization": token.organization, "token": token.id });
+        let change = Change { action: "agent.enrol", resource: id.to_string(), before: Value::Null, after };
+        let recorded = self.access.record_of(&transaction, Actor::System, Origin::default(), change);
+        let recorded = recorded.await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        self.access.recorded(recorded);
 
         self.access.owned(&owner);
         tracing::info!(agent = %id, token = %token.id, kind = agent.kind, hostname = agent.hostname, "agent enrolled");

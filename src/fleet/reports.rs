@@ -8,12 +8,14 @@ use super::directory::Agent;
 use super::sink::Delivery;
 use super::state::{AgentState, Inputs, state};
 use super::{Fleet, store};
+use crate::access::audit::Change;
 use crate::access::capability::{AgentsRead, AgentsWrite};
 use crate::access::{Permit, ROOT, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, OrganizationId};
 use crate::platform::shutdown::Shutdown;
 use sea_orm::DbErr;
+use serde_json::json;
 use tongtu_protocol::reason::Reason;
 
 /// Assumed until an agent's first hello.
@@ -140,7 +142,14 @@ impl Fleet {
     pub async fn agent_revoke(&self, permit: &Permit<AgentsWrite>, id: AgentId) -> Result<Option<AgentReport>, DbErr> {
         let Some(agent) = self.visible(permit, id) else { return Ok(None) };
         let now_ms = self.clock.now_ms();
-        store::agent_revoke(&self.db, id, now_ms).await?;
+        let transaction = self.db.begin("agent_revoke").await?;
+        store::agent_revoke(&transaction, id, now_ms).await?;
+        let before = json!({ "revoked_ms": agent.details().revoked_ms });
+        let after = json!({ "revoked_ms": agent.details().revoked_ms.unwrap_or(now_ms) });
+        let change = Change { action: "agent.revoke", resource: id.to_string(), before, after };
+        let recorded = self.access.record(&transaction, permit, change).await?;
+        transaction.commit().await?;
+        self.access.recorded(recorded);
         agent.details().revoked_ms.get_or_insert(now_ms);
         agent.end(Reason::Revoked);
         tracing::info!(agent = %id, "agent revoked");

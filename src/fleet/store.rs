@@ -121,9 +121,12 @@ pub(super) async fn token_by_hash(
 }
 
 /// Inserts a token under the next number, which it is given.
-pub(super) async fn token_insert(db: &Db, hash: &[u8; 32], token: &mut EnrolmentToken) -> Result<(), DbErr> {
-    let transaction = db.begin("enrolment_token_insert").await?;
-    token.id = EnrolmentTokenId(next_id(&transaction, "enrolment_token").await?);
+pub(super) async fn token_insert(
+    transaction: &DatabaseTransaction,
+    hash: &[u8; 32],
+    token: &mut EnrolmentToken,
+) -> Result<(), DbErr> {
+    token.id = EnrolmentTokenId(next_id(transaction, "enrolment_token").await?);
     transaction
         .execute(
             Query::insert()
@@ -140,11 +143,14 @@ pub(super) async fn token_insert(db: &Db, hash: &[u8; 32], token: &mut Enrolment
                 ]),
         )
         .await?;
-    transaction.commit().await
+    Ok(())
 }
 
-pub(super) async fn token_revoke(db: &Db, id: EnrolmentTokenId, now_ms: UnixMs) -> Result<(), DbErr> {
-    let transaction = db.begin("enrolment_token_revoke").await?;
+pub(super) async fn token_revoke(
+    transaction: &DatabaseTransaction,
+    id: EnrolmentTokenId,
+    now_ms: UnixMs,
+) -> Result<(), DbErr> {
     transaction
         .execute(
             Query::update()
@@ -154,7 +160,7 @@ pub(super) async fn token_revoke(db: &Db, id: EnrolmentTokenId, now_ms: UnixMs) 
                 .and_where(Expr::col("revoked_ms").is_null()),
         )
         .await?;
-    transaction.commit().await
+    Ok(())
 }
 
 /// Takes one use of a token that is still good. `false`: it is not.
@@ -265,8 +271,7 @@ pub(super) async fn certificates_keep(
     Ok(())
 }
 
-pub(super) async fn agent_revoke(db: &Db, id: AgentId, now_ms: UnixMs) -> Result<(), DbErr> {
-    let transaction = db.begin("agent_revoke").await?;
+pub(super) async fn agent_revoke(transaction: &DatabaseTransaction, id: AgentId, now_ms: UnixMs) -> Result<(), DbErr> {
     transaction
         .execute(
             Query::update()
@@ -276,7 +281,7 @@ pub(super) async fn agent_revoke(db: &Db, id: AgentId, now_ms: UnixMs) -> Result
                 .and_where(Expr::col("revoked_ms").is_null()),
         )
         .await?;
-    transaction.commit().await
+    Ok(())
 }
 
 /// What an agent said of itself in its last hello, and when another machine said that it was this agent.

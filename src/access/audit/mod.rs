@@ -399,6 +399,12 @@ impl Access {
         Ok(())
     }
 
+    /// Writes them now, for tests.
+    #[cfg(test)]
+    pub(crate) async fn refusals_settled(&self) {
+        self.refusals_settle().await.expect("written");
+    }
+
     /// Until told to stop: writes refused attempts each second, and takes away what is older than
     /// `retention` each hour.
     pub(super) async fn audit_keep(&self, retention: Duration, shutdown: Shutdown) {

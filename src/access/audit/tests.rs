@@ -1,1 +1,133 @@
+//! The log on both databases: what is found of what was done to its table.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sea_orm::ConnectionTrait;
+
+use super::*;
+use crate::access::ROOT;
+use crate::platform::clock::Clock;
+use crate::platform::testing;
+
+const DAY: i64 = 86_400_000;
+
+async fn write(access: &Access, times: usize) {
+    for n in 0..times {
+        let transaction = access.db.begin("test").await.expect("begun");
+        let change = Change {
+            action: "test.change",
+            resource: format!("thing_{n}"),
+            before: Value::Null,
+            after: serde_json::json!({ "n": n }),
+        };
+        let recorded =
+            access.record_of(&transaction, Actor::System, Origin::default(), change).await.expect("recorded");
+        transaction.commit().await.expect("committed");
+        access.recorded(recorded);
+    }
+}
+
+async fn found(access: &Access, data: &Path) -> Vec<(FaultKind, i64)> {
+    let found = verify(access.db.read(), data).await.expect("it can be verified");
+    let asked = access.audit_verification(&Permit::testing(ROOT)).await.expect("it can be verified");
+    assert_eq!(found, asked, "the file's key is the one in use");
+    assert_eq!(found.verified, found.faults.is_empty());
+    found.faults.into_iter().map(|fault| (fault.kind, fault.number)).collect()
+}
+
+#[tokio::test]
+async fn what_was_done_to_the_table_is_named_on_either_database() {
+    for (statement, expected) in [
+        ("", vec![]),
+        ("UPDATE audit_entry SET after = '{\"n\":99}' WHERE number = 4", vec![(FaultKind::Changed, 4)]),
+        ("UPDATE audit_entry SET after = NULL WHERE number = 4", vec![(FaultKind::Changed, 4)]),
+        (
+            "UPDATE audit_entry SET mac = (SELECT mac FROM audit_entry WHERE number = 1) WHERE number = 8",
+            vec![(FaultKind::Changed, 8)],
+        ),
+        ("DELETE FROM audit_entry WHERE number = 4", vec![(FaultKind::Removed, 4)]),
+        ("DELETE FROM audit_entry WHERE number > 6", vec![(FaultKind::Truncated, 7)]),
+        (
+            "UPDATE audit_entry SET number = CASE number WHEN 3 THEN -3 ELSE -4 END WHERE number IN (3, 4); \
+          UPDATE audit_entry SET number = CASE number WHEN -3 THEN 4 ELSE 3 END WHERE number < 0",
+            vec![(FaultKind::Reordered, 3), (FaultKind::Reordered, 4)],
+        ),
+        (
+            "INSERT INTO audit_entry (number, at_ms, actor_kind, actor_name, action, resource, result, mac) \
+          SELECT 9, at_ms, actor_kind, actor_name, action, resource, result, mac FROM audit_entry WHERE number = 8",
+            vec![(FaultKind::Inserted, 9)],
+        ),
+    ] {
+        for test in testing::databases().await {
+            let access =
+                Access::open(test.db.clone(), Clock::Manual(Arc::new(AtomicI64::new(1)))).await.expect("opens");
+            let access = access.audited(test.data.path()).expect("the files");
+            write(&access, 8).await;
+            let transaction = test.db.begin("tamper").await.expect("begun");
+            transaction.execute_unprepared(statement).await.expect("done");
+            transaction.commit().await.expect("committed");
+            assert_eq!(found(&access, test.data.path()).await, expected, "{}: {statement}", test.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_goes_on_after_a_restart_and_after_retention() {
+    for test in testing::databases().await {
+        let now = Arc::new(AtomicI64::new(1_000 * DAY));
+        let open = async || {
+            let access = Access::open(test.db.clone(), Clock::Manual(now.clone())).await.expect("opens");
+            access.audited(test.data.path()).expect("the files")
+        };
+        let access = open().await;
+        write(&access, 3).await;
+        now.fetch_add(100 * DAY, Ordering::Relaxed);
+        let access = open().await;
+        write(&access, 3).await;
+        assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
+        now.fetch_add(100 * DAY, Ordering::Relaxed);
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
+        let permit = Permit::testing(ROOT);
+        let entries = access.audit_entries(&permit, &AuditFilter::default(), None, 100).await.expect("entries");
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.number).collect();
+        assert_eq!(numbers, [7, 6, 5, 4], "{}: the first three are gone, that they are is written", test.name);
+        assert_eq!(entries[0].action, "audit.retain");
+        // Even of an empty log the numbers go on.
+        now.fetch_add(1_000 * DAY, Ordering::Relaxed);
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        let access = open().await;
+        write(&access, 1).await;
+        assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
+        let transaction = test.db.begin("tamper").await.expect("begun");
+        transaction.execute_unprepared("UPDATE audit_anchor SET number = number + 1").await.expect("done");
+        transaction.commit().await.expect("committed");
+        assert_ne!(found(&access, test.data.path()).await, [], "{}: the anchor is sealed", test.name);
+    }
+}
+
+#[tokio::test]
+async fn refused_attempts_are_counted_and_bounded() {
+    let test = testing::sqlite().await;
+    let access = Access::open(test.db.clone(), Clock::Manual(Arc::new(AtomicI64::new(1)))).await.expect("opens");
+    let refused = (AuditResult::Refused, "forbidden");
+    for n in 0..5_000 {
+        access.refused(None, Origin::default(), "GET /api/v1/x", "", refused);
+        access.refused(None, Origin::default(), &format!("GET /{n}"), "a\nb", refused);
+    }
+    access.refusals_settle().await.expect("written");
+    let filter = AuditFilter { result: Some(AuditResult::Refused), ..AuditFilter::default() };
+    let permit = Permit::testing(ROOT);
+    let entries = access.audit_entries(&permit, &filter, None, 10_000).await.expect("entries");
+    assert_eq!(entries.len(), REFUSALS + 1);
+    let times = |entry: &AuditEntry| {
+        let after = entry.after.as_deref().map_or(Value::Null, |after| serde_json::from_str(after).expect("JSON"));
+        after["times"].as_u64().unwrap_or(1)
+    };
+    assert_eq!(entries.iter().map(times).sum::<u64>(), 10_000, "every one counts");
+    let filter = AuditFilter { action: Some("GET /api/v1/x".to_owned()), ..AuditFilter::default() };
+    let entries = access.audit_entries(&permit, &filter, None, 10).await.expect("entries");
+    assert_eq!(entries.iter().map(times).collect::<Vec<_>>(), [5_000]);
+    let filter = AuditFilter { action: Some("%".to_owned()), ..AuditFilter::default() };
+    assert!(access.audit_entries(&permit, &filter, None, 10).await.expect("entries").is_empty(), "text, not a pattern");
+}

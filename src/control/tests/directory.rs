@@ -21,7 +21,7 @@ fn fields(problem: &Value) -> Vec<&str> {
 
 impl Started {
     /// A user who has set a password by their link, logged in.
-    async fn join(&self, administrator: &Person, name: &str, role: &str) -> (String, Person) {
+    pub(super) async fn join(&self, administrator: &Person, name: &str, role: &str) -> (String, Person) {
         let wished = json!({ "name": name, "display_name": name, "roles": [role], "organization": "org_1" });
         let made = administrator.send(Method::POST, "/api/v1/users", Some(wished)).await;
         let made = json_of(made, StatusCode::CREATED).await;

@@ -44,7 +44,7 @@ enum Of {
 /// An operation: its area and level, how it is asked, and what one is answered who may.
 struct Case(&'static str, Area, Level, Of, &'static str, &'static str, &'static str, u16);
 
-use Area::{Access, Account, Agents, Health, Measurements};
+use Area::{Access, Account, Agents, Audit, Health, Measurements};
 use Level::{Read, Write};
 use Of::{Any, Endless, List, One, OneOverTime, Whole};
 
@@ -67,6 +67,9 @@ const CASES: &[Case] = &[
     Case("series",              Measurements, Read,  OneOverTime,     "GET",    "/api/v1/series?source=source_{}&metric=node_load1", "", 404),
     Case("targets",             Measurements, Read,  Any,             "GET",    "/api/v1/prometheus/targets", "", 200),
     Case("own_metrics",         Health,       Read,  Any,             "GET",    "/metrics", "", 200),
+    Case("audit_list",          Audit,        Read,  Any,             "GET",    "/api/v1/audit", "", 200),
+    Case("audit_export",        Audit,        Read,  Any,             "GET",    "/api/v1/audit/export?format=csv", "", 200),
+    Case("audit_verification",  Audit,        Read,  Any,             "GET",    "/api/v1/audit/verification", "", 200),
     Case("user_list",           Access,       Read,  Any,             "GET",    "/api/v1/users", "", 200),
     Case("user_create",         Access,       Write, Any,             "POST",   "/api/v1/users", r#"{"name":"new","display_name":"新","roles":["auditor"],"organization":"org_2"}"#, 201),
     Case("user_fetch",          Access,       Read,  Any,             "GET",    "/api/v1/users/user_90", "", 200),

@@ -1,0 +1,86 @@
+//! The audit log over HTTP: who did what, who tried what, and an auditor who looks.
+
+use super::*;
+
+async fn json_of(response: Response) -> Value {
+    assert_eq!(response.status(), StatusCode::OK);
+    response.json().await.expect("JSON")
+}
+
+#[tokio::test]
+async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (_, auditor) = started.join(&administrator, "auditor", "auditor").await;
+    let (id, operator) = started.join(&administrator, "op", "operator").await;
+    let path = format!("/api/v1/users/{id}");
+    let changed = administrator.send(Method::PATCH, &path, Some(json!({ "display_name": "<b>改</b>" }))).await;
+    let request = changed.headers()["x-request-id"].to_str().expect("text").to_owned();
+    assert_eq!(changed.status(), StatusCode::OK);
+    problem(operator.send(Method::PATCH, &path, Some(json!({ "roles": ["auditor"] }))).await, StatusCode::FORBIDDEN)
+        .await;
+    problem(started.log_in("op", "wrong wrong wrong").await, StatusCode::UNAUTHORIZED).await;
+    problem(started.send(Method::GET, "/api/v1/hosts", Some("tongtu_forged")).await, StatusCode::UNAUTHORIZED).await;
+    started.running.parts.authentication.access().refusals_settled().await;
+
+    let all = json_of(auditor.send(Method::GET, "/api/v1/audit", None).await).await;
+    let items = all["items"].as_array().expect("entries");
+    let numbers: Vec<_> = items.iter().map(|item| item["number"].as_i64().expect("a number")).collect();
+    assert_eq!(numbers, (1..=numbers.len() as i64).rev().collect::<Vec<_>>(), "newest first, without a gap");
+    let of =
+        |action: &str| items.iter().find(|item| item["action"] == action).unwrap_or_else(|| panic!("{action}: {all}"));
+    let update = of("user.update");
+    assert_eq!(update["actor"], json!({ "kind": "user", "id": "user_1", "name": "security" }));
+    assert_eq!(
+        (&update["before"]["display_name"], &update["after"]["display_name"]),
+        (&json!("op"), &json!("<b>改</b>"))
+    );
+    assert_eq!(
+        (&update["resource"], &update["result"], &update["request_id"]),
+        (&json!(id), &json!("done"), &json!(request))
+    );
+    assert_eq!(update["address"], "127.0.0.1");
+    let refused = of("PATCH /api/v1/users/{id}");
+    assert_eq!(
+        (&refused["result"], &refused["reason"], &refused["resource"]),
+        (&json!("refused"), &json!("forbidden"), &json!(path))
+    );
+    assert_eq!(refused["actor"]["name"], "op");
+    let login = items.iter().find(|item| item["action"] == "session.begin" && item["result"] == "refused");
+    assert_eq!(login.expect("the failed login")["resource"], id);
+    assert_eq!(of("GET /api/v1/hosts")["actor"]["kind"], "nobody");
+    let accepted = |result: &str| items.iter().find(|it| it["action"] == "invitation.accept" && it["result"] == result);
+    assert_eq!(accepted("done").expect("used")["actor"]["kind"], "user");
+    assert_eq!(accepted("refused").expect("used again")["actor"]["kind"], "nobody");
+    for secret in [PASSWORD, "argon2", "wrong wrong", &started.token(), "tongtu_forged", &administrator.csrf] {
+        assert!(!all.to_string().contains(secret), "{secret}");
+    }
+
+    let some =
+        json_of(auditor.send(Method::GET, "/api/v1/audit?action=user.&actor=security&result=done&limit=1", None).await)
+            .await;
+    assert_eq!(some["items"].as_array().map(Vec::len), Some(1));
+    assert!(some["next"].is_string(), "{some}");
+    let next = format!("/api/v1/audit?action=user.&limit=1&after={}", some["next"].as_str().expect("a cursor"));
+    assert!(
+        json_of(auditor.send(Method::GET, &next, None).await).await["items"][0]["number"].as_i64()
+            < some["items"][0]["number"].as_i64()
+    );
+
+    let csv = auditor.send(Method::GET, "/api/v1/audit/export?format=csv", None).await.text().await.expect("text");
+    assert_eq!(csv.lines().count(), numbers.len() + 1, "{csv}");
+    let lines =
+        auditor.send(Method::GET, "/api/v1/audit/export?format=jsonl&from=0", None).await.text().await.expect("text");
+    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|entry| entry["number"].is_i64())));
+    assert_eq!(lines.lines().count(), numbers.len());
+
+    let verification = json_of(auditor.send(Method::GET, "/api/v1/audit/verification", None).await).await;
+    assert_eq!(
+        verification,
+        json!({ "verified": true, "rows": numbers.len(), "first": 1, "last": numbers.len(), "faults": [] })
+    );
+    // The same from outside, beside the running service.
+    let read = Db::look(&config::Database::default(), started.data.path()).await.expect("a look");
+    let found = access::audit::verify(&read, started.data.path()).await.expect("verified");
+    assert!(found.verified && found.rows == numbers.len() as u64, "{found:?}");
+}
