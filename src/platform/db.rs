@@ -199,6 +199,7 @@ impl Db {
         let pending: Vec<String> = pending.iter().map(|step| step.name().to_owned()).collect();
         if !pending.is_empty() {
             Migrator::up(writer, None).await?;
+            self.reread_schema().await?;
         }
         let transaction = self.begin("term").await?;
         transaction.execute_unprepared("UPDATE writer SET term = term + 1 WHERE id = 1").await?;
@@ -207,6 +208,25 @@ impl Db {
         transaction.commit().await?;
         self.shared.term.store(term, Ordering::Relaxed);
         Ok(pending)
+    }
+
+    /// Makes every reader see the schema of now. One that read before a step of it knows that of then, and
+    /// SQLite takes the quoted name of a column that it does not know for a text.
+    async fn reread_schema(&self) -> Result<(), DbErr> {
+        if self.shared.backend != Backend::Sqlite {
+            return Ok(());
+        }
+        // Held until all are there, so that each is another connection.
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let reader = self.shared.reader.begin().await?;
+            reader.execute_unprepared("SELECT COUNT(*) FROM sqlite_master").await?;
+            readers.push(reader);
+        }
+        for reader in readers {
+            reader.rollback().await?;
+        }
+        Ok(())
     }
 
     /// The dialect of hand-written statements.

@@ -22,6 +22,32 @@ async fn readers_cannot_write() {
 }
 
 #[tokio::test]
+async fn readers_know_a_column_that_a_step_added() {
+    let test = testing::sqlite().await;
+    let ask = async || {
+        let text = Statement::from_string(test.db.statements(), "SELECT \"added\" FROM writer");
+        test.db.read().query_one_raw(text).await.expect("read").expect("a row").try_get::<i64>("", "added")
+    };
+    let readers = async || {
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            readers.push(test.db.shared.reader.begin().await.expect("begun"));
+        }
+        for reader in readers {
+            reader.execute_unprepared("SELECT term FROM writer").await.expect("read");
+        }
+    };
+    readers().await;
+    let step = test.db.begin("step").await.expect("begun");
+    step.execute_unprepared("ALTER TABLE writer ADD COLUMN added integer NOT NULL DEFAULT 7").await.expect("added");
+    step.commit().await.expect("committed");
+    test.db.reread_schema().await.expect("read anew");
+    for _ in 0..READERS {
+        assert_eq!(ask().await, Ok(7));
+    }
+}
+
+#[tokio::test]
 async fn transactions_follow_one_another_and_an_abandoned_one_leaves_nothing() {
     for test in testing::databases().await {
         let first = test.db.begin("first").await.expect("begun");
