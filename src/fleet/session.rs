@@ -63,8 +63,8 @@ impl Default for Timing {
             anonymous: Duration::from_secs(30),
             hello: Duration::from_secs(30),
             challenge: Duration::from_secs(5),
-            ping: Duration::from_secs(60),
-            keepalive: Duration::from_secs(30),
+            ping: Duration::from_secs(120),
+            keepalive: Duration::from_secs(90),
             keepalive_answer: Duration::from_secs(20),
         }
     }

@@ -5,8 +5,8 @@
 //!   the one writing connection holds an advisory lock as well, so that it cannot write without it,
 //!   and a connection made after a broken one finds the term unchanged or is not used: nobody else
 //!   wrote in between, so what memory knows is still true.
-//! - Every change goes through [`Db::begin`], over one connection: a transaction never meets
-//!   another writer. [`Db::read`] cannot write.
+//! - Every change goes through [`Db::begin`] or [`Db::execute_alone`], over one connection: a
+//!   transaction never meets another writer. [`Db::read`] cannot write.
 //! - A commit that returned is durable: SQLite syncs its log at every commit, PostgreSQL is asked at
 //!   start whether it does.
 //!
@@ -189,6 +189,36 @@ impl Db {
         transaction
     }
 
+    /// Carries out one statement as the transaction `name` of its own: one way to the database and back where
+    /// [`Db::begin`] and its commit are two more. A frame a second must not cost three.
+    ///
+    /// # Errors
+    /// As of [`Db::begin`] and of the statement; see [`Db::is_undone`].
+    pub async fn execute_alone(&self, name: &'static str, statement: Statement) -> Result<(), DbErr> {
+        let done = self.shared.writer.execute_raw(statement).await;
+        tracing::trace!(transaction = name, ok = done.is_ok(), "carried out");
+        done.map(drop)
+    }
+
+    /// Whether a statement [alone](Self::execute_alone) that failed so was certainly not carried out, rather than
+    /// cut off while it was committed.
+    #[must_use]
+    pub fn is_undone(&self, error: &DbErr) -> bool {
+        if Self::is_disk_full(error) {
+            return true;
+        }
+        let (DbErr::Exec(RuntimeErr::SqlxError(sqlx)) | DbErr::Query(RuntimeErr::SqlxError(sqlx))) = error else {
+            return matches!(error, DbErr::ConnectionAcquire(_) | DbErr::Conn(_));
+        };
+        let Some(code) = sqlx.as_database_error().and_then(|error| error.code()) else { return false };
+        match self.backend() {
+            // The low byte of SQLITE_IOERR and its kinds.
+            Backend::Sqlite => code.parse::<u32>().is_ok_and(|code| code & 0xff != 10),
+            // Connections that end, operators, systems, and what the server itself does not understand.
+            Backend::Postgres => !["08", "57", "58", "XX"].iter().any(|class| code.starts_with(class)),
+        }
+    }
+
     /// Applies the steps of the schema that are missing and names them, then begins a term of writing.
     ///
     /// # Errors
@@ -312,8 +342,8 @@ async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
         .acquire_timeout(WRITER_WAIT)
         .idle_timeout(None)
         .max_lifetime(None)
-        // The ping also lets the rollback of a dropped transaction come first.
-        .test_before_acquire(true)
+        // Tested when it is given back; that also lets the rollback of a dropped transaction come first.
+        .test_before_acquire(false)
         .before_acquire(|connection, _| {
             // SQLite ends a transaction by itself when a commit meets an I/O error; the driver goes on
             // counting it, and later commits would only release a savepoint inside of nothing durable.

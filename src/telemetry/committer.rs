@@ -16,7 +16,7 @@ use super::store;
 use super::window::Window;
 use crate::platform::db::Db;
 use crate::platform::shutdown::Shutdown;
-use sea_orm::DbErr;
+use sea_orm::{ConnectionTrait, DbErr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -24,8 +24,8 @@ use tongtu_protocol::v1::{self, Verdict};
 
 /// The writer looks at the clock this often when nothing comes.
 const IDLE: Duration = Duration::from_secs(1);
-/// A commit of a few frames waits this many intervals more.
-const LONELY: f64 = 1.5;
+/// A commit of a few frames waits this many intervals.
+const LONELY: f64 = 3.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(5);
@@ -83,16 +83,19 @@ impl Committer {
     /// Lets others join what waits. A few frames wait longer, since a commit costs as much as tens of them.
     async fn gather(&self) {
         let Inner { queue, config, .. } = &*self.inner;
-        tokio::select! {
-            () = queue.full.notified() => return,
-            () = sleep(config.commit_interval) => {}
-        }
-        let mut last = std::pin::pin!(sleep(config.commit_interval.mul_f64(LONELY)));
+        // A sleep costs a wake-up only if it is waited for.
+        let mut usual = std::pin::pin!(sleep(config.commit_interval));
+        let mut lonely = std::pin::pin!(sleep(config.commit_interval.mul_f64(LONELY)));
         while queue.is_lonely() {
             tokio::select! {
+                () = queue.full.notified() => return,
                 () = queue.company.notified() => {}
-                () = &mut last => return,
+                () = &mut lonely => return,
             }
+        }
+        tokio::select! {
+            () = queue.full.notified() => {}
+            () = &mut usual => {}
         }
     }
 
@@ -192,12 +195,25 @@ impl Committer {
 
     async fn attempt(&self, id: i64, pending: &Pending) -> Result<(), Failure> {
         let Inner { db, access, .. } = &*self.inner;
+        if pending.definitions.is_empty() && pending.rows.is_empty() {
+            let statement = store::batch_statement(db.statements(), pending.window, id, pending.body.clone());
+            return db.execute_alone("batch", statement).await.map_err(|error| {
+                if store::is_conflict(&error) {
+                    Failure::AlreadyThere
+                } else if db.is_undone(&error) {
+                    Failure::Certain(error, false)
+                } else {
+                    Failure::Unknown(error)
+                }
+            });
+        }
         let transaction = db.begin("batch").await.map_err(|error| Failure::Certain(error, false))?;
         // First, so that a batch that is there already is noticed before anything else.
-        match store::batch_insert(&transaction, pending.window, id, pending.body.clone()).await {
+        let statement = store::batch_statement(db.statements(), pending.window, id, pending.body.clone());
+        match transaction.execute_raw(statement).await {
             Err(error) if store::is_conflict(&error) => return Err(Failure::AlreadyThere),
             other => other.map_err(|error| Failure::Certain(error, false))?,
-        }
+        };
         let certain = |error| Failure::Certain(error, true);
         if !pending.definitions.is_empty() {
             store::definitions_insert(&transaction, access, &pending.definitions).await.map_err(certain)?;

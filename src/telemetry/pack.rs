@@ -1,8 +1,9 @@
 //! Integers in few bytes: the one way in which chunks and slots keep a list of numbers. Pure.
 //!
 //! The smallest value and the greatest common divisor are taken out; what remains is packed into
-//! equally wide fields or compressed with pco, whichever is smaller. The count is kept by the
-//! caller. What must hold: reading gives exactly what was written, and bytes that are malformed
+//! equally wide fields or compressed with pco, whichever is smaller. A short list is not given to pco,
+//! which looks at eight numbers as long as at hundreds: it becomes fields, of its steps where those are
+//! smaller. The count is kept by the caller. What must hold: reading gives exactly what was written, and bytes that are malformed
 //! give an error: no panic, and no memory beyond what the caller's count asks for.
 
 use pco::wrapped::{FileCompressor, FileDecompressor};
@@ -17,11 +18,18 @@ const FIELDS: u8 = 1;
 const PCO_32: u8 = 2;
 /// pco over 64-bit numbers.
 const PCO_64: u8 = 3;
+/// The first value, then a list of the steps from one value to the next, in one of the forms above.
+const STEPS: u8 = 4;
 /// Added to the form: the values were divided.
 const DIVIDED: u8 = 8;
 
 /// Below this many bytes of fields pco's own header never pays.
 const PCO_FROM_BYTES: usize = 40;
+
+/// Lists of fewer values are not given to pco.
+const PCO_FROM: usize = 64;
+/// What a list of steps needs beside its fields, about.
+const STEPS_BITS: usize = 24;
 
 /// Bytes that hold no list of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +48,30 @@ pub(super) struct Packer {
     offsets: Vec<u64>,
     narrow: Vec<u32>,
     compressed: Vec<u8>,
+    steps: Vec<i64>,
 }
 
 impl Packer {
     /// Appends `values`.
     pub(super) fn put(&mut self, values: &[i64], out: &mut Vec<u8>) {
+        if values.len() >= PCO_FROM {
+            return self.put_list(values, out);
+        }
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        steps.extend(values.windows(2).map(|two| two[1].wrapping_sub(two[0])));
+        match values.first() {
+            Some(first) if fields_bits(&steps) + STEPS_BITS < fields_bits(values) => {
+                out.push(STEPS);
+                put_varint(out, zigzag(*first));
+                self.put_list(&steps, out);
+            }
+            _ => self.put_list(values, out),
+        }
+        self.steps = steps;
+    }
+
+    fn put_list(&mut self, values: &[i64], out: &mut Vec<u8>) {
         let Some(&min) = values.iter().min() else {
             return;
         };
@@ -62,7 +89,8 @@ impl Packer {
         let max = self.offsets.iter().copied().max().unwrap_or(0);
         let width = u64::BITS - max.leading_zeros();
         let fields = (values.len() * width as usize).div_ceil(8) + 1;
-        let form = if fields >= PCO_FROM_BYTES { self.compress(max) } else { FIELDS };
+        let long = values.len() >= PCO_FROM && fields >= PCO_FROM_BYTES;
+        let form = if long { self.compress(max) } else { FIELDS };
         let form = if form != FIELDS && self.compressed.len() < fields { form } else { FIELDS };
         out.push(form | if divisor > 1 { DIVIDED } else { 0 });
         put_varint(out, zigzag(min));
@@ -97,6 +125,22 @@ impl Packer {
 /// # Errors
 /// Malformed bytes; `out` is then unspecified.
 pub(super) fn get(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), Malformed> {
+    if count > 1 && bytes.get(*at) == Some(&STEPS) {
+        *at += 1;
+        let mut value = unzigzag(get_varint(bytes, at)?);
+        get_list(bytes, at, count - 1, out)?;
+        // Each step makes room for the value that it begins at.
+        for step in out.iter_mut() {
+            let next = value.wrapping_add(*step);
+            *step = std::mem::replace(&mut value, next);
+        }
+        out.push(value);
+        return Ok(());
+    }
+    get_list(bytes, at, count, out)
+}
+
+fn get_list(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> Result<(), Malformed> {
     out.clear();
     if count == 0 {
         return Ok(());
@@ -130,6 +174,12 @@ pub(super) fn get(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>
         _ => return Err(Malformed),
     }
     Ok(())
+}
+
+/// What a list needs in fields.
+fn fields_bits(values: &[i64]) -> usize {
+    let (Some(min), Some(max)) = (values.iter().min(), values.iter().max()) else { return 0 };
+    values.len() * (u64::BITS - (max.wrapping_sub(*min) as u64).leading_zeros()) as usize
 }
 
 /// The greatest common divisor; 0 if all are 0.

@@ -77,6 +77,12 @@ pub(super) struct Rows {
     pub losses: Vec<LossRow>,
 }
 
+impl Rows {
+    pub(super) fn is_empty(&self) -> bool {
+        self.facts.is_empty() && self.events.is_empty() && self.losses.is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct FactsRow {
     pub source: Arc<LiveSource>,

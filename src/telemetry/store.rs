@@ -163,15 +163,10 @@ pub(super) async fn window_drop(db: &Db, id: i64) -> Result<(), DbErr> {
     transaction.commit().await
 }
 
-pub(super) async fn batch_insert(
-    transaction: &DatabaseTransaction,
-    window: i64,
-    id: i64,
-    body: Vec<u8>,
-) -> Result<(), DbErr> {
+/// Inserts a batch.
+pub(super) fn batch_statement(database: DatabaseBackend, window: i64, id: i64, body: Vec<u8>) -> Statement {
     let text = format!("INSERT INTO window_{window} (id, body) VALUES ($1, $2)");
-    transaction.execute_raw(sql(transaction, &text, [id.into(), body.into()])).await?;
-    Ok(())
+    Statement::from_sql_and_values(database, text, [id.into(), body.into()])
 }
 
 /// The first batch after `after`, of a window.

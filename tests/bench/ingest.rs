@@ -62,6 +62,13 @@ impl Pace {
             Self::Backlog(..) => "backlog",
         }
     }
+
+    /// Windows of the default size that are sealed at the first end of a slot after the run, where users wait
+    /// for two hours: everything is compacted once, at the end, as the peers merge once.
+    fn windows(self) -> String {
+        let span = if let Self::Paced(duration) = self { duration } else { Duration::from_secs(60) };
+        format!("[telemetry]\nwindow_span = \"{}s\"\n", span.as_secs())
+    }
 }
 
 /// Runs every pace, or the one of this name.
@@ -116,7 +123,7 @@ fn put(report: &mut Report, pace: &str, server: &str, cost: Cost) {
 
 fn into_control(pace: Pace) -> (Cost, u32) {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut control = control::start(folder.path(), control::SMALL_WINDOWS);
+    let mut control = control::start(folder.path(), &pace.windows());
     let meter = Meter::start(control.process().id());
     let (word, duration, history) = match pace {
         // Ended by hand.

@@ -90,6 +90,24 @@ async fn a_full_disk_is_told_from_other_errors() {
 }
 
 #[tokio::test]
+async fn a_statement_alone_is_there_or_was_certainly_not_carried_out() {
+    let test = testing::sqlite().await;
+    let sql = |text: &str| Statement::from_string(test.db.statements(), text);
+    test.db.execute_alone("made", sql("CREATE TABLE alone (id INTEGER PRIMARY KEY, body BLOB)")).await.expect("made");
+    test.db.execute_alone("first", sql("INSERT INTO alone VALUES (1, NULL)")).await.expect("written");
+    let again = test.db.execute_alone("again", sql("INSERT INTO alone VALUES (1, NULL)")).await.expect_err("there");
+    assert!(test.db.is_undone(&again), "{again}");
+    test.db.execute_alone("limit", sql("PRAGMA max_page_count = 1")).await.expect("limited");
+    let full = sql("INSERT INTO alone VALUES (2, zeroblob(1000000))");
+    let full = test.db.execute_alone("full", full).await.expect_err("no room");
+    assert!(test.db.is_undone(&full) && Db::is_disk_full(&full), "{full}");
+    let cut_off = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(sqlx::Error::WorkerCrashed)));
+    assert!(!test.db.is_undone(&cut_off), "it may have been committed");
+    let row = test.db.read().query_one_raw(sql("SELECT COUNT(*) AS rows FROM alone")).await.expect("read");
+    assert_eq!(row.expect("a row").try_get::<i64>("", "rows").expect("a number"), 1);
+}
+
+#[tokio::test]
 async fn a_commit_that_failed_leaves_no_connection_behind() {
     let test = testing::sqlite().await;
     let mark = test.db.begin("mark").await.expect("begun");
