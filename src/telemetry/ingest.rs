@@ -39,6 +39,9 @@ thread_local! {
 /// Spools that an agent may have had.
 const EPOCHS: usize = 4_096;
 
+/// After which an agent that brings too many new schemas may try again.
+const NEW_SCHEMAS_AFTER_MS: u32 = 60_000;
+
 /// No spool counts as far: ranges beyond would only make sums overflow.
 const LOST_LAST: u64 = 1 << 48;
 
@@ -48,9 +51,9 @@ pub(super) struct Session {
     organization: OrganizationId,
     agent: Arc<Agent>,
     answers: mpsc::UnboundedSender<v1::Answers>,
-    boots: HashMap<u32, Arc<Boot>>,
+    boots: HashMap<u32, HeldBoot>,
     /// The boot that the agent runs in; none if it has too many.
-    current_boot: Option<Arc<Boot>>,
+    current_boot: Option<HeldBoot>,
     sources: HashMap<u32, DefinedSource>,
     /// What has a number and is one too many.
     too_many: HashSet<Numbered>,
@@ -69,6 +72,8 @@ struct DefinedSource {
     schema: Option<Arc<StoredSchema>>,
     /// Its schema was sent and is not acceptable.
     schema_refused: Option<Refusal>,
+    /// It was sent and is one of too many new ones: the next frame is to come later.
+    schema_later: bool,
 }
 
 /// A number of the stream.
@@ -76,6 +81,27 @@ struct DefinedSource {
 enum Numbered {
     Boot(u32),
     Source(u32),
+}
+
+/// A boot that a stream speaks of. When the last stream ends that does, all but one of the agent's anchors go:
+/// each stream brings them anew.
+struct HeldBoot(Arc<Boot>);
+
+impl std::ops::Deref for HeldBoot {
+    type Target = Boot;
+
+    fn deref(&self) -> &Boot {
+        &self.0
+    }
+}
+
+impl Drop for HeldBoot {
+    fn drop(&mut self) {
+        // This one and the registry's.
+        if Arc::strong_count(&self.0) <= 2 {
+            self.0.anchors.lock().unwrap_or_else(PoisonError::into_inner).forget_agent();
+        }
+    }
 }
 
 /// What is made of a record.
@@ -100,7 +126,7 @@ impl Session {
         let boot_id = opening.hello.boot_id.replace('\0', "");
         let now_ms = inner.clock.now_ms();
         let current_boot = inner.queue.define(&inner.registry, |registry, definitions| {
-            registry.boot_define(agent.id, &boot_id, now_ms, definitions)
+            registry.boot_define(agent.id, &boot_id, now_ms, definitions).map(HeldBoot)
         });
         if let (Some(boot), Some(clock)) = (&current_boot, &opening.hello.clock) {
             boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
@@ -129,7 +155,10 @@ impl Session {
         }
         let Inner { queue, registry, .. } = &*self.inner;
         let known = queue.define(registry, |registry, definitions| {
-            if full { None } else { registry.boot_define(self.agent.id, &boot.boot_id, now_ms, definitions) }
+            let room = !full;
+            room.then(|| registry.boot_define(self.agent.id, &boot.boot_id, now_ms, definitions))
+                .flatten()
+                .map(HeldBoot)
         });
         let Some(known) = known else { return self.turn_away(Numbered::Boot(boot.number)) };
         let mut anchors = known.anchors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +186,7 @@ impl Session {
         });
         let Some(live) = live else { return self.turn_away(Numbered::Source(source.number)) };
         let interval_ms = interval_within(source.interval_ms);
-        let defined = DefinedSource { live, interval_ms, schema_id, schema, schema_refused: None };
+        let defined = DefinedSource { live, interval_ms, schema_id, schema, schema_refused: None, schema_later: false };
         self.sources.insert(source.number, defined);
     }
 
@@ -182,7 +211,7 @@ impl Session {
                 });
                 for source in self.sources.values_mut().filter(|source| source.schema_id == Some(id)) {
                     source.schema = known.clone();
-                    source.schema_refused = known.is_none().then_some(Refusal::TooMany);
+                    (source.schema_refused, source.schema_later) = (None, known.is_none());
                 }
             }
             Err(error) => {
@@ -246,7 +275,7 @@ impl Session {
             v1::Answer { verdict: Verdict::Refused.into(), refusal, ..Default::default() },
         );
         if let Some(why) = lane.ended {
-            if why == Ended::Later {
+            if !matches!(why, Ended::NeedSchema(_)) {
                 self.inner.metrics.later.inc_by(count(&ended));
             }
             answer(&mut answers, ended, self.ended(lane, why));
@@ -338,7 +367,10 @@ impl Session {
             // Another agent may have sent it since.
             source.schema = self.inner.registry.schema(schema_id);
         }
-        let Some(schema) = &source.schema else { return Judged::End(Ended::NeedSchema(schema_id)) };
+        let Some(schema) = &source.schema else {
+            let later = std::mem::take(&mut source.schema_later);
+            return Judged::End(if later { Ended::NewSchemas } else { Ended::NeedSchema(schema_id) });
+        };
         let (lane_epoch, window) = (lane.epoch, flow.window);
         let unknown_boot = too_many_or(self.too_many.contains(&Numbered::Boot(boot)), Refusal::UnknownBoot);
         let boot = self.boots.get(&boot);
@@ -470,6 +502,9 @@ impl Session {
             Ended::Later => {
                 let retry_after_ms = retry_after_ms(self.agent.id.0);
                 v1::Answer { verdict: Verdict::Later.into(), retry_after_ms, ..answer }
+            }
+            Ended::NewSchemas => {
+                v1::Answer { verdict: Verdict::Later.into(), retry_after_ms: NEW_SCHEMAS_AFTER_MS, ..answer }
             }
             Ended::NeedSchema(id) => {
                 v1::Answer { verdict: Verdict::NeedSchema.into(), schema_id: id.0.to_vec().into(), ..answer }

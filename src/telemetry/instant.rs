@@ -85,6 +85,22 @@ impl Anchors {
         thin(&mut self.agent, |anchor| anchor.boottime_ms);
     }
 
+    /// Keeps one of the agent's anchors, the one that is trusted most.
+    pub fn forget_agent(&mut self) {
+        let trusted = self.trusted_agent().map(|at| self.agent[at]);
+        self.agent = trusted.into_iter().collect();
+    }
+
+    #[cfg(test)]
+    pub(super) fn agent_count(&self) -> usize {
+        self.agent.len()
+    }
+
+    fn trusted_agent(&self) -> Option<usize> {
+        let synchronised = self.agent.iter().rposition(|anchor| anchor.synchronised);
+        synchronised.or(self.agent.len().checked_sub(1))
+    }
+
     /// The anchors that control took, ascending.
     #[must_use]
     pub fn control(&self) -> &[ControlAnchor] {
@@ -136,8 +152,7 @@ impl Anchors {
     /// the one that was synchronised last, or the last one. One stretch serves the whole boot, so
     /// that a step does not tear its records apart.
     fn nearest_agent(&self, boottime_ms: u64) -> Option<&AgentAnchor> {
-        let trusted = self.agent.iter().rposition(|anchor| anchor.synchronised);
-        let trusted = trusted.or(self.agent.len().checked_sub(1))?;
+        let trusted = self.trusted_agent()?;
         let mut first = trusted;
         while first > 0 && !stepped(&self.agent[first - 1], &self.agent[first]) {
             first -= 1;

@@ -35,6 +35,8 @@ pub(super) struct Lane {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     Later,
+    /// The agent brings new schemas faster than control takes them.
+    NewSchemas,
     NeedSchema(tongtu_protocol::schema::SchemaId),
 }
 

@@ -171,18 +171,35 @@ struct Schemas {
     /// By a hash of their encoding.
     columns: HashMap<u64, Arc<v1::Column>>,
     kept: HashMap<i64, Kept>,
-    /// Schemas and bytes.
-    of_agent: HashMap<AgentId, (usize, usize)>,
+    /// What each agent brought lately.
+    brought: HashMap<AgentId, Brought>,
     last: i64,
 }
 
 /// What is known of a schema beside itself.
 #[derive(Debug)]
 struct Kept {
-    agent: Option<AgentId>,
-    /// What it has beyond the columns of those before it.
-    bytes: usize,
     used: Used,
+}
+
+/// New schemas of an agent: the share of what it may bring at once, less what the time since gives back.
+#[derive(Debug, Default)]
+struct Brought {
+    share: f64,
+    at_ms: UnixMs,
+}
+
+impl Brought {
+    fn is_too_much(&mut self, now_ms: UnixMs) -> bool {
+        const ALL_MS: f64 = (limits::AGENT_SCHEMA_DAYS * 86_400_000) as f64;
+        let passed_ms = (now_ms - self.at_ms).max(0) as f64;
+        (self.share, self.at_ms) = ((self.share - passed_ms / ALL_MS).max(0.0), now_ms.max(self.at_ms));
+        self.share >= 1.0
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.share += (1.0 / limits::AGENT_SCHEMAS as f64).max(bytes as f64 / limits::AGENT_SCHEMA_BYTES as f64);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -215,8 +232,8 @@ impl Registry {
         Some(Arc::clone(known))
     }
 
-    /// The schema with this identity; a new one is added to `definitions`, unless the agent has too
-    /// many. `columns` were checked.
+    /// The schema with this identity; a new one is added to `definitions`, unless the agent brings
+    /// too many. `columns` were checked.
     pub(super) fn schema_define(
         &self,
         agent: AgentId,
@@ -230,13 +247,13 @@ impl Registry {
             schemas.touch(known.number, now_ms);
             return Some(Arc::clone(known));
         }
-        let (count, bytes) = schemas.of_agent.get(&agent).copied().unwrap_or_default();
-        if count >= limits::AGENT_SCHEMAS || bytes >= limits::AGENT_SCHEMA_BYTES {
+        if schemas.brought.entry(agent).or_default().is_too_much(now_ms) {
             return None;
         }
         let number = schemas.last + 1;
         let owned = Owned { agent: Some(agent), used_ms: now_ms };
-        let (schema, encoded) = schemas.insert(StoredSchema::new(number, id, columns), owned);
+        let (schema, encoded, own) = schemas.insert(StoredSchema::new(number, id, columns), owned);
+        schemas.brought.entry(agent).or_default().add(own);
         definitions.schemas.push((Arc::clone(&schema), owned));
         definitions.bytes += ROW_BYTES + encoded;
         Some(schema)
@@ -367,8 +384,8 @@ impl Registry {
 }
 
 impl Schemas {
-    /// The schema with the columns of those before it, and the bytes of its encoding.
-    fn insert(&mut self, mut schema: StoredSchema, owned: Owned) -> (Arc<StoredSchema>, usize) {
+    /// The schema with the columns of those before it, the bytes of its encoding, and of what it has beyond them.
+    fn insert(&mut self, mut schema: StoredSchema, owned: Owned) -> (Arc<StoredSchema>, usize, usize) {
         let (mut encoded, mut bytes) = (0, 0);
         for column in &mut schema.columns {
             let text = column.encode_to_vec();
@@ -384,16 +401,12 @@ impl Schemas {
                 }
             }
         }
-        if let Some(agent) = owned.agent {
-            let sums = self.of_agent.entry(agent).or_default();
-            *sums = (sums.0 + 1, sums.1 + bytes);
-        }
-        self.kept.insert(schema.number, Kept { agent: owned.agent, bytes, used: Used::new(owned.used_ms) });
+        self.kept.insert(schema.number, Kept { used: Used::new(owned.used_ms) });
         let schema = Arc::new(schema);
         self.last = self.last.max(schema.number);
         self.by_id.insert(schema.id, Arc::clone(&schema));
         self.by_number.insert(schema.number, Arc::clone(&schema));
-        (schema, encoded)
+        (schema, encoded, bytes)
     }
 
     fn touch(&self, number: i64, now_ms: UnixMs) {
@@ -403,7 +416,8 @@ impl Schemas {
     }
 
     fn prune(&mut self, now_ms: UnixMs, before_ms: UnixMs, pruned: &mut Pruned) {
-        let Self { by_id, by_number, kept, of_agent, columns, last } = self;
+        let Self { by_id, by_number, kept, brought, columns, last } = self;
+        brought.retain(|_, brought| brought.is_too_much(now_ms) || brought.share > 0.0);
         kept.retain(|number, kept| {
             let Some(schema) = by_number.get(number) else { return false };
             // Both maps hold it.
@@ -414,9 +428,6 @@ impl Schemas {
             if stays {
                 pruned.schemas_used.extend(kept.used.to_store().map(|used_ms| (*number, used_ms)));
                 return true;
-            }
-            if let Some(sums) = kept.agent.and_then(|agent| of_agent.get_mut(&agent)) {
-                *sums = (sums.0 - 1, sums.1 - kept.bytes);
             }
             by_id.remove(&schema.id);
             by_number.remove(number);

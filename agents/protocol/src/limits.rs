@@ -30,10 +30,12 @@ pub const ANCHORS: usize = 1_024;
 pub const SCHEMAS: usize = 4_096;
 /// Boots of one agent that control knows, until nothing stored is of them.
 pub const AGENT_BOOTS: usize = 4_096;
-/// Schemas that control has from one agent first, until nothing stored is of them.
+/// New schemas that control takes from one agent at once.
 pub const AGENT_SCHEMAS: usize = 16_384;
 /// Bytes of what these have beyond the columns of others.
 pub const AGENT_SCHEMA_BYTES: usize = 128 << 20;
+/// Days after which an agent that brought so much may bring as much again; a share of it each day before.
+pub const AGENT_SCHEMA_DAYS: u64 = 16;
 /// Records in one message.
 pub const RECORDS: usize = 1_024;
 /// Ranges in one message.

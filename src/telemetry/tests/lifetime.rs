@@ -65,6 +65,67 @@ async fn sources_without_end_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn new_schemas_without_end_come_later_and_lose_nothing() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON).await;
+    let mut known = Stream::open(&control, 1, 1);
+    (1..limits::AGENT_SCHEMAS).for_each(|number| known.define_as(other_schema(&format!("m{number}"))));
+    known.define(true);
+    known.frames([1]);
+    known.accepted(1, 1).await;
+
+    let one_more = || other_schema("one_more");
+    let mut hostile = Stream::open_bare(&control, 1, 2);
+    hostile.define_as(one_more());
+    hostile.frames([1]);
+    hostile.answered(|stream| stream.later == [(1, 1)]).await;
+    assert!(hostile.refused.is_empty(), "{:?}", hostile.refused);
+    // What is known goes on, and whoever else has it may bring it.
+    known.frames([2]);
+    known.accepted(2, 2).await;
+    Stream::open_bare(&control, 2, 1).define_as(one_more());
+    hostile.restart_lane();
+    hostile.frames([1]);
+    hostile.accepted(1, 1).await;
+
+    // A day gives back a share.
+    let mut stream = Stream::open_bare(&control, 1, 3);
+    stream.define_as(other_schema("another"));
+    stream.frames([1]);
+    stream.answered(|stream| stream.later == [(1, 1)]).await;
+    control.set(NOON + DAY_MS);
+    stream.define_as(other_schema("another"));
+    stream.restart_lane();
+    stream.frames([1]);
+    stream.accepted(1, 1).await;
+}
+
+/// An agent that names boot after boot with all the anchors of each.
+#[tokio::test]
+async fn anchors_of_boots_that_no_stream_speaks_of_go() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON).await;
+    let anchors: Vec<_> = (0..limits::ANCHORS as u64)
+        .map(|at| v1::Clock { boottime_ms: at * 1_000, wall_ms: NOON + at as i64 * 1_000, synchronised: true })
+        .collect();
+    let kept = |boot_id: &str| {
+        let mut definitions = Default::default();
+        let registry = &control.telemetry.inner.registry;
+        let boot = registry.boot_define(AgentId(1), boot_id, NOON, &mut definitions).expect("known");
+        let anchors = boot.anchors.lock().expect("no panic holds it");
+        (anchors.agent_count(), anchors.instant(0).expect("one is enough").ms)
+    };
+    let mut stream = Stream::open_bare(&control, 1, 1);
+    stream.define_boot(1, "first", anchors.clone());
+    assert_eq!(kept("first"), (limits::ANCHORS, NOON));
+    stream.define_boot(1, "second", anchors);
+    assert_eq!(kept("first"), (1, NOON), "another one has its number");
+    assert_eq!(kept("second"), (limits::ANCHORS, NOON));
+    drop(stream);
+    assert_eq!(kept("second"), (1, NOON), "the stream has ended");
+}
+
+#[tokio::test]
 async fn what_was_not_used_for_as_long_as_anything_is_kept_goes() {
     for database in testing::databases().await {
         let name = database.name;
