@@ -21,6 +21,8 @@ pub(crate) enum ClientError {
     Url(String),
     #[error("{url} does not answer: {reason}")]
     Unreachable { url: String, reason: String },
+    #[error("no service answers at {url}, which {} names: the one that ran there has ended; start it with `tongtu serve --data {}`", file.display(), data.display())]
+    Ended { url: String, data: PathBuf, file: PathBuf },
     #[error("{0}")]
     Refused(String),
     #[error("{url} gave no answer that this version understands: {reason}")]
@@ -30,20 +32,22 @@ pub(crate) enum ClientError {
 /// A service and a token.
 pub(super) struct Client {
     base: String,
+    /// The data directory, if the address was found there.
+    found_in: Option<PathBuf>,
     token: String,
     http: reqwest::Client,
 }
 
 impl Client {
     pub(super) fn open(server: &Server) -> Result<Self, ClientError> {
-        let (base, token) = match (&server.server, &server.token_file) {
-            (Some(url), Some(file)) => (remote(url)?, read(file)?),
+        let (base, token, found_in) = match (&server.server, &server.token_file) {
+            (Some(url), Some(file)) => (remote(url)?, read(file)?, None),
             _ => {
                 let file = server.data.join(crate::control::ADDRESS_FILE);
                 if !file.exists() {
                     return Err(ClientError::NoService { data: server.data.clone(), file });
                 }
-                (read(&file)?, read(&server.data.join("api-token"))?)
+                (read(&file)?, read(&server.data.join("api-token"))?, Some(server.data.clone()))
             }
         };
         let http = reqwest::Client::builder()
@@ -54,7 +58,7 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|error| ClientError::Unreachable { url: base.clone(), reason: reason(&error) })?;
-        Ok(Self { base, token, http })
+        Ok(Self { base, found_in, token, http })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
@@ -78,7 +82,15 @@ impl Client {
         }
         let unreachable =
             |error: reqwest::Error| ClientError::Unreachable { url: self.base.clone(), reason: reason(&error) };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(|error| match &self.found_in {
+            // A killed service leaves its address behind.
+            Some(data) if error.is_connect() => ClientError::Ended {
+                url: self.base.clone(),
+                data: data.clone(),
+                file: data.join(crate::control::ADDRESS_FILE),
+            },
+            _ => unreachable(error),
+        })?;
         let status = response.status();
         let text = response.bytes().await.map_err(unreachable)?;
         let value: Option<Value> = serde_json::from_slice(&text).ok();
@@ -120,6 +132,24 @@ fn reason(error: &reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_was_killed_is_said_not_to_run() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let data = tempfile::tempdir().expect("a folder");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        std::fs::write(data.path().join(crate::control::ADDRESS_FILE), format!("http://{address}\n")).expect("room");
+        std::fs::write(data.path().join("api-token"), "secret\n").expect("room");
+        let server = Server { data: data.path().to_owned(), server: None, token_file: None, json: false };
+        let failure = Client::open(&server).expect("found").get("/api/v1/agents").await.expect_err("nobody is there");
+        let said = failure.to_string();
+        for part in [address.to_string(), format!("tongtu serve --data {}", data.path().display())] {
+            assert!(said.contains(&part), "{said}");
+        }
+        assert!(!said.contains("secret") && !said.contains('\n'), "{said}");
+    }
 
     #[test]
     fn a_token_leaves_this_machine_only_under_tls() {

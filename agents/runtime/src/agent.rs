@@ -10,8 +10,9 @@
 
 use crate::clock;
 use crate::collect::{CollectorSpec, Context};
-use crate::configuration::{Configuration, ConfigurationError, LONGEST_INTERVAL, SHORTEST_INTERVAL};
+use crate::configuration::{Configuration, ConfigurationError};
 use crate::data::{DataDirectory, DataError, Enrolment, renewal_is_due};
+use crate::desired::Desired;
 use crate::enrol::{EnrolError, renew};
 use crate::exposition::{LastFrame, serve};
 use crate::frames::{Frames, Orders};
@@ -126,6 +127,11 @@ pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>)
         None => None,
     };
     let orders = Arc::new(Orders::new(configuration.interval));
+    let desired = data.desired();
+    if desired != Desired::default() {
+        tracing::info!(version = desired.version, "as control last told");
+        apply(&desired, configuration.interval, &orders);
+    }
     let frames =
         Frames::new(&options, machine_id.clone(), boot_id.clone(), spool.clone(), writer, Arc::clone(&orders), last);
     let frames =
@@ -149,6 +155,7 @@ pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>)
         renew_now: false,
         welcomed: false,
         local_interval: configuration.interval,
+        desired,
         orders: Arc::clone(&orders),
         spool: spool.clone(),
     };
@@ -176,6 +183,14 @@ async fn until_renewal(enrolment: Enrolment) {
             return;
         }
     }
+}
+
+fn apply(desired: &Desired, local_interval: Duration, orders: &Orders) {
+    let interval = match desired.interval_ms {
+        0 => local_interval,
+        ms => Duration::from_millis(ms.into()),
+    };
+    orders.configure(interval, desired.collectors.clone());
 }
 
 /// Gives the frames new facts when they change.
@@ -207,6 +222,8 @@ struct Reporter {
     renew_now: bool,
     welcomed: bool,
     local_interval: Duration,
+    /// What runs, and is kept.
+    desired: Desired,
     orders: Arc<Orders>,
     spool: Spool,
 }
@@ -276,12 +293,24 @@ impl Agent for Reporter {
     }
 
     fn configure(&mut self, desired: &v1::DesiredConfiguration) {
-        let interval = match desired.interval_ms {
-            0 => self.local_interval,
-            ms => Duration::from_millis(ms.into()).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
-        };
-        self.orders.configure(interval, desired.collectors.clone());
         self.take_bundle(&desired.ca_bundle_pem);
+        match Desired::take(desired) {
+            // It is told with every welcome.
+            Ok(desired) if desired == self.desired => {}
+            Ok(desired) => {
+                tracing::info!(version = desired.version, interval_ms = desired.interval_ms, "control configures anew");
+                apply(&desired, self.local_interval, &self.orders);
+                if let Err(error) = self.data.keep_desired(&desired) {
+                    tracing::warn!(%error, "what control told cannot be kept for the next start");
+                }
+                self.desired = desired;
+            }
+            Err(fault) => tracing::warn!(
+                version = desired.version,
+                fault,
+                "control desires what may not be; the agent goes on as it is"
+            ),
+        }
     }
 
     fn welcomed(&mut self, _: &v1::Welcome) {

@@ -6,6 +6,7 @@
 //! | `key.pem` (0600), `certificate.pem`, `ca.pem` | who the agent is, and whom it takes for control |
 //! | `identity.json` | its id, control's address, when the certificate came |
 //! | `agent.toml` | what the operator sets; the agent never writes it |
+//! | `desired.json` | what control last told the agent to be like |
 //! | `spool/`, `lock`, `machine-id` | |
 //!
 //! An enrolment is written beside the old one, made whole, then moved into place file by file; what
@@ -13,6 +14,7 @@
 //! or none.
 
 use crate::clock;
+use crate::desired::Desired;
 use crate::link::{Credentials, LinkError, Trust};
 use rustix::fs::Mode;
 use rustls::pki_types::CertificateDer;
@@ -28,6 +30,7 @@ const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const CA: &str = "ca.pem";
 const IDENTITY: &str = "identity.json";
+const DESIRED: &str = "desired.json";
 /// An enrolment that is being written.
 const NEW: &str = "enrolment.new";
 /// A whole one that is being moved into place.
@@ -222,6 +225,8 @@ impl DataDirectory {
         write(&new, CA, &enrolment.ca_pem)?;
         let identity = serde_json::to_string_pretty(&enrolment.identity).expect("texts and numbers are JSON");
         write(&new, IDENTITY, &identity)?;
+        // Another control has not told it anything yet.
+        let _ = fs::remove_file(self.path.join(DESIRED));
         fs::rename(&new, &ready).and_then(|()| sync(&self.path)).map_err(DataError::file("write", &ready))?;
         self.finish_moves()
     }
@@ -257,6 +262,25 @@ impl DataDirectory {
     /// It cannot be written.
     pub fn replace_ca(&self, ca_pem: &str) -> Result<(), DataError> {
         write(&self.path, CA, ca_pem)
+    }
+
+    /// What control last told the agent; nothing if it never did, or if the file cannot be used.
+    pub(crate) fn desired(&self) -> Desired {
+        let path = self.path.join(DESIRED);
+        let fault = match fs::read_to_string(&path) {
+            Ok(text) => match Desired::parse(&text) {
+                Ok(desired) => return desired,
+                Err(fault) => fault,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Desired::default(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(file = %path.display(), fault, "what control last told cannot be read; it is asked again when it answers");
+        Desired::default()
+    }
+
+    pub(crate) fn keep_desired(&self, desired: &Desired) -> Result<(), DataError> {
+        write(&self.path, DESIRED, &desired.text())
     }
 
     fn read(&self, name: &str) -> Result<String, DataError> {

@@ -2,6 +2,7 @@
 
 use crate::agent::AgentOptions;
 use crate::clock;
+use crate::desired::Setting;
 use crate::exposition::LastFrame;
 use crate::heap;
 use crate::own::Own;
@@ -12,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tongtu_protocol::v1;
 
 /// What the frames are told by the rest of the agent.
 pub(crate) struct Orders {
@@ -24,7 +24,7 @@ struct Inner {
     stop: bool,
     interval: Duration,
     /// Settings that have not been applied.
-    collectors: Option<Vec<v1::CollectorSetting>>,
+    collectors: Option<Vec<Setting>>,
     /// Facts that have not been written.
     facts: Option<BTreeMap<String, String>>,
     reconnects: u64,
@@ -49,7 +49,7 @@ impl Orders {
         self.inner().interval
     }
 
-    pub(crate) fn configure(&self, interval: Duration, collectors: Vec<v1::CollectorSetting>) {
+    pub(crate) fn configure(&self, interval: Duration, collectors: Vec<Setting>) {
         let mut inner = self.inner();
         inner.interval = interval;
         inner.collectors = Some(collectors);
@@ -159,7 +159,9 @@ impl Frames {
             self.table.reset();
             for setting in collectors {
                 let interval = Duration::from_millis(setting.interval_ms.into());
-                self.table.configure(&setting.name, setting.enabled, interval);
+                if !self.table.configure(&setting.name, setting.enabled, interval) {
+                    tracing::warn!(collector = setting.name, "control sets a collector that this agent has not");
+                }
             }
         }
         let clock = clock::clock();

@@ -10,6 +10,7 @@ pub mod collect;
 pub mod configuration;
 mod conversation;
 pub mod data;
+mod desired;
 pub mod enrol;
 mod exposition;
 mod frames;

@@ -258,12 +258,15 @@ impl Table {
         }
     }
 
-    /// Applies a setting that control desires; an unknown name is ignored.
-    pub fn configure(&mut self, name: &str, enabled: bool, interval: Duration) {
+    /// Applies a setting that control desires; whether there is such a collector.
+    pub fn configure(&mut self, name: &str, enabled: bool, interval: Duration) -> bool {
+        let mut known = false;
         for entry in self.entries.iter_mut().filter(|entry| entry.spec.name == name) {
             entry.enabled = enabled;
             entry.interval = if interval.is_zero() { entry.spec.interval } else { interval };
+            known = true;
         }
+        known
     }
 
     /// Back to what the static table says.

@@ -147,6 +147,51 @@ async fn a_bundle_is_taken_only_if_it_takes_this_control() {
 }
 
 #[tokio::test]
+async fn what_control_told_last_holds_after_a_restart_and_nonsense_never() {
+    let control = Control::start().await;
+    let data = tempdir().expect("a folder");
+    enrolled(&control, data.path()).await;
+    let file = data.path().join("desired.json");
+    let (stop, running) = start(data.path());
+    until(&control, "a count", |told| told.arrived.iter().any(|record| record.value.is_some())).await;
+    let desire = |version, interval_ms| v1::DesiredConfiguration {
+        version,
+        interval_ms,
+        collectors: vec![v1::CollectorSetting { name: "count".into(), enabled: false, interval_ms: 0 }],
+        ..v1::DesiredConfiguration::default()
+    };
+    // Nonsense is refused whole, and what is good after it is taken.
+    control.configure(desire(2, 1));
+    control.configure(desire(3, 1_000));
+    until(&control, "a frame without the count", |told| {
+        told.arrived.last().is_some_and(|record| !record.facts && record.value.is_none())
+    })
+    .await;
+    drop(stop);
+    running.await.expect("no panic");
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).expect("kept")).expect("JSON");
+    assert_eq!((&kept["version"], &kept["interval_ms"]), (&3.into(), &1_000.into()));
+
+    // Told nothing, it runs as it was told last; a broken file is as if there were none.
+    control.forget_configuration();
+    for (broken, counts) in [(false, false), (true, true)] {
+        if broken {
+            std::fs::write(&file, "{\"version\": 3").expect("room");
+        }
+        let before = control.tell(|told| told.arrived.len());
+        let (stop, running) = start(data.path());
+        until(&control, "frames of this run", |told| {
+            told.arrived[before..].iter().filter(|record| !record.facts).count() >= 2
+        })
+        .await;
+        let counted = control.tell(|told| told.arrived[before..].iter().any(|record| record.value.is_some()));
+        assert_eq!(counted, counts, "broken: {broken}");
+        drop(stop);
+        running.await.expect("no panic");
+    }
+}
+
+#[tokio::test]
 async fn what_keeps_an_agent_from_running_is_one_sentence() {
     let control = Control::start().await;
     let data = tempdir().expect("a folder");

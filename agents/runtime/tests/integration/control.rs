@@ -151,6 +151,11 @@ impl Control {
         self.configurations.send_replace(Some(desired));
     }
 
+    /// Tells the sessions to come nothing.
+    pub(crate) fn forget_configuration(&self) {
+        self.configurations.send_replace(None);
+    }
+
     /// Listens where it listened before.
     pub(crate) async fn resume(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("a port").into_std().expect("a listener");
