@@ -205,6 +205,10 @@ pub enum FirstLinkError {
 
 /// Whole or not at all, and for nobody else.
 fn write(path: &Path, link: &str) -> io::Result<()> {
+    // A start on a full disk needs no room for what is there.
+    if fs::read_to_string(path).is_ok_and(|text| text.trim() == link) {
+        return Ok(());
+    }
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;

@@ -401,8 +401,13 @@ fn report_token_file(found: ApiTokenFile, data: &Path) {
 
 /// Whole or not at all, because the command line may read it at any moment.
 fn write_address(path: &Path, http: SocketAddr) -> Result<(), StartError> {
+    let text = format!("http://{http}\n");
+    // A start after a crash needs no room for it.
+    if fs::read_to_string(path).is_ok_and(|said| said == text) {
+        return Ok(());
+    }
     let new = path.with_extension("new");
-    fs::write(&new, format!("http://{http}\n"))
+    fs::write(&new, text)
         .and_then(|()| fs::rename(&new, path))
         .map_err(|source| StartError::File { path: path.to_owned(), source })
 }

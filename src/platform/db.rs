@@ -13,45 +13,37 @@
 //! Deliberately absent: retries. What may be tried again is known only to the caller.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sea_orm::sqlx::{
-    self, Executor,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    self,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
 use tongtu_migrations::Migrator;
 
 use crate::config;
 
+mod postgres;
 #[cfg(test)]
 mod tests;
 
-/// The advisory lock of the one process that writes ("tongtu" in ASCII).
-const ADVISORY_LOCK: i64 = 0x746f_6e67_7475;
 /// Which start of a writing process was the last.
 const TERM: &str = "SELECT term FROM writer WHERE id = 1";
-/// How often and after which pause the lock of a process that seems to run is tried: 5 seconds.
-const LOCK_ATTEMPTS: u32 = 25;
-const LOCK_PAUSE: Duration = Duration::from_millis(200);
 /// To what SQLite's log is cut when it is empty: 64 MiB.
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// Readers beside the writer.
 const READERS: u32 = 4;
 /// A transaction waits this long for the writing connection.
 const WRITER_WAIT: Duration = Duration::from_secs(60);
-/// Shorter where the connection may have to be made anew: the pool's pauses between two attempts
-/// grow up to a fifth of it.
-const POSTGRES_WRITER_WAIT: Duration = Duration::from_secs(15);
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +97,40 @@ pub enum DbError {
         /// What the driver says.
         source: sqlx::Error,
     },
+    /// There is no room even for what reading needs.
+    #[error("the disk of {} is full, and opening the database needs a little room beside it; make some and start again", path.display())]
+    Full {
+        /// The database's file.
+        path: PathBuf,
+    },
+    /// The server speaks no TLS, and the URL demands it.
+    #[error(
+        "the PostgreSQL server {name} offers no TLS, which sslmode in database.url demands; set ssl = on in its \
+         postgresql.conf, or choose sslmode=disable within a protected network"
+    )]
+    NoTls {
+        /// Host and port.
+        name: String,
+    },
+    /// The server's certificate is not accepted.
+    #[error(
+        "the PostgreSQL server {name} does not prove who it is: {source}; name the certificate authority with \
+         sslrootcert=FILE in database.url, and the server as its certificate does"
+    )]
+    Refused {
+        /// Host and port.
+        name: String,
+        /// What is wrong with the certificate.
+        source: std::io::Error,
+    },
+    /// The file of root certificates cannot be read.
+    #[error("sslrootcert = {} of database.url cannot be read: {source}", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A question at start failed.
     #[error("the database does not answer: {0}")]
     Query(#[source] DbErr),
@@ -121,7 +147,7 @@ struct Shared {
     backend: Backend,
     reader: DatabaseConnection,
     writer: DatabaseConnection,
-    /// Which start of a writing process this is; 0 before [`Db::migrate`].
+    /// Which start of a writing process this is; 0 before [`Db::migrate`] and for a file.
     term: Arc<AtomicI64>,
     /// Locked while it is open.
     _lock: File,
@@ -137,7 +163,7 @@ impl Db {
         let term = Arc::new(AtomicI64::new(0));
         let (backend, reader, writer) = match &config.url {
             None => open_sqlite(&data.join("tongtu.db")).await?,
-            Some(url) => open_postgres(url, term.clone()).await?,
+            Some(url) => postgres::open(url, term.clone()).await?,
         };
         Ok(Self { shared: Arc::new(Shared { backend, reader, writer, term, _lock: lock }) })
     }
@@ -156,11 +182,7 @@ impl Db {
             let opened = opened.map_err(|source| DbError::Open { name: file.display().to_string(), source })?;
             return Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(opened));
         };
-        let failed = |source| DbError::Open { name: "of database.url".to_owned(), source };
-        let options: PgConnectOptions = url.parse().map_err(failed)?;
-        let options = options.application_name("tongtu").options([("default_transaction_read_only", "on")]);
-        let opened = PgPoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
-        Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(opened))
+        postgres::look(url).await
     }
 
     /// Which database it is.
@@ -219,7 +241,8 @@ impl Db {
         }
     }
 
-    /// Applies the steps of the schema that are missing and names them, then begins a term of writing.
+    /// Applies the steps of the schema that are missing and names them, then begins a term of writing on a
+    /// server. A file that is up to date is only read: control starts on a full disk.
     ///
     /// # Errors
     /// A step failed; it and those after it are not applied.
@@ -231,13 +254,21 @@ impl Db {
             Migrator::up(writer, None).await?;
             self.reread_schema().await?;
         }
+        if self.shared.backend == Backend::Postgres {
+            self.begin_term().await?;
+        }
+        Ok(pending)
+    }
+
+    /// So that a later connection finds out whether another process wrote in between.
+    async fn begin_term(&self) -> Result<(), DbErr> {
         let transaction = self.begin("term").await?;
         transaction.execute_unprepared("UPDATE writer SET term = term + 1 WHERE id = 1").await?;
         let row = transaction.query_one_raw(Statement::from_string(self.statements(), TERM)).await?;
         let term: i64 = row.map_or(Ok(0), |row| row.try_get("", "term"))?;
         transaction.commit().await?;
         self.shared.term.store(term, Ordering::Relaxed);
-        Ok(pending)
+        Ok(())
     }
 
     /// Makes every reader see the schema of now. One that read before a step of it knows that of then, and
@@ -284,17 +315,22 @@ impl Db {
         else {
             return false;
         };
-        match error.as_database_error().and_then(|error| error.code()) {
-            // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC (some file systems say no space so); PostgreSQL disk_full.
-            Some(code) => matches!(code.as_ref(), "13" | "778" | "1034" | "4874" | "53100"),
-            None => false,
-        }
+        says_full(error)
     }
 
     /// Closes every connection; what is written stays.
     pub async fn close(&self) {
         let _ = self.shared.reader.clone().close().await;
         let _ = self.shared.writer.clone().close().await;
+    }
+}
+
+fn says_full(error: &sqlx::Error) -> bool {
+    match error.as_database_error().and_then(|error| error.code()) {
+        // SQLITE_FULL, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC (some file systems say no space so), SQLITE_IOERR_SHMSIZE;
+        // PostgreSQL disk_full.
+        Some(code) => matches!(code.as_ref(), "13" | "778" | "1034" | "4874" | "53100"),
+        None => false,
     }
 }
 
@@ -317,17 +353,21 @@ fn lock_directory(data: &Path) -> Result<File, DbError> {
         Err(TryLockError::Error(source)) => return Err(broken(source)),
     }
     // For the person who meets the lock; the lock itself does not depend on it.
-    lock.set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| writeln!(lock, "process {}", std::process::id()))
-        .map_err(broken)?;
-    Ok(lock)
+    let named =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "process {}", std::process::id()));
+    match named {
+        Err(error) if error.kind() != ErrorKind::StorageFull => Err(broken(error)),
+        _ => Ok(lock),
+    }
 }
 
 type Opened = (Backend, DatabaseConnection, DatabaseConnection);
 
 async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
-    let failed = |source| DbError::Open { name: file.display().to_string(), source };
+    let failed = |source| match says_full(&source) {
+        true => DbError::Full { path: file.to_owned() },
+        false => DbError::Open { name: file.display().to_string(), source },
+    };
     let options = SqliteConnectOptions::new()
         .filename(file)
         .journal_mode(SqliteJournalMode::Wal)
@@ -367,111 +407,4 @@ async fn open_sqlite(file: &Path) -> Result<Opened, DbError> {
         SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
         SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
     ))
-}
-
-async fn open_postgres(url: &str, term: Arc<AtomicI64>) -> Result<Opened, DbError> {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(DbError::Url);
-    }
-    let options: PgConnectOptions =
-        url.parse().map_err(|source| DbError::Open { name: "of database.url".to_owned(), source })?;
-    let options = sqlx::ConnectOptions::disable_statement_logging(options.application_name("tongtu"));
-    let name = format!("{}:{}", options.get_host(), options.get_port());
-    let failed = |source| DbError::Open { name: name.clone(), source };
-    let host = options.get_host();
-    let is_local = host.starts_with('/') || matches!(host, "localhost" | "127.0.0.1" | "::1");
-    if !is_local {
-        tracing::warn!(host, "the connection to PostgreSQL is not encrypted; keep it within a protected network");
-    }
-    // By hand first: a pool tries for long and then says only that time ran out.
-    let mut probe = <sqlx::PgConnection as sqlx::Connection>::connect_with(&options).await.map_err(failed)?;
-    assert_durable(&mut probe).await.map_err(|error| match error {
-        Durability::Setting(error) => error,
-        Durability::Query(source) => failed(source),
-    })?;
-    if !lock_becomes_free(&mut probe).await.map_err(failed)? {
-        return Err(DbError::DatabaseInUse);
-    }
-    sqlx::Connection::close(probe).await.map_err(failed)?;
-    let reader = PgPoolOptions::new()
-        .max_connections(READERS)
-        .connect_with(options.clone().options([("default_transaction_read_only", "on")]))
-        .await
-        .map_err(failed)?;
-    let writer = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(POSTGRES_WRITER_WAIT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .after_connect(move |connection, _| {
-            let term = term.load(Ordering::Relaxed);
-            Box::pin(async move {
-                let refused = |reason: &str| {
-                    tracing::error!("{reason}; this process must not write until it is started again");
-                    sqlx::Error::Configuration(reason.into())
-                };
-                if !advisory_lock(connection).await? {
-                    return Err(refused("another process holds the database's lock"));
-                }
-                if term != 0 {
-                    let now: i64 = sqlx::Row::try_get(&connection.fetch_one(TERM).await?, 0)?;
-                    if now != term {
-                        return Err(refused("another process wrote to the database meanwhile"));
-                    }
-                }
-                Ok(())
-            })
-        })
-        .connect_with(options)
-        .await
-        .map_err(failed)?;
-    Ok((
-        Backend::Postgres,
-        SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
-        SqlxPostgresConnector::from_sqlx_postgres_pool(writer),
-    ))
-}
-
-async fn advisory_lock(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
-    let row = connection.fetch_one(sqlx::query("SELECT pg_try_advisory_lock($1)").bind(ADVISORY_LOCK)).await?;
-    sqlx::Row::try_get(&row, 0)
-}
-
-/// Whether no other process holds the lock. The server may notice the end of a killed one late.
-async fn lock_becomes_free(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
-    for attempt in 0..LOCK_ATTEMPTS {
-        if advisory_lock(connection).await? {
-            connection.execute(sqlx::query("SELECT pg_advisory_unlock($1)").bind(ADVISORY_LOCK)).await?;
-            return Ok(true);
-        }
-        if attempt == 0 {
-            tracing::info!("waiting for another process to leave the database");
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-    Ok(false)
-}
-
-enum Durability {
-    Setting(DbError),
-    Query(sqlx::Error),
-}
-
-/// Settings without which a committed transaction can be lost.
-async fn assert_durable(connection: &mut sqlx::PgConnection) -> Result<(), Durability> {
-    for (setting, allowed, wanted) in [
-        ("synchronous_commit", ["on", "remote_apply"].as_slice(), "on"),
-        ("fsync", &["on"], "on"),
-        ("full_page_writes", &["on"], "on"),
-    ] {
-        let row = connection
-            .fetch_one(sqlx::query("SELECT current_setting($1)").bind(setting))
-            .await
-            .map_err(Durability::Query)?;
-        let value: String = sqlx::Row::try_get(&row, 0).map_err(Durability::Query)?;
-        if !allowed.contains(&value.as_str()) {
-            return Err(Durability::Setting(DbError::NotDurable { setting, value, wanted }));
-        }
-    }
-    Ok(())
 }

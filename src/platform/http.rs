@@ -3,7 +3,6 @@
 //! Handlers use axum's extractors as they are; [`layered`] turns every refusal (theirs, the router's,
 //! a limit's, a panic's) into the same `application/problem+json`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,9 +11,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use prometheus::{HistogramVec, IntCounterVec};
-use tokio::net::TcpListener;
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -24,15 +21,16 @@ use tower_http::timeout::TimeoutLayer;
 use crate::metrics;
 use crate::platform::clock::Stopwatch;
 use crate::platform::metrics::Registry;
-use crate::platform::shutdown::Shutdown;
 
 pub mod origin;
 pub mod page;
 mod problem;
+mod serve;
 
 pub use origin::Language;
 use origin::Origin;
 pub use problem::{FieldProblem, Problem};
+pub use serve::serve;
 
 /// Largest request body.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -40,8 +38,6 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const COMPRESS_FROM_BYTES: u64 = 8 << 10;
 /// A request is answered within this or not at all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Requests under way when control stops have this long.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Puts limits, tracing, metrics and the one shape of refusals around a router.
 pub fn layered(router: Router, registry: &Registry) -> Router {
@@ -74,24 +70,6 @@ pub async fn named(request: Request, next: Next) -> Response {
         response.extensions_mut().insert(matched);
     }
     response
-}
-
-/// Serves until told to stop; what is under way then has ten seconds.
-///
-/// # Errors
-/// The listener broke.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
-    let told = shutdown.triggered();
-    // The end of an answer does not wait for the acknowledgement of its beginning.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
-    let server = server.with_graceful_shutdown(shutdown.triggered());
-    tokio::select! {
-        served = server => served,
-        () = async { told.await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
-    }
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::platform::testing;
+use sqlx::Executor;
 
 #[tokio::test]
 async fn a_data_directory_has_one_holder_at_a_time() {
@@ -67,12 +68,13 @@ async fn transactions_follow_one_another_and_an_abandoned_one_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn each_start_is_a_term_and_the_schema_is_made_once() {
+async fn each_start_on_a_server_is_a_term_and_the_schema_is_made_once() {
     for test in testing::databases().await {
         let before = test.db.shared.term.load(Ordering::Relaxed);
         let test = test.reopen().await;
         assert_eq!(test.db.migrate().await.expect("migrated"), Vec::<String>::new());
-        assert_eq!(test.db.shared.term.load(Ordering::Relaxed), before + 1, "{}", test.name);
+        let expected = if test.db.backend() == Backend::Postgres { before + 1 } else { 0 };
+        assert_eq!(test.db.shared.term.load(Ordering::Relaxed), expected, "{}", test.name);
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Arrived {
     pub live: bool,
     pub epoch: u64,
     pub sequence: u64,
-    /// The first column of a frame.
+    /// The first column of a frame, if it is no figure of the agent itself.
     pub value: Option<i64>,
     pub facts: bool,
     pub mood: Mood,
@@ -59,7 +59,8 @@ pub(crate) struct Told {
     pub arrived: Vec<Arrived>,
     pub lost: Vec<v1::LostRange>,
     pub pongs: Vec<v1::Pong>,
-    pub schemas: HashMap<SchemaId, usize>,
+    /// How many columns, and whether the first is a figure of the agent itself.
+    pub schemas: HashMap<SchemaId, (usize, bool)>,
     pub renewals: usize,
     /// When certificates end that enrolment gives.
     pub certificate_end_ms: Option<i64>,
@@ -336,7 +337,8 @@ impl Stream1 {
                 }
                 for schema in define.schemas {
                     let id = schema::check(&schema).expect("a good schema");
-                    told.schemas.insert(id, schema.columns.len());
+                    let own = schema.columns.first().is_none_or(|first| first.metric.starts_with("tongtu_"));
+                    told.schemas.insert(id, (schema.columns.len(), own));
                 }
                 Vec::new()
             }
@@ -384,7 +386,7 @@ impl Stream1 {
             Some(v1::record::Body::Frame(frame)) => {
                 assert_eq!(crc32c::crc32c(&frame.body), record.crc32c);
                 let id = self.sources[&frame.source];
-                let Some(&columns) = told.schemas.get(&id) else {
+                let Some(&(columns, own)) = told.schemas.get(&id) else {
                     self.ended.insert(lane);
                     let schema_id = id.0.to_vec().into();
                     return Some(v1::Answer { schema_id, ..answer(v1::Verdict::NeedSchema) });
@@ -400,7 +402,7 @@ impl Stream1 {
                         }
                     };
                     state.apply(&frame.body).expect("a frame that decodes");
-                    value = state.get(0).filter(|_| mood == Mood::Accept);
+                    value = state.get(0).filter(|_| mood == Mood::Accept && !own);
                     states.insert(frame.source, (record.sequence, state));
                 }
             }
