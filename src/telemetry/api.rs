@@ -23,6 +23,8 @@ use crate::platform::http::Problem;
 use crate::platform::http::page::{Limit, Page};
 use crate::platform::ids::{AgentId, SourceId};
 
+mod losses;
+
 /// What the handlers ask.
 #[derive(Debug, Clone)]
 struct Api {
@@ -38,6 +40,7 @@ pub fn router(telemetry: Telemetry, fleet: Fleet, clock: Clock) -> OpenApiRouter
         .routes(routes!(source_list))
         .routes(routes!(source_metrics))
         .routes(routes!(targets))
+        .routes(routes!(losses::loss_list))
         .with_state(Api { telemetry, fleet, clock })
 }
 

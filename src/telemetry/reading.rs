@@ -3,6 +3,7 @@
 use super::absent::Awaited;
 use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
+use super::queue::LossRow;
 use super::service::Inner;
 use super::{
     Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, store_rows, thin,
@@ -74,6 +75,16 @@ impl Telemetry {
             boots: registry.booted_ms(source.agent),
             awaited,
         })
+    }
+
+    /// Ranges of an agent's records that will never come, behind the one with this epoch and first number.
+    pub(super) async fn losses(
+        &self,
+        agent: AgentId,
+        after: Option<(u64, u64)>,
+        limit: usize,
+    ) -> Result<Vec<LossRow>, DbErr> {
+        store::loss_list(&self.inner.db, agent, after, limit).await
     }
 
     /// From which step a period is drawn if nobody says; `None`: from frames.

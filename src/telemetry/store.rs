@@ -5,7 +5,7 @@ use super::agent_state::Counts;
 use super::columns::FrameMeta;
 use super::gaps::Loss;
 use super::live::Place;
-use super::queue::Rows;
+use super::queue::{LossRow, Rows};
 use super::registry::{BootRow, Definitions, Owned};
 use crate::access::Access;
 use crate::fleet::sink::ControlAnchor;
@@ -299,6 +299,36 @@ pub(super) async fn losses_between(
         let reason: i16 = row.try_get("", "reason")?;
         let (from_ms, to_ms) = (row.try_get("", "from_ms")?, row.try_get("", "to_ms")?);
         Ok(Loss { reason: i32::from(reason), arrival_ms: row.try_get("", "arrival_ms")?, from_ms, to_ms })
+    };
+    rows.iter().map(loss).collect()
+}
+
+/// An agent's ranges in the order of their keys, behind one of them.
+pub(super) async fn loss_list(
+    db: &Db,
+    agent: AgentId,
+    after: Option<(u64, u64)>,
+    limit: usize,
+) -> Result<Vec<LossRow>, DbErr> {
+    let text = "SELECT epoch, first_sequence, last_sequence, reason, arrival_ms, from_ms, to_ms FROM telemetry_loss
+        WHERE agent_id = $1 AND (epoch > $2 OR (epoch = $2 AND first_sequence > $3))
+        ORDER BY epoch, first_sequence LIMIT $4";
+    let (epoch, first) = after.map_or((i64::MIN, i64::MIN), |(epoch, first)| (epoch as i64, first as i64));
+    let values = [agent.0.into(), epoch.into(), first.into(), (limit as i64).into()];
+    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let loss = |row: &QueryResult| {
+        let number = |name| row.try_get::<i64>("", name);
+        let reason: i16 = row.try_get("", "reason")?;
+        Ok(LossRow {
+            agent,
+            epoch: number("epoch")? as u64,
+            first: number("first_sequence")? as u64,
+            last: number("last_sequence")? as u64,
+            reason: reason.into(),
+            arrival_ms: number("arrival_ms")?,
+            from_ms: row.try_get("", "from_ms")?,
+            to_ms: row.try_get("", "to_ms")?,
+        })
     };
     rows.iter().map(loss).collect()
 }

@@ -52,6 +52,7 @@ use Of::{Any, Endless, List, One, OneOverTime, Whole};
 const CASES: &[Case] = &[
     Case("agent_list",          Agents,       Read,  List("agent_"),  "GET",    "/api/v1/agents", "", 200),
     Case("agent_fetch",         Agents,       Read,  One,             "GET",    "/api/v1/agents/agent_{}", "", 200),
+    Case("loss_list",           Agents,       Read,  One,             "GET",    "/api/v1/agents/agent_{}/losses", "", 200),
     Case("agent_revoke",        Agents,       Write, One,             "POST",   "/api/v1/agents/agent_{}/revoke", "", 200),
     Case("token_list",          Agents,       Read,  List("enrolment_"), "GET", "/api/v1/agents/tokens", "", 200),
     Case("token_create",        Agents,       Write, Any,             "POST",   "/api/v1/agents/tokens", r#"{"organization":"org_2"}"#, 201),

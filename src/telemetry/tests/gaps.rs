@@ -79,6 +79,18 @@ async fn a_gap_says_why() {
         let again = Control::start(&database, now_ms).await;
         assert_eq!(gaps(&again, "sequence_total", None).await, raw, "started again");
         assert_eq!(gaps(&again, "sequence_total", Some(300_000)).await, slots, "started again");
+        // The same by number, a page of one range and the rest.
+        let mut ranges = again.telemetry.losses(AgentId(7), None, 1).await.expect("a page");
+        let last = ranges.last().map(|range| (range.epoch, range.first));
+        ranges.extend(again.telemetry.losses(AgentId(7), last, 10).await.expect("a page"));
+        let found: Vec<_> = ranges
+            .iter()
+            .map(|range| (range.epoch, range.first, range.last, range.reason, range.from_ms, range.to_ms))
+            .collect();
+        let (age, checksum) = (LossReason::SpoolAge.into(), crate::telemetry::absent::refused(Refusal::Checksum));
+        let lost = (99, 21, 40, age, Some(at(20)), Some(at(41)));
+        assert_eq!(found, [lost, (99, 61, 70, checksum, Some(at(60)), Some(at(71)))]);
+        assert!(again.telemetry.losses(AgentId(8), None, 10).await.expect("a page").is_empty());
         again.telemetry.close().await;
         control.telemetry.close().await;
     }
