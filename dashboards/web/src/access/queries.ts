@@ -1,110 +1,45 @@
 /** What the pages of people ask. */
 import { useQuery, useQueryClient } from "@tanstack/vue-query";
-import type { Language, Level, Role } from "@/session/shapes";
-import { ask } from "@/session/ask";
+import type { components } from "@/api/schema";
+import { answer, api, everything } from "@/session/request";
+import type { Language } from "@/session/shapes";
 
-export interface User {
-  readonly id: string;
-  readonly name: string;
-  readonly display_name: string;
-  readonly organization: string;
-  readonly organization_name: string;
-  readonly roles: Role[];
-  readonly disabled: boolean;
-  readonly has_password: boolean;
-  readonly last_login_ms: number | null;
-  readonly created_ms: number;
-}
-export interface Invitation {
-  readonly url: string;
-  readonly expires_ms: number;
-}
-export interface Invited {
-  readonly user: User;
-  readonly invitation: Invitation;
-}
-export interface UserChange {
-  readonly name?: string;
-  readonly display_name?: string;
-  readonly organization?: string;
-  readonly roles?: Role[];
-  readonly disabled?: boolean;
-}
-export interface RoleRow {
-  readonly role: Role;
-  readonly exclusive: boolean;
-  readonly capabilities: Record<string, Level>;
-}
-export const LEVELS = ["province", "city", "district", "department", "unit"] as const;
-export interface Organization {
-  readonly id: string;
-  readonly name: string;
-  readonly level: (typeof LEVELS)[number];
-  readonly parent: string | null;
-  readonly created_ms: number;
-}
-export interface Session {
-  readonly id: string;
-  readonly user: string;
-  readonly user_name: string;
-  readonly created_ms: number;
-  readonly last_used_ms: number;
-  readonly expires_ms: number;
-  readonly address?: string | null;
-  readonly agent: string;
-  readonly current: boolean;
-}
-export interface MachineToken {
-  readonly id: string;
-  readonly name: string;
-  readonly role: Role;
-  readonly organization: string;
-  readonly created_ms: number;
-  readonly expires_ms?: number | null;
-  readonly last_used_ms?: number | null;
-  readonly revoked_ms?: number | null;
-  readonly created_by?: string | null;
-}
-interface Items<T> {
-  readonly items: T[];
-  readonly next?: string | null;
+type Schemas = components["schemas"];
+export type User = Schemas["UserReport"];
+export type Invited = Schemas["Invited"];
+export type RoleRow = Schemas["RoleReport"];
+export type Organization = Schemas["OrganizationReport"];
+export type Session = Schemas["SessionReport"];
+export type MachineToken = Schemas["ApiTokenReport"];
+
+export const LEVELS = ["province", "city", "district", "department", "unit"] as const satisfies readonly Schemas["AdministrativeLevel"][];
+const PAGE = 1000;
+
+function useList<T>(key: string, page: (after: string | undefined, signal: AbortSignal) => Promise<{ items: T[]; next?: string | null }>) {
+  return useQuery({ queryKey: [key], queryFn: ({ signal }) => everything((after) => page(after, signal)), shallow: true });
 }
 
-async function list<T>(path: string, signal: AbortSignal): Promise<T[]> {
-  const items: T[] = [];
-  let after: string | null | undefined;
-  do {
-    const page: Items<T> = await ask("GET", `${path}?limit=1000${after ? `&after=${encodeURIComponent(after)}` : ""}`, undefined, signal);
-    items.push(...page.items);
-    after = page.next;
-  } while (after);
-  return items;
-}
+export const useUsers = () => useList("users", (after, signal) => answer(api.GET("/api/v1/users", { params: { query: { after, limit: PAGE } }, signal })));
+export const useRoles = () => useList("roles", (_, signal) => answer(api.GET("/api/v1/roles", { signal })));
+export const useOrganizations = () => useList("organizations", (after, signal) => answer(api.GET("/api/v1/organizations", { params: { query: { after, limit: PAGE } }, signal })));
+export const useSessions = () => useList("sessions", (after, signal) => answer(api.GET("/api/v1/sessions", { params: { query: { after, limit: PAGE } }, signal })));
+export const useOwnSessions = () => useList("own-sessions", (_, signal) => answer(api.GET("/api/v1/account/sessions", { signal })));
+export const useTokens = () => useList("tokens", (after, signal) => answer(api.GET("/api/v1/tokens", { params: { query: { after, limit: PAGE } }, signal })));
 
-function useList<T>(key: string, path: string) {
-  return useQuery({ queryKey: [key], queryFn: ({ signal }) => list<T>(path, signal), shallow: true });
-}
+const at = (id: string) => ({ path: { id } });
+export const createUser = (body: Schemas["UserRequest"]) => answer(api.POST("/api/v1/users", { body }));
+export const changeUser = (id: string, body: Schemas["UserPatch"]) => answer(api.PATCH("/api/v1/users/{id}", { params: at(id), body }));
+export const inviteUser = (id: string) => answer(api.POST("/api/v1/users/{id}/invitation", { params: at(id) }));
+export const createOrganization = (body: Schemas["OrganizationRequest"]) => answer(api.POST("/api/v1/organizations", { body }));
+export const changeOrganization = (id: string, body: Schemas["OrganizationPatch"]) => answer(api.PATCH("/api/v1/organizations/{id}", { params: at(id), body }));
+export const createToken = (body: Schemas["ApiTokenRequest"]) => answer(api.POST("/api/v1/tokens", { body }));
+export const revokeToken = (id: string) => answer(api.DELETE("/api/v1/tokens/{id}", { params: at(id) }));
+export const endSession = (id: string) => answer(api.DELETE("/api/v1/sessions/{id}", { params: at(id) }));
+export const endOwnSession = (id: string) => answer(api.DELETE("/api/v1/account/sessions/{id}", { params: at(id) }));
+export const changePassword = (body: Schemas["PasswordChange"]) => answer(api.PUT("/api/v1/account/password", { body }));
+export const changeLanguage = (language: Language) => answer(api.PATCH("/api/v1/account", { body: { language } }));
 
-export const useUsers = () => useList<User>("users", "/api/v1/users");
-export const useRoles = () => useList<RoleRow>("roles", "/api/v1/roles");
-export const useOrganizations = () => useList<Organization>("organizations", "/api/v1/organizations");
-export const useSessions = () => useList<Session>("sessions", "/api/v1/sessions");
-export const useOwnSessions = () => useList<Session>("own-sessions", "/api/v1/account/sessions");
-export const useTokens = () => useList<MachineToken>("tokens", "/api/v1/tokens");
-
-export const createUser = (user: UserChange) => ask<Invited>("POST", "/api/v1/users", user);
-export const changeUser = (id: string, change: UserChange) => ask<User>("PATCH", `/api/v1/users/${id}`, change);
-export const inviteUser = (id: string) => ask<Invited>("POST", `/api/v1/users/${id}/invitation`);
-export const saveOrganization = (id: string | null, body: { name: string; level: string; parent: string | null }) =>
-  id ? ask<Organization>("PATCH", `/api/v1/organizations/${id}`, body) : ask<Organization>("POST", "/api/v1/organizations", body);
-export const createToken = (body: { name: string; role: Role; expires_ms?: number }) => ask<{ token: MachineToken; secret: string }>("POST", "/api/v1/tokens", body);
-export const revokeToken = (id: string) => ask<void>("DELETE", `/api/v1/tokens/${id}`);
-export const endSession = (id: string) => ask<void>("DELETE", `/api/v1/sessions/${id}`);
-export const endOwnSession = (id: string) => ask<void>("DELETE", `/api/v1/account/sessions/${id}`);
-export const changePassword = (body: { current: string; new: string }) => ask<void>("PUT", "/api/v1/account/password", body);
-export const changeLanguage = (language: Language) => ask<void>("PATCH", "/api/v1/account", { language });
-
-/** Asks a list anew. */
+/** Asks lists anew. */
 export function useAnew() {
   const cache = useQueryClient();
   return (...keys: string[]) => Promise.all(keys.map((key) => cache.invalidateQueries({ queryKey: [key] })));
