@@ -19,7 +19,7 @@ export function useOverview() {
   return useQuery({ queryKey: OVERVIEW_KEY, queryFn: ({ signal }) => answer(api.GET("/api/v1/overview", { signal })), refetchInterval: 60_000, shallow: true });
 }
 
-const MOST = 8;
+const MOST = 6;
 
 /** Hosts that do not report any more, the latest first. */
 export function useSilent() {

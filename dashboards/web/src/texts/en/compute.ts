@@ -18,10 +18,7 @@ export default {
     uptime: "Uptime",
     none: "There are no hosts yet",
     none_text: "Hosts appear by themselves once their agents are enrolled.",
-    figures: "Now",
-    charts: "Charts",
     inventory: "Inventory",
-    kernel: "Kernel",
     model: "Processor",
     virtualization: "Virtualisation",
     boot: "Started",
@@ -49,7 +46,6 @@ export default {
     no_source: "Nothing has measured this host yet.",
     of: "of {total}",
     frame_of: "last frame",
-    coverage: "{percent} covered",
   },
   host_state: { up: "Up", stale: "Stale", never_seen: "Never seen" },
   chart: {

@@ -12,7 +12,6 @@ export default {
     fingerprint: "Fingerprint",
     ends: "Ends",
     readiness: "Readiness",
-    check: "Check",
     check_name: { start: "start", stop: "stop", database: "database", records: "records" },
     ok: "Well",
     not_ok: "Not well",

@@ -18,10 +18,7 @@ export default {
     uptime: "运行时长",
     none: "还没有主机",
     none_text: "登记探针后，主机会自动出现。",
-    figures: "当前",
-    charts: "曲线",
     inventory: "清单",
-    kernel: "内核",
     model: "处理器",
     virtualization: "虚拟化",
     boot: "启动于",
@@ -49,7 +46,6 @@ export default {
     no_source: "还没有任何来源测量过这台主机。",
     of: "共 {total}",
     frame_of: "最近一帧",
-    coverage: "{percent} 覆盖",
   },
   host_state: { up: "正常", stale: "过期", never_seen: "未上报" },
   chart: {

@@ -12,7 +12,6 @@ export default {
     fingerprint: "指纹",
     ends: "到期",
     readiness: "就绪检查",
-    check: "检查项",
     check_name: { start: "启动", stop: "停止", database: "数据库", records: "记录入库" },
     ok: "正常",
     not_ok: "异常",

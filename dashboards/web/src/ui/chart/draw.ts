@@ -29,6 +29,9 @@ function style(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+/** Bytes are counted in powers of two, so their grid is, too. */
+const BINARY = Array.from({ length: 60 }, (_, power) => 2 ** power);
+
 /** The columns as uPlot takes them: seconds, then each line's value and band. */
 function columns({ data }: Drawing): uPlot.AlignedData {
   const series: uPlot.AlignedData[number][] = [data.instants.map((instant) => instant / 1000)];
@@ -94,7 +97,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
       axes: [
         { ...axis, space: 56, size: 32, values: (_, splits, __, ___, increment) => timeLabels(splits, increment) },
         // The same width everywhere, so that one instant stands at one place of all charts.
-        { ...axis, space: 28, size: 68, values: (_, splits) => valueLabels(splits, drawing.unit) },
+        { ...axis, space: 28, size: 68, ...(drawing.unit.startsWith("By") ? { incrs: BINARY } : {}), values: (_, splits) => valueLabels(splits, drawing.unit) },
       ],
       cursor: {
         sync: { key: drawing.together, setSeries: false },

@@ -1,1 +1,0 @@
-import{_ as c}from"./_plugin-vue_export-helper-DlAUqK2U.js";import{o as e,c as o}from"./runtime-core.esm-bundler-Bsd58f_1.js";const r={};function t(n,a){return e(),o("div")}const f=c(r,[["render",t]]);export{f as default};

@@ -1,1 +1,0 @@
-import{_ as e}from"./_plugin-vue_export-helper-DlAUqK2U.js";import{o,c as r}from"./runtime-core.esm-bundler-Bsd58f_1.js";const c={};function t(n,a){return o(),r("div")}const f=e(c,[["render",t]]);export{f as default};

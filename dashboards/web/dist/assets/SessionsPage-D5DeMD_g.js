@@ -1,1 +1,0 @@
-import{_ as e}from"./_plugin-vue_export-helper-DlAUqK2U.js";import{o,c}from"./runtime-core.esm-bundler-Bsd58f_1.js";const r={};function s(t,n){return o(),c("div")}const f=e(r,[["render",s]]);export{f as default};

@@ -1,1 +1,0 @@
-import{_ as e}from"./_plugin-vue_export-helper-DlAUqK2U.js";import{o,c}from"./runtime-core.esm-bundler-Bsd58f_1.js";const r={};function t(n,s){return o(),c("div")}const f=e(r,[["render",t]]);export{f as default};

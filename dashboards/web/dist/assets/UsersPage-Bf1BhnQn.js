@@ -1,1 +1,0 @@
-import{_ as e}from"./_plugin-vue_export-helper-DlAUqK2U.js";import{o as r,c}from"./runtime-core.esm-bundler-Bsd58f_1.js";const o={};function t(s,n){return r(),c("div")}const f=e(o,[["render",t]]);export{f as default};

@@ -1,0 +1,25 @@
+/** The list of paths, as links to it exist. */
+import { expect, test } from "vitest";
+import { paths } from "../src/paths";
+
+test("a path stays what it is", () => {
+  const all = Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, path("a/b")]));
+  expect(all).toMatchInlineSnapshot(`
+    {
+      "account": "/account",
+      "agents": "/agents",
+      "audit": "/audit",
+      "host": "/hosts/a%2Fb",
+      "hosts": "/hosts",
+      "invitation": "/invitation",
+      "login": "/login",
+      "organizations": "/organizations",
+      "overview": "/overview",
+      "roles": "/roles",
+      "sessions": "/sessions",
+      "settings": "/settings",
+      "tokens": "/tokens",
+      "users": "/users",
+    }
+  `);
+});

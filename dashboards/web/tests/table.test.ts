@@ -1,0 +1,29 @@
+/** Sorting, filtering and exporting of a table. */
+import { expect, test } from "vitest";
+import { type Column, csv, filtered, sorted } from "../src/ui/table/columns";
+
+interface Row {
+  readonly name: string;
+  readonly load: number | null;
+}
+const columns: Column<Row>[] = [
+  { key: "name", title: "Name", value: (row) => row.name },
+  { key: "load", title: "Load", kind: "number", value: (row) => row.load },
+];
+const rows: Row[] = [{ name: "web-10", load: 1 }, { name: "web-9", load: null }, { name: "=1+1", load: 3 }];
+const names = (found: readonly Row[]) => found.map(({ name }) => name);
+
+test("names sort by their numbers, what is not known stands last", () => {
+  expect(names(sorted(rows, columns, { key: "name", direction: "up" }))).toEqual(["=1+1", "web-9", "web-10"]);
+  expect(names(sorted(rows, columns, { key: "load", direction: "down" }))).toEqual(["=1+1", "web-10", "web-9"]);
+  expect(names(sorted(rows, columns, { key: "load", direction: "up" }))).toEqual(["web-10", "=1+1", "web-9"]);
+});
+
+test("every word must occur", () => {
+  expect(names(filtered(rows, columns, "WEB 9"))).toEqual(["web-9"]);
+  expect(filtered(rows, columns, " ")).toBe(rows);
+});
+
+test("a cell is never run as a formula", () => {
+  expect(csv(rows, columns)).toBe("Name,Load\r\nweb-10,1\r\nweb-9,\r\n'=1+1,3");
+});

@@ -1,0 +1,67 @@
+/** Both languages say everything, and everything that the pages ask for. */
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import en from "../src/texts/en";
+import zh from "../src/texts/zh-CN";
+
+type Texts = { readonly [key: string]: string | Texts };
+
+function leaves(texts: Texts, above = ""): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [key, value] of Object.entries(texts)) {
+    const path = above ? `${above}.${key}` : key;
+    if (typeof value === "string") found.set(path, value);
+    else for (const [below, text] of leaves(value, path)) found.set(below, text);
+  }
+  return found;
+}
+
+const chinese = leaves(zh as Texts);
+const english = leaves(en as Texts);
+const source = fileURLToPath(new URL("../src", import.meta.url));
+const files = readdirSync(source, { recursive: true, encoding: "utf8" }).filter((name) => /\.(vue|ts)$/.test(name) && !name.startsWith("texts") && !name.startsWith("api"));
+const code = files.map((name) => ({ name, text: readFileSync(join(source, name), "utf8") }));
+
+test("the two languages have the same keys", () => {
+  expect([...english.keys()].filter((key) => !chinese.has(key))).toEqual([]);
+  expect([...chinese.keys()].filter((key) => !english.has(key))).toEqual([]);
+});
+
+test("a text has the same places in both languages", () => {
+  const places = (text: string | undefined) => (text?.match(/\{\w+\}/g) ?? []).sort();
+  for (const [key, text] of chinese) expect(places(english.get(key)), key).toEqual(places(text));
+});
+
+test("no Chinese stands in the English texts", () => {
+  const allowed = ["frame.name", "frame.language_change"];
+  expect([...english].filter(([key, text]) => /\p{Script=Han}/u.test(text) && !allowed.includes(key))).toEqual([]);
+});
+
+test("every key that is asked for is there", () => {
+  const missing: string[] = [];
+  for (const { name, text } of code) {
+    for (const [, key] of text.matchAll(/\bt\("([\w.-]+)"/g)) if (key && !chinese.has(key)) missing.push(`${name}: ${key}`);
+    for (const [, key] of text.matchAll(/\bt\('([\w.-]+)'/g)) if (key && !chinese.has(key)) missing.push(`${name}: ${key}`);
+    // Of a key with a part that varies, something begins like it.
+    for (const [, begin] of text.matchAll(/\bt\(`([\w.-]+)\$\{/g)) if (begin && ![...chinese.keys()].some((key) => key.startsWith(begin))) missing.push(`${name}: ${begin}…`);
+  }
+  expect(missing).toEqual([]);
+});
+
+test("every text is asked for", () => {
+  const all = code.map(({ text }) => text).join("\n");
+  const begins = [...all.matchAll(/`([\w]+(?:\.[\w]+)*[._])\$\{/g)].map(([, begin]) => begin ?? "");
+  const unused = [...chinese.keys()].filter((key) => !all.includes(`"${key}"`) && !all.includes(`'${key}'`) && !begins.some((begin) => key.startsWith(begin)));
+  expect(unused).toEqual([]);
+});
+
+test("no text stands in a page itself", () => {
+  const own = code.filter(({ name }) => name.endsWith(".vue")).flatMap(({ name, text }) => {
+    const template = text.slice(text.indexOf("<template>"), text.lastIndexOf("</template>"));
+    return [...template.matchAll(/\p{Script=Han}+/gu)].map(([word]) => `${name}: ${word}`);
+  });
+  // Each language is named in itself.
+  expect(own.filter((one) => !/中文$|简体中文$/.test(one))).toEqual([]);
+});
