@@ -2,6 +2,7 @@
 # make build  the binaries as users get them, in dist/
 # make test   every test, with the real servers they talk to
 # make check  format, lints, documentation, dependencies, tidiness
+# make web    the dashboard, made anew (dashboards/web/dist is committed)
 # make bench  the benchmarks, as ratios where a peer exists (tests/bench/README.md)
 
 CARGO ?= cargo
@@ -13,7 +14,7 @@ TARGET = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed 
 AGENTS = -p tongtu-agent -p tongtu-simulator
 WORKSPACE = --workspace --all-targets --locked
 
-.PHONY: run build test check bench
+.PHONY: run build test check bench web
 
 # Builds only what it runs (the default members), in the dev profile. On a fresh Debian 12 that took
 # 690 s of CPU time, downloads and the C compiler's installation included: about six minutes on two cores.
@@ -35,6 +36,8 @@ test:
 	@scripts/install.sh test
 	$(CARGO) build $(WORKSPACE)
 	scripts/with-postgres.sh $(CARGO) test --workspace --locked --no-fail-fast
+	scripts/web.sh check
+	scripts/web.sh walk $(TARGET)/debug
 
 check:
 	@scripts/install.sh test
@@ -44,6 +47,10 @@ check:
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install cargo-deny --locked --quiet; }
 	$(CARGO) deny --locked check bans licenses sources
 	$(CARGO) test --locked -p tongtu-tests --test tidy
+
+# After a change in dashboards/web or src/openapi.json: the committed build is compiled into control.
+web:
+	scripts/web.sh build
 
 bench:
 	@scripts/install.sh bench

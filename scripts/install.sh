@@ -33,6 +33,11 @@ test_needs() {
     need "$(on_path strace)" strace
     need "$(on_path mount)" mount
     need "$(on_path runuser)" util-linux
+    # The dashboard's build and its walk in a browser, with a font for its Chinese.
+    need "$(on_path node)" nodejs
+    need "$(on_path npm)" npm
+    need "$(on_path chromium) || $(on_path google-chrome)" chromium
+    need "fc-list :lang=zh | grep -q ." fontconfig fonts-noto-cjk
 }
 
 case "${1:-}" in

@@ -20,5 +20,9 @@ export function timeLabels(splits: readonly number[], increment: number): string
 
 /** Labels of values in a unit. */
 export function valueLabels(splits: readonly number[], unit: string): string[] {
-  return splits.map((split) => (split === 0 ? "0" : text(measured(split, unit))));
+  return splits.map((split) => {
+    if (split === 0) return "0";
+    const { number, unit: shown } = measured(split, unit);
+    return text({ number: number.replace(/\.0+$/, ""), unit: shown });
+  });
 }

@@ -63,7 +63,7 @@ function strip(plot: uPlot, drawing: Drawing) {
     const next = instants[index + 1] ?? instant + drawing.stepSeconds * 1000;
     const right = plot.valToPos(next / 1000, "x", true);
     ctx.globalAlpha = part;
-    ctx.fillRect(left, top, Math.max(1, right - left), height);
+    ctx.fillRect(left, top, Math.max(1, right - left + 0.5), height);
   });
   ctx.restore();
 }
