@@ -137,7 +137,7 @@ export async function firstView(browser, context, url) {
   await session.send("Network.enable");
   session.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
   await page.goto(`${url}/overview`);
-  await page.getByRole("heading", { name: "需要处理" }).waitFor();
+  await page.getByRole("heading", { name: /需要处理|Needs attention/ }).waitFor();
   await other.close();
   return bytes;
 }
