@@ -136,6 +136,7 @@ enum ExportFormat {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ExportQuery {
+    #[param(inline)]
     format: ExportFormat,
     /// From this instant on (Unix time in milliseconds).
     from: Option<i64>,

@@ -179,6 +179,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The audit log, newest entry first. */
+        get: operations["audit_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The audit log as a file, newest entry first. */
+        get: operations["audit_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/verification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the audit log is as it was written; what was done to it if not. */
+        get: operations["audit_verification"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/first-run": {
         parameters: {
             query?: never;
@@ -808,6 +859,80 @@ export interface components {
             /** @description `operator` or `reader`. */
             role: components["schemas"]["Role"];
         };
+        /** @description Who acted, as they were called then. */
+        AuditActor: {
+            /** @example user_1 */
+            id?: string | null;
+            /**
+             * @description `user`, `token`, `system` or `nobody`.
+             * @example user
+             */
+            kind: string;
+            name: string;
+        };
+        /** @description One thing that was done to a log. */
+        AuditFault: {
+            /** @description In a sentence. */
+            detail: string;
+            /** @description What. */
+            kind: components["schemas"]["FaultKind"];
+            /**
+             * Format: int64
+             * @description To which entry; of several the first.
+             */
+            number: number;
+        };
+        /** @description An entry of the audit log. */
+        AuditReport: {
+            /**
+             * @description What was done (`user.update`), or asked and refused (`POST /api/v1/users`).
+             * @example user.update
+             */
+            action: string;
+            actor: components["schemas"]["AuditActor"];
+            address?: string | null;
+            /** @description What is; null: nothing. Of refused attempts `times`, if there were several within a second. */
+            after?: Record<string, never> | null;
+            /** Format: int64 */
+            at_ms: number;
+            /** @description What was; null: nothing. */
+            before?: Record<string, never> | null;
+            /** Format: int64 */
+            number: number;
+            reason?: string | null;
+            request_id?: string | null;
+            /** @example user_7 */
+            resource: string;
+            /** @description `done`, `refused` or `failed`. */
+            result: components["schemas"]["AuditResult"];
+        };
+        /**
+         * @description How something ended.
+         * @enum {string}
+         */
+        AuditResult: "done" | "refused" | "failed";
+        /** @description What was found out about a log. */
+        AuditVerification: {
+            /** @description What was done to it. */
+            faults: components["schemas"]["AuditFault"][];
+            /**
+             * Format: int64
+             * @description Number of the first one.
+             */
+            first?: number | null;
+            /**
+             * Format: int64
+             * @description Number of the last one.
+             */
+            last?: number | null;
+            /**
+             * Format: int64
+             * @description Entries.
+             */
+            rows: number;
+            /** @description Whether everything is as control wrote it. */
+            verified: boolean;
+        };
         /** @description The five busiest hosts in each respect, the busiest first. */
         Busiest: {
             /** @description By `cpu_usage_percent`. */
@@ -880,6 +1005,11 @@ export interface components {
              */
             version: number;
         };
+        /**
+         * @description What was done to a log.
+         * @enum {string}
+         */
+        FaultKind: "changed" | "removed" | "inserted" | "reordered" | "truncated" | "recomputed";
         /** @description What is wrong with one field. */
         FieldProblem: {
             /**
@@ -1385,6 +1515,35 @@ export interface components {
                 revoked_ms?: number | null;
                 /** @description `operator` or `reader`. */
                 role: components["schemas"]["Role"];
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_AuditReport: {
+            /** @description What is on it. */
+            items: {
+                /**
+                 * @description What was done (`user.update`), or asked and refused (`POST /api/v1/users`).
+                 * @example user.update
+                 */
+                action: string;
+                actor: components["schemas"]["AuditActor"];
+                address?: string | null;
+                /** @description What is; null: nothing. Of refused attempts `times`, if there were several within a second. */
+                after?: Record<string, never> | null;
+                /** Format: int64 */
+                at_ms: number;
+                /** @description What was; null: nothing. */
+                before?: Record<string, never> | null;
+                /** Format: int64 */
+                number: number;
+                reason?: string | null;
+                request_id?: string | null;
+                /** @example user_7 */
+                resource: string;
+                /** @description `done`, `refused` or `failed`. */
+                result: components["schemas"]["AuditResult"];
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -2515,6 +2674,154 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description An action, or with what it begins.
+                 * @example user.
+                 */
+                action?: string;
+                /**
+                 * @description An actor's id or name.
+                 * @example user_1
+                 */
+                actor?: string;
+                /** @description Only entries older than this one: the `next` of the page before. */
+                after?: number;
+                /** @description From this instant on (Unix time in milliseconds). */
+                from?: number;
+                /** @description Entries of one page. */
+                limit?: number;
+                result?: components["schemas"]["AuditResult"];
+                /** @description Before this instant. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AuditReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_export: {
+        parameters: {
+            query: {
+                format: "csv" | "jsonl";
+                /** @description From this instant on (Unix time in milliseconds). */
+                from?: number;
+                /** @description Before this instant. */
+                to?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": string;
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_verification: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerification"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -130,11 +130,10 @@ export default {
     verified: "{rows} records are whole, the chain is unbroken",
     faulty: "{faults} faults found",
     none: "No records in this period",
-    soon: "This version of control has no audit log yet",
-    soon_text: "Once control is upgraded, each change and each refused attempt stands here.",
+    export: "Export {format}",
     more: "Earlier records",
     fault: { changed: "changed", removed: "removed", inserted: "inserted", reordered: "re-ordered", truncated: "cut off at its end", recomputed: "recomputed as a whole" },
-    kind: { user: "user", token: "token", system: "system" },
+    kind: { user: "user", token: "token", system: "system", nobody: "nobody" },
   },
   account: {
     identity: "Identity",

@@ -130,11 +130,10 @@ export default {
     verified: "{rows} 条记录完整，链条未断",
     faulty: "发现 {faults} 处异常",
     none: "此时段没有记录",
-    soon: "此版本的控制服务尚未提供审计日志",
-    soon_text: "升级控制服务后，此页会显示每次更改和每次被拒的尝试。",
+    export: "导出 {format}",
     more: "更早的记录",
     fault: { changed: "被修改", removed: "被删除", inserted: "被插入", reordered: "被调换", truncated: "末尾被截断", recomputed: "整体被重算" },
-    kind: { user: "用户", token: "令牌", system: "系统" },
+    kind: { user: "用户", token: "令牌", system: "系统", nobody: "未登录者" },
   },
   account: {
     identity: "身份",

@@ -1,1 +1,0 @@
-import{A as i}from"./request-BB2Poo9s.js";async function c(t,o,e,s){const a={method:t,signal:s??null},n=await i(new Request(new URL(o,location.origin),a));return n.status===204?void 0:await n.json()}export{c as a};
