@@ -106,6 +106,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/agents/{id}/losses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What will never come of an agent's records, by spool and number: lost by the agent, or refused. */
+        get: operations["loss_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/agents/{id}/revoke": {
         parameters: {
             query?: never;
@@ -1319,6 +1336,41 @@ export interface components {
         Look: {
             secret: string;
         };
+        /** @description Records that will never come. */
+        LossReport: {
+            /**
+             * @description The spool that they were in, in hexadecimal digits.
+             * @example 00f3a1b2c3d4e5f6
+             */
+            epoch: string;
+            /**
+             * Format: int64
+             * @description The first one's number.
+             */
+            first: number;
+            from_ms?: components["schemas"]["i64"] | null;
+            /** @description When control heard of it. */
+            heard_ms: components["schemas"]["i64"];
+            /**
+             * Format: int64
+             * @description The last one's number.
+             */
+            last: number;
+            /**
+             * @description As of a gap of a series: `lost_spool_size`, `lost_spool_age`, `lost_disk_full`, `lost_corrupt`, `lost`,
+             *     `refused`.
+             * @example lost_spool_age
+             */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            records: number;
+            /** @description Of what was refused: why, as in the metric `tongtu_records_refused_total`. */
+            refusal?: string | null;
+            to_ms?: components["schemas"]["i64"] | null;
+        };
         /** @description Who one is and what one may do. */
         Me: {
             /**
@@ -1631,6 +1683,46 @@ export interface components {
                  * @description Since when it runs, at its last report.
                  */
                 uptime_seconds?: number | null;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_LossReport: {
+            /** @description What is on it. */
+            items: {
+                /**
+                 * @description The spool that they were in, in hexadecimal digits.
+                 * @example 00f3a1b2c3d4e5f6
+                 */
+                epoch: string;
+                /**
+                 * Format: int64
+                 * @description The first one's number.
+                 */
+                first: number;
+                from_ms?: components["schemas"]["i64"] | null;
+                /** @description When control heard of it. */
+                heard_ms: components["schemas"]["i64"];
+                /**
+                 * Format: int64
+                 * @description The last one's number.
+                 */
+                last: number;
+                /**
+                 * @description As of a gap of a series: `lost_spool_size`, `lost_spool_age`, `lost_disk_full`, `lost_corrupt`, `lost`,
+                 *     `refused`.
+                 * @example lost_spool_age
+                 */
+                reason: string;
+                /**
+                 * Format: int64
+                 * @description How many.
+                 */
+                records: number;
+                /** @description Of what was refused: why, as in the metric `tongtu_records_refused_total`. */
+                refusal?: string | null;
+                to_ms?: components["schemas"]["i64"] | null;
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -2384,6 +2476,68 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AgentReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    loss_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only ranges behind this one: the `next` of the page before.
+                 * @example 00f3a1b2c3d4e5f6-41
+                 */
+                after?: string;
+                /** @description Ranges of one page. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @example agent_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_LossReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             401: {
