@@ -67,7 +67,7 @@ function combined(parts: readonly Series[], source: string, label: string, unit:
     coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
     resets: Math.max(...parts.map((part) => part.resets)),
     definition: `${formula} (${first.definition})`,
-    series: [...new Set(parts.map((part) => part.metric))].join(", "),
+    series: [...new Set(parts.map((part) => `${part.metric}{source=${JSON.stringify(source)}}`))].join(", "),
   };
 }
 

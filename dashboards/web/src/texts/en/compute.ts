@@ -92,7 +92,7 @@ export default {
     hosts: "Hosts",
     agents: "Agents",
     completeness: "Completeness",
-    completeness_text: "all agents, last hour",
+    completeness_text: "All agents",
     capacity: "Capacity",
     cores: "{cores} cores",
     memory: "{size} memory",
