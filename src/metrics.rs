@@ -21,6 +21,9 @@ metrics! {
     PROCESS_CPU = Counter "tongtu_process_cpu_seconds_total" [] "CPU time of control, of all its threads.";
     PROCESS_RESIDENT_MEMORY = Gauge "tongtu_process_resident_memory_bytes" [] "Memory of control that is in RAM.";
     PROCESS_OPEN_FILES = Gauge "tongtu_process_open_files" [] "Files and sockets that control has open.";
+    DATABASE_SIZE = Gauge "tongtu_database_size_bytes" [] "What the database takes.";
+    DATA_FREE = Gauge "tongtu_data_free_bytes" [] "Room that control may still use where its data directory is.";
+    DATA_SIZE = Gauge "tongtu_data_size_bytes" [] "The file system that holds the data directory.";
     READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
@@ -37,12 +40,14 @@ metrics! {
     RECORDS_LATER = Counter "tongtu_records_later_total" [] "Records that agents were told to send again later.";
     COMMIT_DURATION = Histogram "tongtu_commit_duration_seconds" [] "Time from taking what waits to knowing it durable.";
     QUEUE_BYTES = Gauge "tongtu_queue_bytes" [] "Bytes received that wait for their commit.";
+    QUEUE_LIMIT = Gauge "tongtu_queue_limit_bytes" [] "Bytes that may wait; beyond them agents are told to send again later.";
     WINDOWS_SEALED = Gauge "tongtu_windows_sealed" [] "Windows that wait for compaction or are in it.";
     COMPACTION_DURATION = Histogram "tongtu_compaction_duration_seconds" [] "Time to compact a window.";
     COMPACTIONS = Counter "tongtu_compactions_total" ["result"] "Compactions of windows, ok or failed.";
     COMPACTED_SAMPLES = Counter "tongtu_compacted_samples_total" [] "Values of columns written to chunks.";
     COMPACTION_SOURCES_LEFT_OUT = Counter "tongtu_compaction_sources_left_out_total" [] "Sources of a window of whose frames no slots could be made; the frames are kept aside.";
     CHUNK_BYTES = Counter "tongtu_chunk_bytes_total" [] "Bytes of chunks written.";
+    AGENTS = Gauge "tongtu_agents" ["state"] "Agents by state.";
     AGENT_UP = Gauge "tongtu_agent_up" ["agent", "hostname"] "1 if the agent reports as it should, 0 otherwise.";
     AGENT_LAST_REPORT = Gauge "tongtu_agent_last_report_timestamp_seconds" ["agent", "hostname"] "When a record of the agent last came, in Unix time.";
     AGENT_COMPLETENESS = Gauge "tongtu_agent_completeness_ratio" ["agent", "hostname"] "Frames of the last hour that are here, of those that should be.";

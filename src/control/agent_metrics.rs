@@ -8,7 +8,7 @@ use prometheus::{CounterVec, GaugeVec, Opts};
 use crate::access::Permit;
 use crate::access::capability::AgentsRead;
 use crate::fleet::state::AgentState;
-use crate::fleet::{AgentReport, Fleet};
+use crate::fleet::{AgentCounts, AgentReport, Fleet};
 use crate::metrics;
 use crate::platform::metrics::{Registry, Spec};
 
@@ -20,11 +20,13 @@ pub(super) fn register(registry: &Registry) {
 /// The figures of the agents that a permit shows.
 pub(crate) fn of(fleet: &Fleet, permit: &Permit<AgentsRead>) -> Vec<MetricFamily> {
     let figures = Figures::new();
+    figures.count(&fleet.agent_counts(permit));
     fleet.agent_reports(permit, None).for_each(|agent| figures.put(&agent));
     figures.families()
 }
 
-const SPECS: [&Spec; 7] = [
+const SPECS: [&Spec; 8] = [
+    &metrics::AGENTS,
     &metrics::AGENT_UP,
     &metrics::AGENT_LAST_REPORT,
     &metrics::AGENT_COMPLETENESS,
@@ -36,6 +38,7 @@ const SPECS: [&Spec; 7] = [
 
 /// Made for each scrape, so that an agent that is gone leaves nothing behind.
 struct Figures {
+    agents: GaugeVec,
     up: GaugeVec,
     last_report: GaugeVec,
     completeness: GaugeVec,
@@ -53,6 +56,7 @@ impl Figures {
         let counter =
             |spec: &Spec| CounterVec::new(opts(spec), spec.labels).expect("names and labels of the list are valid");
         Self {
+            agents: gauge(&metrics::AGENTS),
             up: gauge(&metrics::AGENT_UP),
             last_report: gauge(&metrics::AGENT_LAST_REPORT),
             completeness: gauge(&metrics::AGENT_COMPLETENESS),
@@ -60,6 +64,20 @@ impl Figures {
             accepted: counter(&metrics::AGENT_RECORDS_ACCEPTED),
             refused: counter(&metrics::AGENT_RECORDS_REFUSED),
             lost: counter(&metrics::AGENT_RECORDS_LOST),
+        }
+    }
+
+    fn count(&self, counts: &AgentCounts) {
+        let AgentCounts { up, late, lost, never_seen, cloned, revoked, .. } = *counts;
+        for (state, count) in [
+            ("up", up),
+            ("late", late),
+            ("lost", lost),
+            ("never_seen", never_seen),
+            ("cloned", cloned),
+            ("revoked", revoked),
+        ] {
+            self.agents.with_label_values(&[state]).set(count as f64);
         }
     }
 
@@ -87,8 +105,17 @@ impl Figures {
         counter(&self.lost, agent.records_lost);
     }
 
-    fn all(&self) -> [&dyn Collector; 7] {
-        [&self.up, &self.last_report, &self.completeness, &self.clock_offset, &self.accepted, &self.refused, &self.lost]
+    fn all(&self) -> [&dyn Collector; 8] {
+        [
+            &self.agents,
+            &self.up,
+            &self.last_report,
+            &self.completeness,
+            &self.clock_offset,
+            &self.accepted,
+            &self.refused,
+            &self.lost,
+        ]
     }
 
     fn families(&self) -> Vec<MetricFamily> {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tower::ServiceExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::storage::Storage;
 use super::{agent_metrics, dashboard};
 use crate::access::{Principal, capability::HealthRead};
 use crate::fleet::Fleet;
@@ -160,8 +161,13 @@ pub(crate) fn document() -> OpenApiRouter {
 }
 
 /// Control's own metrics.
-pub(crate) fn metrics_router(registry: Registry, fleet: Fleet, telemetry: Telemetry) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(own_metrics)).with_state((registry, fleet, telemetry))
+pub(crate) fn metrics_router(
+    registry: Registry,
+    storage: Storage,
+    fleet: Fleet,
+    telemetry: Telemetry,
+) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(own_metrics)).with_state((registry, storage, fleet, telemetry))
 }
 
 /// Alive: the process answers.
@@ -190,13 +196,14 @@ async fn ready(State(health): State<Health>) -> Response {
         (status = 403, description = "The token may not.", body = Problem),
     ))]
 async fn own_metrics(
-    State((registry, fleet, telemetry)): State<(Registry, Fleet, Telemetry)>,
+    State((registry, storage, fleet, telemetry)): State<(Registry, Storage, Fleet, Telemetry)>,
     principal: Principal,
 ) -> Result<Response, Problem> {
     principal.permit::<HealthRead>()?;
     // The figures of agents are only for who may see agents.
     let agents = principal.permit().map(|permit| agent_metrics::of(&fleet, &permit)).unwrap_or_default();
     telemetry.measure();
+    storage.measure().await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.encode_with(agents))
         .into_response())
 }

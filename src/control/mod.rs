@@ -34,6 +34,7 @@ use self::health::Health;
 pub(crate) mod agent_metrics;
 mod dashboard;
 mod health;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -274,6 +275,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         compute,
         clock,
         registry: registry.clone(),
+        storage: storage::Storage::new(db.clone(), &data, &registry),
     };
     let open = parts.open_router().split_for_parts().0;
     let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
@@ -315,6 +317,7 @@ struct Parts {
     compute: Compute,
     clock: Clock,
     registry: Registry,
+    storage: storage::Storage,
 }
 
 impl Parts {
@@ -333,7 +336,12 @@ impl Parts {
     fn router(&self) -> OpenApiRouter {
         OpenApiRouter::with_openapi(document())
             .merge(health::document())
-            .merge(health::metrics_router(self.registry.clone(), self.fleet.clone(), self.telemetry.clone()))
+            .merge(health::metrics_router(
+                self.registry.clone(),
+                self.storage.clone(),
+                self.fleet.clone(),
+                self.telemetry.clone(),
+            ))
             .merge(access::api::router(&self.authentication))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))

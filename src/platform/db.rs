@@ -296,6 +296,19 @@ impl Db {
         self.shared.writer.get_database_backend()
     }
 
+    /// Bytes that it takes, where it is.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn size(&self) -> Result<u64, DbErr> {
+        let question = match self.shared.backend {
+            Backend::Sqlite => "SELECT page_count * page_size AS size FROM pragma_page_count(), pragma_page_size()",
+            Backend::Postgres => "SELECT pg_database_size(current_database()) AS size",
+        };
+        let row = self.read().query_one_raw(Statement::from_string(self.statements(), question)).await?;
+        row.map_or(Ok(0), |row| row.try_get::<i64>("", "size")).map(i64::unsigned_abs)
+    }
+
     /// Writes and commits a number, which is the only proof that writing works.
     ///
     /// # Errors

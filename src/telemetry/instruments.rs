@@ -13,6 +13,7 @@ pub(super) struct Instruments {
     pub later: IntCounter,
     pub commit_duration: Histogram,
     pub queue_bytes: IntGauge,
+    queue_limit: IntGauge,
     pub windows_sealed: IntGauge,
     pub compaction_duration: Histogram,
     pub compactions: IntCounterVec,
@@ -33,6 +34,7 @@ impl Instruments {
             later: registry.counter(&list::RECORDS_LATER),
             commit_duration: registry.histogram(&list::COMMIT_DURATION, SECONDS),
             queue_bytes: registry.gauge(&list::QUEUE_BYTES),
+            queue_limit: registry.gauge(&list::QUEUE_LIMIT),
             windows_sealed: registry.gauge(&list::WINDOWS_SEALED),
             compaction_duration: registry.histogram(&list::COMPACTION_DURATION, MINUTES),
             compactions: registry.counter_vec(&list::COMPACTIONS),
@@ -60,6 +62,7 @@ impl Inner {
     /// Brings gauges up to date.
     pub(super) fn measure(&self) {
         self.metrics.queue_bytes.set(self.queue.bytes() as i64);
+        self.metrics.queue_limit.set(self.config.queue_size as i64);
     }
 }
 

@@ -4,6 +4,7 @@
 //! servers in its own folder, on its own ports (`tongtu_tests`, the laboratory).
 
 mod crash;
+mod dashboards;
 mod durability;
 mod end_to_end;
 mod faults;
