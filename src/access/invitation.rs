@@ -149,6 +149,27 @@ impl Access {
         Some((invitation, user))
     }
 
+    /// A link by which a user sets a new password, for who holds the machine: the way back in when the last
+    /// security administrator forgot theirs. `None`: there is no such user, or they are disabled.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn link_from_machine(&self, name: &str, base: &str) -> Result<Option<String>, AccessError> {
+        let _changing = self.changing.lock().await;
+        let user = self.read().user_named(name).filter(|user| user.disabled_ms.is_none()).map(|user| user.id);
+        let Some(user) = user else { return Ok(None) };
+        let made = Made::new(Purpose::SetPassword(user), self.clock.now_ms());
+        let transaction = self.db.begin("link_from_machine").await?;
+        store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
+        let after = serde_json::json!({ "expires_ms": made.invitation.expires_ms });
+        let change = Change { action: "user.invite", resource: user.to_string(), before: Value::Null, after };
+        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
+        transaction.commit().await?;
+        self.recorded(recorded);
+        self.write().invite(&made);
+        Ok(Some(link(base, &made.secret)))
+    }
+
     /// Sees to the file with the link for the first security administrator: there while nobody with
     /// that role can log in, and gone after. `base` is where control answers, such as
     /// `http://127.0.0.1:6480`. Gives the link while it is needed.

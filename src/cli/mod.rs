@@ -37,7 +37,8 @@ enum Command {
     Migrate(Migrate),
     /// Print the API's OpenAPI document.
     Openapi,
-    /// Print the one-time link that makes the first security administrator, while there is none.
+    /// Print the one-time link that makes the first security administrator, while there is none; or make
+    /// one with which a user sets a new password, while the service is stopped.
     Invitation(Invitation),
     /// The audit log, read beside the running service or from a copy.
     #[command(subcommand)]
@@ -99,6 +100,12 @@ struct Invitation {
     /// The data directory of the service on this machine
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
+    /// A user who forgot the password and has nobody to ask; the service must be stopped
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Configuration (TOML) for --user: database.url and http.listen
+    #[arg(long, value_name = "FILE", requires = "user")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,7 +195,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Client(#[from] client::ClientError),
     #[error(
-        "{} is missing: a security administrator can log in already (ask one for a new password), or no service has run there",
+        "{} is missing: a security administrator can log in already (ask one for a new password, or stop the service and add --user NAME), or no service has run there",
         .0.display()
     )]
     NoFirstLink(PathBuf),
@@ -217,7 +224,7 @@ pub fn main() -> ExitCode {
                 print(crate::openapi());
                 Ok(())
             }
-            Command::Invitation(command) => invitation::run(&command),
+            Command::Invitation(command) => invitation::run(command).await,
             Command::Audit(command) => audit::run(command).await,
             Command::Agent(command) => agent::run(command).await,
         }
@@ -260,6 +267,7 @@ mod tests {
             "tongtu migrate --data d --json",
             "tongtu openapi",
             "tongtu invitation --data d",
+            "tongtu invitation --data d --user security",
             "tongtu audit verify --data d --json",
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --json",

@@ -146,6 +146,20 @@ async fn a_new_link_sets_a_new_password_and_ends_sessions() {
 }
 
 #[tokio::test]
+async fn who_holds_the_machine_lets_a_user_in_again() {
+    let started = started().await;
+    started.first_administrator().await;
+    let access = started.running.parts.authentication.access();
+    assert_eq!(access.link_from_machine("nobody", "http://h").await.expect("asked"), None);
+    let link = access.link_from_machine("SECURITY", "http://h").await.expect("made").expect("a link");
+    let secret = link.strip_prefix("http://h/invitation#").expect("a link");
+    let body = json!({ "secret": secret, "password": "a wide thoroughfare" });
+    json_of(started.post("/api/v1/invitations/accept", body).await, StatusCode::OK).await;
+    problem(started.log_in("security", PASSWORD).await, StatusCode::UNAUTHORIZED).await;
+    assert_eq!(started.log_in("security", "a wide thoroughfare").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn sessions_of_others_can_be_seen_and_ended() {
     let started = started().await;
     let administrator = started.first_administrator().await;
