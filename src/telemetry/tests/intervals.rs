@@ -134,3 +134,28 @@ async fn completeness_is_the_same_after_a_restart() {
         control.telemetry.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_a_late_frame_reaches_is_known_after_a_restart() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, at(END)).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.define_interval(60_000);
+        // One frame at 60 s, 105 s behind those before it: covered, 45 s of it in slot 0.
+        stream.frames_of(1, true, 15..=17);
+        stream.frames_of(2, true, [24]);
+        stream.frames_of(1, true, [25, 26]);
+        stream.accepted(26, 26).await;
+        control.seal(1).await;
+        assert_eq!(stored_sums(&control).await, slots(&[(5, 75_000, 3), (6, 90_000, 3)]));
+        control.telemetry.close().await;
+        // It was 15 s again until just before it: what seemed covered is a gap.
+        let control = Control::start(&database, at(END)).await;
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.frames_of(1, false, [23]);
+        stream.accepted(23, 23).await;
+        control.seal(2).await;
+        assert_eq!(stored_sums(&control).await, slots(&[(2, 30_000, 3), (3, 45_000, 4)]));
+        control.telemetry.close().await;
+    }
+}
