@@ -44,12 +44,15 @@ fn configuration(command: &Serve) -> Result<Config, ConfigError> {
     let mut config = Config::load(command.config.as_deref())?;
     if let Some(http) = command.http {
         config.http.listen = http;
+        config.said.argument("http", "listen", &http.to_string());
     }
     if let Some(agents) = command.agents {
         config.agents.listen = agents;
+        config.said.argument("agents", "listen", &agents.to_string());
     }
     if let Some(advertise) = &command.advertise {
         config.agents.advertise = Some(advertise.clone());
+        config.said.argument("agents", "advertise", advertise);
     }
     config.validate().map_err(|reason| ConfigError::Invalid { file: "command line".to_owned(), reason })?;
     Ok(config)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub mod effective;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -32,6 +33,9 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Sessions of people, and the audit log.
     pub access: Access,
+    /// Where the values come from.
+    #[serde(skip)]
+    pub said: effective::Said,
 }
 
 /// API and `/metrics`.
@@ -183,9 +187,10 @@ impl Config {
             |error: toml::de::Error| ConfigError::Invalid { file: file.to_owned(), reason: one_sentence(&error, text) };
         let over: toml::Table = toml::from_str(text).map_err(invalid)?;
         let mut table: toml::Table = toml::from_str(DEFAULT).expect("a test reads the embedded default");
-        merge(&mut table, over);
-        let config: Self = table.try_into().map_err(invalid)?;
+        merge(&mut table, over.clone());
+        let mut config: Self = table.try_into().map_err(invalid)?;
         config.validate().map_err(|reason| ConfigError::Invalid { file: file.to_owned(), reason })?;
+        config.said.file = over;
         Ok(config)
     }
 

@@ -34,6 +34,8 @@ use self::health::Health;
 pub(crate) mod agent_metrics;
 mod dashboard;
 mod health;
+mod settings;
+mod status;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -268,6 +270,10 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     serving.push(tokio::spawn(gateway));
 
     let authentication = Authentication::new(access, &config.access, &registry);
+    let storage = storage::Storage::new(db.clone(), &data, &registry);
+    let status = status::Status::new(db.backend(), storage.clone(), fleet.clone(), telemetry.clone());
+    serving.push(tokio::spawn(status.clone().keep(shutdown.clone())));
+    let settings = settings::Settings::new(&config, fleet.clone());
     let parts = Parts {
         authentication: authentication.clone(),
         fleet,
@@ -275,7 +281,9 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         compute,
         clock,
         registry: registry.clone(),
-        storage: storage::Storage::new(db.clone(), &data, &registry),
+        storage,
+        status,
+        settings,
     };
     let open = parts.open_router().split_for_parts().0;
     let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
@@ -318,6 +326,8 @@ struct Parts {
     clock: Clock,
     registry: Registry,
     storage: storage::Storage,
+    status: status::Status,
+    settings: settings::Settings,
 }
 
 impl Parts {
@@ -342,6 +352,8 @@ impl Parts {
                 self.fleet.clone(),
                 self.telemetry.clone(),
             ))
+            .merge(status::router(self.status.clone()))
+            .merge(settings::router(self.settings.clone()))
             .merge(access::api::router(&self.authentication))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))

@@ -73,6 +73,17 @@ pub(super) struct Authority {
     random: SystemRandom,
 }
 
+/// A certificate as people compare it.
+#[derive(Debug, Clone)]
+pub struct CertificateShown {
+    /// Whose it is.
+    pub subject: String,
+    /// SHA-256, in hexadecimal digits.
+    pub fingerprint: String,
+    /// When it ends.
+    pub not_after_ms: UnixMs,
+}
+
 /// A certificate made for an agent.
 pub(super) struct Issued {
     pub(super) pem: String,
@@ -121,6 +132,21 @@ impl Authority {
             create(data, &directory, now_ms)?;
         }
         load(&directory)
+    }
+
+    /// What may be shown of it.
+    pub(super) fn shown(&self) -> CertificateShown {
+        use std::fmt::Write as _;
+        let mut fingerprint = String::with_capacity(64);
+        for byte in self.fingerprint {
+            let _ = write!(fingerprint, "{byte:02x}");
+        }
+        let parsed = x509_parser::parse_x509_certificate(&self.certificate).ok();
+        CertificateShown {
+            subject: parsed.as_ref().map(|(_, found)| found.subject().to_string()).unwrap_or_default(),
+            fingerprint,
+            not_after_ms: parsed.map_or(0, |(_, found)| found.validity().not_after.timestamp() * 1_000),
+        }
     }
 
     /// What agents know control by.

@@ -23,6 +23,8 @@ use std::sync::{Arc, OnceLock};
 use prometheus::{IntCounter, IntGauge};
 
 use crate::access::Access;
+use crate::access::Permit;
+use crate::access::capability::{HealthRead, SettingsRead};
 use crate::metrics as list;
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
@@ -48,6 +50,7 @@ mod store;
 mod tests;
 
 pub use authority::AuthorityError;
+pub use authority::CertificateShown;
 pub use configuration::{Collector, ConfigurationError, Desired};
 pub use counts::AgentCounts;
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};
@@ -174,6 +177,18 @@ impl Fleet {
             clone_found: tokio::sync::Notify::new(),
             sink: OnceLock::new(),
         })))
+    }
+
+    /// Agents' streams that said hello and are open.
+    #[must_use]
+    pub fn connected(&self, _: &Permit<HealthRead>) -> u64 {
+        self.metrics.sessions.get().unsigned_abs()
+    }
+
+    /// The authority's certificate, which is public.
+    #[must_use]
+    pub fn authority_shown(&self, _: &Permit<SettingsRead>) -> CertificateShown {
+        self.authority.shown()
     }
 
     /// SHA-256 of the authority's certificate: what tokens carry and agents know control by.

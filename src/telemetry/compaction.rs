@@ -9,6 +9,7 @@
 
 use super::batch::{self, Entry};
 use super::compact::{self, Anew, Made, Stretch};
+use super::figures::Compaction;
 use super::ordered::WindowFrame;
 use super::service::Inner;
 use super::store::{self, SettledRow, WindowState};
@@ -69,12 +70,18 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
             continue;
         }
+        let before = inner.metrics.sources_left_out.get();
         let timer = inner.metrics.compaction_duration.start_timer();
         let result = compact_window(&inner, window).await;
         timer.observe_duration();
         compacted |= result.is_ok();
         let label = if result.is_ok() { "ok" } else { "failed" };
         inner.metrics.compactions.with_label_values(&[label]).inc();
+        inner.compacted_last(Compaction {
+            ended_ms: inner.clock.now_ms(),
+            done: result.is_ok(),
+            sources_left_out: inner.metrics.sources_left_out.get() - before,
+        });
         if let Err(error) = result {
             tracing::error!(window, %error, "a window was not compacted; it stays and is tried again");
             sleep(RETRY).await;

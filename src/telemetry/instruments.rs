@@ -47,6 +47,11 @@ impl Instruments {
         }
     }
 
+    /// Records that became durable since the start.
+    pub(super) fn records_accepted(&self) -> u64 {
+        self.accepted.get()
+    }
+
     /// Counts sequences that became settled, or that there is nothing to settle of.
     pub(super) fn settled(&self, fate: Fate, records: u64) {
         match fate {

@@ -21,6 +21,7 @@ mod compaction;
 mod days;
 pub mod exposition;
 mod fetch;
+mod figures;
 pub mod gaps;
 mod ingest;
 pub mod instant;
@@ -47,6 +48,7 @@ mod tests;
 mod thin;
 mod window;
 
+pub use figures::{Compaction, Figures};
 pub use reading::SourceView;
 pub use service::{Telemetry, TelemetryError};
 

@@ -78,6 +78,8 @@ pub(super) struct Inner {
     tasks: Mutex<Tasks>,
     /// Why the last commit failed, if it did.
     failing: Mutex<Option<&'static str>>,
+    /// How compaction went the last time.
+    pub last_compaction: Mutex<Option<super::figures::Compaction>>,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +135,7 @@ impl Telemetry {
             sealed,
             tasks: Mutex::new(tasks),
             failing: Mutex::default(),
+            last_compaction: Mutex::default(),
         });
         Ok(Self { inner })
     }

@@ -44,7 +44,7 @@ enum Of {
 /// An operation: its area and level, how it is asked, and what one is answered who may.
 struct Case(&'static str, Area, Level, Of, &'static str, &'static str, &'static str, u16);
 
-use Area::{Access, Account, Agents, Audit, Health, Measurements};
+use Area::{Access, Account, Agents, Audit, Health, Measurements, Settings};
 use Level::{Read, Write};
 use Of::{Any, Endless, List, One, OneOverTime, Whole};
 
@@ -67,6 +67,8 @@ const CASES: &[Case] = &[
     Case("source_metrics",      Measurements, Read,  One,             "GET",    "/metrics/sources/source_{}", "", 200),
     Case("series",              Measurements, Read,  OneOverTime,     "GET",    "/api/v1/series?source=source_{}&metric=node_load1", "", 404),
     Case("targets",             Measurements, Read,  Any,             "GET",    "/api/v1/prometheus/targets", "", 200),
+    Case("health_fetch",        Health,       Read,  Any,             "GET",    "/api/v1/health", "", 200),
+    Case("settings_fetch",      Settings,     Read,  Any,             "GET",    "/api/v1/settings", "", 200),
     Case("own_metrics",         Health,       Read,  Any,             "GET",    "/metrics", "", 200),
     Case("audit_list",          Audit,        Read,  Any,             "GET",    "/api/v1/audit", "", 200),
     Case("audit_export",        Audit,        Read,  Any,             "GET",    "/api/v1/audit/export?format=csv", "", 200),

@@ -1,0 +1,131 @@
+//! `/api/v1/settings`: what is in force, where it comes from, which certificates there are.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::access::{Principal, capability::SettingsRead};
+use crate::config::Config;
+use crate::config::effective::{Origin, Setting};
+use crate::fleet::Fleet;
+use crate::platform::clock::UnixMs;
+use crate::platform::http::Problem;
+
+/// What is asked for the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    settings: Arc<[Setting]>,
+    retention: Retention,
+    fleet: Fleet,
+}
+
+impl Settings {
+    pub(super) fn new(config: &Config, fleet: Fleet) -> Self {
+        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let retention = Retention {
+            raw_ms: ms(config.telemetry.raw_retention),
+            slot_ms: ms(config.telemetry.slot_retention),
+            hour_ms: ms(config.telemetry.hour_retention),
+            audit_ms: ms(config.access.audit_retention),
+        };
+        Self { settings: config.settings().into(), retention, fleet }
+    }
+}
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+struct Retention {
+    /// Frames as they came.
+    raw_ms: u64,
+    /// 5-minute slots.
+    slot_ms: u64,
+    /// Hours.
+    hour_ms: u64,
+    /// The audit log.
+    audit_ms: u64,
+}
+
+/// What is in force.
+#[derive(Debug, Serialize, ToSchema)]
+struct SettingsReport {
+    /// The configuration.
+    sections: Vec<SettingSection>,
+    /// Certificates of control.
+    certificates: Vec<CertificateReport>,
+    /// How long things are kept.
+    retention: Retention,
+}
+
+/// A section of the configuration.
+#[derive(Debug, Serialize, ToSchema)]
+struct SettingSection {
+    /// As in the file.
+    name: String,
+    /// Its keys.
+    settings: Vec<SettingReport>,
+}
+
+/// One key.
+#[derive(Debug, Serialize, ToSchema)]
+struct SettingReport {
+    /// As in the file.
+    name: String,
+    /// What is in force, as it is written in the file, with its unit; of a URL no user and no password.
+    value: Option<String>,
+    /// What a number counts; null where the value says its unit itself.
+    #[schema(value_type = Option<String>)]
+    unit: Option<&'static str>,
+    /// What would be in force otherwise.
+    default: Option<String>,
+    /// Where the value comes from.
+    source: Origin,
+}
+
+/// A certificate.
+#[derive(Debug, Serialize, ToSchema)]
+struct CertificateReport {
+    /// What it is for: `agents` is the authority of the agents' certificates.
+    #[schema(value_type = String, example = "agents")]
+    name: &'static str,
+    /// Whose it is.
+    subject: String,
+    /// SHA-256, in hexadecimal digits.
+    fingerprint: String,
+    /// When it ends.
+    not_after_ms: UnixMs,
+}
+
+pub(super) fn router(settings: Settings) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(settings_fetch)).with_state(settings)
+}
+
+/// The configuration in force, certificates, and how long things are kept.
+#[utoipa::path(get, path = "/api/v1/settings", tag = "settings",
+    responses((status = 200, body = SettingsReport), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn settings_fetch(
+    State(settings): State<Settings>,
+    principal: Principal,
+) -> Result<Json<SettingsReport>, Problem> {
+    let permit = principal.permit::<SettingsRead>()?;
+    let mut sections: Vec<SettingSection> = Vec::new();
+    for Setting { section, name, value, default, source } in settings.settings.iter().cloned() {
+        let unit = (name == "commit_frames").then_some("frames");
+        let report = SettingReport { name, value, unit, default, source };
+        match sections.last_mut().filter(|last| last.name == section) {
+            Some(last) => last.settings.push(report),
+            None => sections.push(SettingSection { name: section, settings: vec![report] }),
+        }
+    }
+    let authority = settings.fleet.authority_shown(&permit);
+    let certificates = vec![CertificateReport {
+        name: "agents",
+        subject: authority.subject,
+        fingerprint: authority.fingerprint,
+        not_after_ms: authority.not_after_ms,
+    }];
+    Ok(Json(SettingsReport { sections, certificates, retention: settings.retention }))
+}
