@@ -264,6 +264,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Control's own figures: storage, ingest, compaction. */
+        get: operations["health_fetch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts": {
         parameters: {
             query?: never;
@@ -511,6 +528,23 @@ export interface paths {
         post?: never;
         /** Ends anybody's session. */
         delete: operations["session_revoke"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The configuration in force, certificates, and how long things are kept. */
+        get: operations["settings_fetch"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -976,6 +1010,20 @@ export interface components {
              */
             value: number;
         };
+        /** @description A certificate. */
+        CertificateReport: {
+            /** @description SHA-256, in hexadecimal digits. */
+            fingerprint: string;
+            /**
+             * @description What it is for: `agents` is the authority of the agents' certificates.
+             * @example agents
+             */
+            name: string;
+            /** @description When it ends. */
+            not_after_ms: components["schemas"]["i64"];
+            /** @description Whose it is. */
+            subject: string;
+        };
         /** @description One thing that must be well. */
         Check: {
             /**
@@ -1003,6 +1051,23 @@ export interface components {
              */
             name: string;
         };
+        /** @description The last attempt to compact a window. */
+        Compaction: {
+            /** @description Whether the window is compacted; if not, it is tried again. */
+            done: boolean;
+            /** @description When it ended. */
+            ended_ms: components["schemas"]["i64"];
+            /**
+             * Format: int64
+             * @description Sources of whose frames no slots could be made; the frames are kept aside.
+             */
+            sources_left_out: number;
+        };
+        /**
+         * @description Which database.
+         * @enum {string}
+         */
+        DatabaseKind: "sqlite" | "postgresql";
         /** @description What every agent of the fleet is told. */
         Desired: {
             changed_ms: components["schemas"]["i64"] | null;
@@ -1093,6 +1158,69 @@ export interface components {
             refusal?: string | null;
             /** @description Its end. */
             to_ms: components["schemas"]["i64"];
+        };
+        /** @description Control's own figures. */
+        HealthReport: {
+            /**
+             * Format: int64
+             * @description Agents that hold a stream.
+             */
+            agents_connected: number;
+            /**
+             * Format: int64
+             * @description Room that control may still use where its data directory is.
+             */
+            data_free_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description The file system that holds the data directory.
+             */
+            data_size_bytes?: number | null;
+            /** @description Which database it uses. */
+            database: components["schemas"]["DatabaseKind"];
+            /**
+             * Format: int64
+             * @description What the database takes; null if it does not answer.
+             */
+            database_bytes?: number | null;
+            last_compaction?: components["schemas"]["Compaction"] | null;
+            /**
+             * Format: int64
+             * @description Number of the window that takes what comes.
+             */
+            open_window: number;
+            /**
+             * Format: int64
+             * @description Bytes that wait for their commit.
+             */
+            queue_bytes: number;
+            /**
+             * Format: int64
+             * @description Beyond it agents are told to send again later.
+             */
+            queue_limit_bytes: number;
+            /**
+             * Format: double
+             * @description Records that became durable, a second, over the last minute.
+             */
+            records_per_second?: number | null;
+            /**
+             * Format: int64
+             * @description Sources that compaction left out since the start; their frames are kept aside.
+             */
+            sources_left_out: number;
+            /**
+             * Format: int64
+             * @description Since the start.
+             */
+            uptime_ms: number;
+            /** @description Of control. */
+            version: string;
+            /**
+             * Format: int64
+             * @description Windows that wait for compaction or are in it.
+             */
+            windows_waiting: number;
         };
         /** @description Hosts by state. */
         HostCounts: {
@@ -1447,6 +1575,11 @@ export interface components {
             /** @example org_1 */
             parent: string;
         };
+        /**
+         * @description Where a value comes from.
+         * @enum {string}
+         */
+        Origin: "default" | "file" | "argument";
         /** @description Everything at a glance. */
         Overview: {
             agents?: components["schemas"]["AgentCounts"] | null;
@@ -1935,6 +2068,29 @@ export interface components {
          * @enum {string}
          */
         ResolutionName: "raw" | "slot" | "hour";
+        /** @description How long things are kept. */
+        Retention: {
+            /**
+             * Format: int64
+             * @description The audit log.
+             */
+            audit_ms: number;
+            /**
+             * Format: int64
+             * @description Hours.
+             */
+            hour_ms: number;
+            /**
+             * Format: int64
+             * @description Frames as they came.
+             */
+            raw_ms: number;
+            /**
+             * Format: int64
+             * @description 5-minute slots.
+             */
+            slot_ms: number;
+        };
         /**
          * @description A duty.
          * @enum {string}
@@ -2048,6 +2204,35 @@ export interface components {
             /** @example user_7 */
             user: string;
             user_name: string;
+        };
+        /** @description One key. */
+        SettingReport: {
+            /** @description What would be in force otherwise. */
+            default?: string | null;
+            /** @description As in the file. */
+            name: string;
+            /** @description Where the value comes from. */
+            source: components["schemas"]["Origin"];
+            /** @description What a number counts; null where the value says its unit itself. */
+            unit?: string | null;
+            /** @description What is in force, as it is written in the file, with its unit; of a URL no user and no password. */
+            value?: string | null;
+        };
+        /** @description A section of the configuration. */
+        SettingSection: {
+            /** @description As in the file. */
+            name: string;
+            /** @description Its keys. */
+            settings: components["schemas"]["SettingReport"][];
+        };
+        /** @description What is in force. */
+        SettingsReport: {
+            /** @description Certificates of control. */
+            certificates: components["schemas"]["CertificateReport"][];
+            /** @description How long things are kept. */
+            retention: components["schemas"]["Retention"];
+            /** @description The configuration. */
+            sections: components["schemas"]["SettingSection"][];
         };
         /** @description What is measured as one thing. */
         SourceReport: {
@@ -3004,6 +3189,41 @@ export interface operations {
             };
         };
     };
+    health_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     host_list: {
         parameters: {
             query?: {
@@ -3873,6 +4093,41 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settings_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
