@@ -262,7 +262,7 @@ impl Telemetry {
             return Err("telemetry.commit_frames = 0 would never commit; write at least 1".to_owned());
         }
         for (key, value, least) in
-            [("queue_size", self.queue_size, 1 << 20), ("window_size", self.window_size, 64 << 10)]
+            [("queue_size", self.queue_size, 1 << 20), ("window_size", self.window_size, 16 << 10)]
         {
             if value < least {
                 return Err(format!("telemetry.{key} = {value} bytes is less than {least}"));

@@ -172,7 +172,7 @@ mod tests {
         answer(&request.body(Body::empty()).expect("a request"))
     }
 
-    fn header<'a>(response: &'a Response, name: header::HeaderName) -> &'a str {
+    fn header(response: &Response, name: header::HeaderName) -> &str {
         response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 

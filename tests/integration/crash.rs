@@ -29,7 +29,7 @@ const SMALL_WINDOWS: &str = r#"
 [telemetry]
 commit_interval = "20ms"
 window_span = "1s"
-window_size = "64KiB"
+window_size = "32KiB"
 "#;
 
 #[test]

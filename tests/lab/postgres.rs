@@ -107,6 +107,38 @@ impl Postgres {
         format!("postgres://tongtu@{}/postgres", self.address)
     }
 
+    /// Gives it a certificate for a name and starts it again with TLS; returns the certificate of the authority.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn speak_tls(&mut self, name: &str) -> String {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().expect("a key"))
+            .expect("a certificate");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &authority).expect("a certificate");
+        let data = self.directory.path().join("data");
+        for (file, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
+            let path = data.join(file);
+            std::fs::write(&path, text).expect("room");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+            if crate::is_root() {
+                let chown = Command::new("chown").arg(USER).arg(&path).status();
+                assert!(chown.is_ok_and(|status| status.success()), "chown to {USER}");
+            }
+        }
+        let settings = data.join("postgresql.auto.conf");
+        let mut text = std::fs::read_to_string(&settings).unwrap_or_default();
+        text.push_str("ssl = on\n");
+        std::fs::write(&settings, text).expect("room");
+        self.kill();
+        self.restart();
+        authority.pem()
+    }
+
     /// kill -9 of the server and of every process it has, by their ids.
     ///
     /// # Panics

@@ -99,19 +99,32 @@ fn options(url: &str) -> Result<PgConnectOptions, DbError> {
     let options: PgConnectOptions =
         url.parse().map_err(|source| DbError::Open { name: "of database.url".to_owned(), source })?;
     let mut options = options.application_name("tongtu").disable_statement_logging();
-    let said = options.to_url_lossy();
-    let root = said.query_pairs().find(|(key, _)| key == "sslrootcert").map(|(_, path)| PathBuf::from(path.as_ref()));
-    if let Some(path) = root {
+    if let Some(root) = root(&options) {
         // libpq checks against a root that is named, the driver only where it is told to.
         if matches!(options.get_ssl_mode(), PgSslMode::Require) {
             options = options.ssl_mode(PgSslMode::VerifyCa);
         }
         // The driver says only that there is no such file.
-        if verifies(&options) {
+        if let (Root::File(path), true) = (root, verifies(&options)) {
             File::open(&path).map_err(|source| DbError::Root { path, source })?;
         }
     }
     Ok(options)
+}
+
+/// Where the authority's certificate stands.
+#[derive(Debug, PartialEq)]
+enum Root {
+    File(PathBuf),
+    /// In the URL itself.
+    Inline,
+}
+
+/// What `sslrootcert` names; the driver tells it only in a URL, where a file stands as `file: PATH`.
+fn root(options: &PgConnectOptions) -> Option<Root> {
+    let url = options.to_url_lossy();
+    let (_, named) = url.query_pairs().find(|(key, _)| key == "sslrootcert")?;
+    Some(named.strip_prefix("file: ").map_or(Root::Inline, |path| Root::File(path.into())))
 }
 
 /// Whether the server must prove who it is.
