@@ -47,7 +47,23 @@ function line(series: Series, source: string, { label, factor = 1, unit = series
 }
 
 function plain(key: string, metrics: readonly string[], shape: Shape): ChartPlan {
-  return { key, metrics, lines: (all, source) => all.filter((series) => !shape.leave?.(series)).map((series) => line(series, source, shape)) };
+  return { key, metrics, lines: (all, source) => all.filter((series) => !shape.leave?.(series)).sort((a, b) => metrics.indexOf(a.metric) - metrics.indexOf(b.metric)).map((series) => line(series, source, shape)) };
+}
+
+/** What a number that only grows rose by, a second, since the point before; nothing across a gap or where it fell. */
+export function rise(instants: readonly number[], value: Values, stepSeconds: number): (number | null)[] {
+  return value.map((now, index) => {
+    const before = value[index - 1];
+    const seconds = ((instants[index] ?? 0) - (instants[index - 1] ?? 0)) / 1000;
+    return now == null || before == null || now < before || seconds > stepSeconds * 1.5 ? null : (now - before) / seconds;
+  });
+}
+
+/** Lines of how fast numbers grow that the kernel's names do not tell from a gauge: the service gives them as sampled. */
+function rising(key: string, metrics: readonly string[], label: Shape["label"]): ChartPlan {
+  const { lines } = plain(key, metrics, { label, unit: "1/s" });
+  const rate = (one: Line): Line => ({ ...one, value: rise(one.instants, one.value, one.stepSeconds), min: [], max: [], definition: `Δ ÷ Δt (${one.definition})` });
+  return { key, metrics, lines: (all, source) => lines(all, source).map(rate) };
 }
 
 /** Point by point from several series of one length; a point that one of them lacks is a gap. */
@@ -115,7 +131,7 @@ export const CHARTS: readonly ChartPlan[] = [
   cpu,
   plain("load", ["node_load1", "node_load5", "node_load15"], { label: ({ metric }) => `${metric.replace("node_load", "")} min` }),
   plain("memory", ["MemTotal", "MemAvailable", "AnonPages", "Cached", "Slab"].map((name) => `node_memory_${name}_bytes`), { label: short(/^node_memory_/, /_bytes$/) }),
-  plain("swap", ["node_vmstat_pswpin", "node_vmstat_pswpout"], { label: short(/^node_vmstat_/), unit: "1/s" }),
+  rising("swap", ["node_vmstat_pswpin", "node_vmstat_pswpout"], short(/^node_vmstat_/)),
   plain("pressure", ["cpu", "memory", "io"].map((name) => `node_pressure_${name}_waiting_seconds_total`), { label: ({ metric }) => metric.split("_")[2] ?? metric, factor: 100, unit: "%" }),
   plain("network_bytes", ["node_network_receive_bytes_total", "node_network_transmit_bytes_total"], {
     label: ofDevice({ node_network_receive_bytes_total: "↓", node_network_transmit_bytes_total: "↑" }), factor: 8, unit: "bit/s", leave: loopback,
@@ -127,7 +143,7 @@ export const CHARTS: readonly ChartPlan[] = [
     label: (series) => `${device(series)} ${short(/^node_network_/)(series)}`, leave: loopback,
   }),
   plain("tcp_connections", ["node_netstat_Tcp_CurrEstab", "node_sockstat_TCP_tw", "node_sockstat_TCP_orphan"], { label: short(/^node_(netstat|sockstat)_/) }),
-  plain("tcp_retransmissions", ["node_netstat_Tcp_RetransSegs", "node_netstat_TcpExt_TCPTimeouts", "node_netstat_TcpExt_ListenDrops"], { label: short(/^node_netstat_(TcpExt|Tcp)_/), unit: "1/s" }),
+  rising("tcp_retransmissions", ["node_netstat_Tcp_RetransSegs", "node_netstat_TcpExt_TCPTimeouts", "node_netstat_TcpExt_ListenDrops"], short(/^node_netstat_(TcpExt|Tcp)_/)),
   plain("disk_bytes", ["node_disk_read_bytes_total", "node_disk_written_bytes_total"], { label: ofDevice({ node_disk_read_bytes_total: "R", node_disk_written_bytes_total: "W" }), leave: virtualDisk }),
   plain("disk_operations", ["node_disk_reads_completed_total", "node_disk_writes_completed_total"], { label: ofDevice({ node_disk_reads_completed_total: "R", node_disk_writes_completed_total: "W" }), leave: virtualDisk }),
   plain("disk_busy", ["node_disk_io_time_seconds_total"], { label: device, factor: 100, unit: "%", leave: virtualDisk }),
@@ -135,7 +151,7 @@ export const CHARTS: readonly ChartPlan[] = [
   plain("inodes", ["node_filesystem_files_free"], { label: ({ labels }) => labels.mountpoint ?? "" }),
   plain("processes", ["node_procs_running", "node_procs_blocked"], { label: short(/^node_procs_/) }),
   plain("context", ["node_context_switches_total", "node_intr_total"], { label: short(/^node_/) }),
-  plain("faults", ["node_vmstat_pgfault", "node_vmstat_pgmajfault"], { label: short(/^node_vmstat_/), unit: "1/s" }),
+  rising("faults", ["node_vmstat_pgfault", "node_vmstat_pgmajfault"], short(/^node_vmstat_/)),
   plain("files", ["node_filefd_allocated"], { label: short(/^node_/) }),
   plain("conntrack", ["node_nf_conntrack_entries"], { label: short(/^node_nf_/) }),
 ];

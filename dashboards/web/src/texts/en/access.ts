@@ -66,6 +66,7 @@ export default {
     exclusive: "alone",
   },
   organizations: {
+    root: "Root organisation",
     name: "Name",
     level: "Level",
     parent: "Part of",
@@ -136,6 +137,7 @@ export default {
     kind: { user: "user", token: "token", system: "system", nobody: "nobody" },
   },
   account: {
+    sessions: "My sessions",
     identity: "Identity",
     language: "Language",
     language_saved: "The language is saved",

@@ -92,7 +92,6 @@ export default {
     hosts: "Hosts",
     agents: "Agents",
     completeness: "Completeness",
-    completeness_text: "All agents",
     capacity: "Capacity",
     cores: "{cores} cores",
     memory: "{size} memory",

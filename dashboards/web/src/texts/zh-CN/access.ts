@@ -66,6 +66,7 @@ export default {
     exclusive: "不兼任",
   },
   organizations: {
+    root: "根组织",
     name: "名称",
     level: "级别",
     parent: "上级",
@@ -136,6 +137,7 @@ export default {
     kind: { user: "用户", token: "令牌", system: "系统", nobody: "未登录者" },
   },
   account: {
+    sessions: "我的会话",
     identity: "身份",
     language: "语言",
     language_saved: "语言已保存",

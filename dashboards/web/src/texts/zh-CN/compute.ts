@@ -92,7 +92,6 @@ export default {
     hosts: "主机",
     agents: "探针",
     completeness: "完整率",
-    completeness_text: "全部探针",
     capacity: "容量",
     cores: "{cores} 核",
     memory: "内存 {size}",
