@@ -62,9 +62,8 @@ enum Command {
     ///
     ///   interval = "15s"
     ///   metrics = "127.0.0.1:6482"   # a local /metrics; off without this line
-    ///   [spool]
-    ///   max_size = "512MiB"
-    ///   max_age = "7d"
+    ///   spool.max_size = "512MiB"
+    ///   spool.max_age = "7d"
     #[command(verbatim_doc_comment)]
     Run {
         /// Where `enroll` put the enrolment.
