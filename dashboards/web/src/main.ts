@@ -17,9 +17,10 @@ const preferences = usePreferences();
 const session = useSession();
 context.ended = () => {
   session.begin(null);
-  queries.clear();
   void router.push({ name: "login", query: { to: router.currentRoute.value.fullPath } });
 };
+// What one person was shown is nothing of the next one's.
+watch(() => session.me?.user.id, () => queries.clear(), { flush: "sync" });
 watch(() => preferences.language, speak);
 await speak(preferences.language);
 app.use(router).mount("#app");

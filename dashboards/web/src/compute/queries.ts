@@ -1,5 +1,5 @@
 /** What the pages of hosts ask. */
-import { keepPreviousData, useQuery } from "@tanstack/vue-query";
+import { useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
 import { answer, api, everything } from "@/session/request";
@@ -46,7 +46,8 @@ export function useSeries(asked: Ref<Asked | null>) {
       return (await answer(api.GET("/api/v1/series", { params: { query }, signal }))).series;
     },
     enabled: computed(() => asked.value !== null),
-    placeholderData: keepPreviousData,
+    // Of another period, never of another source.
+    placeholderData: (previous, query) => ((query?.queryKey[1] as Asked | null | undefined)?.source === asked.value?.source ? previous : undefined),
     structuralSharing: false,
     shallow: true,
     gcTime: 30_000,

@@ -7,4 +7,13 @@ export type Health = components["schemas"]["HealthReport"];
 
 export const useSettings = () => useQuery({ queryKey: ["settings"], queryFn: ({ signal }) => answer(api.GET("/api/v1/settings", { signal })), shallow: true });
 export const useHealth = () => useQuery({ queryKey: ["health"], queryFn: ({ signal }) => answer(api.GET("/api/v1/health", { signal })), refetchInterval: 15_000, shallow: true });
-export const useReady = () => useQuery({ queryKey: ["ready"], queryFn: ({ signal }) => answer(api.GET("/readyz", { signal })), refetchInterval: 15_000 });
+/** Ready or not, with each check. */
+export const useReady = () =>
+  useQuery({
+    queryKey: ["ready"],
+    queryFn: async ({ signal }) => {
+      const { data, error } = await api.GET("/readyz", { signal });
+      return data ?? error;
+    },
+    refetchInterval: 15_000,
+  });

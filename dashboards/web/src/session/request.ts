@@ -16,6 +16,11 @@ export class Refusal extends Error {
   }
 }
 
+/** Whether the service says that there is no such thing for this person: what was shown of it is void. */
+export function isGone(error: unknown): boolean {
+  return error instanceof Refusal && (error.status === 404 || error.status === 403);
+}
+
 /** What the session puts into each request. */
 export const context = {
   csrf: "",
@@ -37,7 +42,8 @@ export async function fetchOwn(input: Request): Promise<Response> {
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     throw new Refusal(0, "unreachable", null);
   }
-  if (response.ok) return response;
+  // Not ready is an answer with its reasons.
+  if (response.ok || (response.status === 503 && input.url.endsWith("/readyz"))) return response;
   const said = (await response.json().catch(() => ({}))) as {
     title?: string;
     detail?: string;
