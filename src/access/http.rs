@@ -31,6 +31,7 @@ pub(super) fn nobody() -> Problem {
 pub async fn authenticate(State(state): State<Authentication>, mut request: Request, next: Next) -> Response {
     let origin = Origin::of(request.extensions());
     let headers = request.headers();
+    let mut is_nobody = false;
     let principal = if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         bearer(authorization).and_then(|token| state.access.authenticate(token)).ok_or_else(|| {
             Problem::unauthenticated("this token is unknown, revoked or has expired")
@@ -50,6 +51,7 @@ pub async fn authenticate(State(state): State<Authentication>, mut request: Requ
             Some(principal) => Ok(principal),
         }
     } else {
+        is_nobody = true;
         Err(nobody())
     };
     match principal {
@@ -66,8 +68,11 @@ pub async fn authenticate(State(state): State<Authentication>, mut request: Requ
         Err(problem) => {
             state.refused.inc();
             let attempt = Attempt::of(&request);
-            let ended = (AuditResult::Refused, problem.kind);
-            state.access.refused(None, origin, &attempt.action, &attempt.resource, ended);
+            // Who shows nothing and only looks has tried nothing: each opening of the login page does that.
+            if !is_nobody || !attempt.is_safe {
+                // By the route alone: what nobody names may be anything.
+                state.access.refused(None, origin, &attempt.action, "", (AuditResult::Refused, problem.kind));
+            }
             problem.into_response()
         }
     }

@@ -6,15 +6,14 @@
 //! - Entries are chained by a MAC with a key outside of the database; each head is noted in a file beside
 //!   it. So what was changed, removed, put in, exchanged, cut off or made anew is found ([`verify`]).
 //! - No secret is in an entry.
-//! - Refused attempts are counted: the same one within a second is one entry with its number of times,
-//!   so that a flood of them costs one transaction a second.
+//! - Refused attempts are counted: the same one within a second is one entry with its number of times, and
+//!   one who asks has a bounded number of entries a minute ([`refusals`]): a flood of them costs one
+//!   transaction a second and does not fill the disk. They wait until they are written.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
@@ -28,6 +27,7 @@ use crate::platform::shutdown::Shutdown;
 
 mod chain;
 mod checkpoint;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +35,10 @@ pub(super) use chain::Bytes32;
 pub use chain::{AuditFault, FaultKind};
 
 use chain::{Anchor, GENESIS, Key, Link};
+use refusals::{Attempt, Due, Refusals};
 
 /// How often refused attempts are written.
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
-/// Different refused attempts within a second; beyond it they are one.
-const REFUSALS: usize = 1_000;
 /// How often what is too old goes, in intervals of refusals: an hour.
 const RETAIN_EVERY: u32 = 3_600;
 /// Entries that go in one transaction, and that are read at a time.
@@ -193,17 +192,6 @@ pub enum VerifyError {
     Database(#[from] DbErr),
 }
 
-/// What makes refused attempts the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Attempt {
-    actor: (&'static str, Option<String>, String),
-    address: Option<IpAddr>,
-    action: String,
-    resource: String,
-    result: &'static str,
-    reason: &'static str,
-}
-
 /// The log's writer.
 #[derive(Debug)]
 pub(super) struct Audit {
@@ -211,7 +199,7 @@ pub(super) struct Audit {
     /// Absent in tests of other things.
     data: Option<PathBuf>,
     file: Mutex<Option<File>>,
-    refused: Mutex<HashMap<Attempt, (u64, RequestId)>>,
+    refused: Mutex<Refusals>,
 }
 
 impl Audit {
@@ -242,6 +230,10 @@ impl Audit {
         let mac = self.key.mac(entry.number, &entry.content(), &before);
         store::audit::insert(transaction, &entry, &mac).await?;
         Ok(Recorded { number: entry.number, mac })
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, recorded: &[Recorded]) {
@@ -356,27 +348,28 @@ impl Access {
             result: result.name(),
             reason,
         };
-        let mut refused = self.audit.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = if refused.len() < REFUSALS || refused.contains_key(&attempt) {
-            attempt
-        } else {
-            let (action, resource) = ("many".to_owned(), String::new());
-            Attempt { actor: ("nobody", None, String::new()), address: None, action, resource, ..attempt }
-        };
-        refused.entry(attempt).or_insert((0, origin.request)).0 += 1;
+        self.audit.refusals().add(attempt, 1, origin.request);
     }
 
-    /// Writes the refused attempts that were counted.
-    pub(super) async fn refusals_settle(&self) -> Result<(), DbErr> {
-        let refused = std::mem::take(&mut *self.audit.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        if refused.is_empty() {
+    /// Writes the refused attempts that were counted and are due; at the end, all of them.
+    pub(super) async fn refusals_settle(&self, is_end: bool) -> Result<(), DbErr> {
+        let at_ms = self.clock.now_ms();
+        let due = self.audit.refusals().due(at_ms, is_end);
+        if due.is_empty() {
             return Ok(());
         }
-        let at_ms = self.clock.now_ms();
+        let written = self.refusals_write(at_ms, &due).await;
+        if written.is_err() {
+            self.audit.refusals().give_back(due);
+        }
+        written
+    }
+
+    async fn refusals_write(&self, at_ms: UnixMs, due: &Due) -> Result<(), DbErr> {
         let transaction = self.db.begin("audit_refusals").await?;
-        let mut recorded = Vec::with_capacity(refused.len());
-        for (attempt, (times, request)) in refused {
-            let (kind, actor_id, actor_name) = attempt.actor;
+        let mut recorded = Vec::with_capacity(due.len());
+        for (attempt, (times, request)) in due {
+            let (kind, actor_id, actor_name) = attempt.actor.clone();
             let entry = AuditEntry {
                 number: 0,
                 at_ms,
@@ -384,10 +377,10 @@ impl Access {
                 actor_id,
                 actor_name,
                 address: attempt.address.map(|address| address.to_string()),
-                action: attempt.action,
-                resource: attempt.resource,
+                action: attempt.action.clone(),
+                resource: attempt.resource.clone(),
                 before: None,
-                after: (times > 1).then(|| serde_json::json!({ "times": times }).to_string()),
+                after: (*times > 1).then(|| serde_json::json!({ "times": times }).to_string()),
                 result: attempt.result.to_owned(),
                 reason: Some(attempt.reason.to_owned()),
                 request_id: Some(request.to_string()),
@@ -402,7 +395,7 @@ impl Access {
     /// Writes them now, for tests.
     #[cfg(test)]
     pub(crate) async fn refusals_settled(&self) {
-        self.refusals_settle().await.expect("written");
+        self.refusals_settle(true).await.expect("written");
     }
 
     /// Until told to stop: writes refused attempts each second, and takes away what is older than
@@ -415,8 +408,8 @@ impl Access {
                 () = &mut told => true,
                 () = tokio::time::sleep(REFUSALS_INTERVAL) => false,
             };
-            if let Err(error) = self.refusals_settle().await {
-                tracing::error!(%error, "refused attempts are missing in the audit log");
+            if let Err(error) = self.refusals_settle(stops).await {
+                tracing::error!(%error, "refused attempts wait for the audit log");
             }
             if stops {
                 return;

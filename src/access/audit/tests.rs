@@ -115,11 +115,11 @@ async fn refused_attempts_are_counted_and_bounded() {
         access.refused(None, Origin::default(), "GET /api/v1/x", "", refused);
         access.refused(None, Origin::default(), &format!("GET /{n}"), "a\nb", refused);
     }
-    access.refusals_settle().await.expect("written");
+    access.refusals_settle(true).await.expect("written");
     let filter = AuditFilter { result: Some(AuditResult::Refused), ..AuditFilter::default() };
     let permit = Permit::testing(ROOT);
     let entries = access.audit_entries(&permit, &filter, None, 10_000).await.expect("entries");
-    assert_eq!(entries.len(), REFUSALS + 1);
+    assert_eq!(entries.len(), super::refusals::WAITING + 1);
     let times = |entry: &AuditEntry| {
         let after = entry.after.as_deref().map_or(Value::Null, |after| serde_json::from_str(after).expect("JSON"));
         after["times"].as_u64().unwrap_or(1)

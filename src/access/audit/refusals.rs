@@ -1,0 +1,148 @@
+//! Refused attempts that wait for the log, counted.
+//!
+//! What must hold: none is forgotten before it is written, only told in less detail. Who is nobody can ask
+//! for ever, each time something else; so one who asks has a bounded number of entries a minute, and what
+//! is beyond it is one entry, `many`, with its number of times.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::RequestId;
+
+/// Different attempts that wait; beyond it those of everybody are one.
+pub(super) const WAITING: usize = 1_000;
+/// Entries of one who asks from one address in a minute.
+const A_MINUTE: u32 = 60;
+
+/// What makes refused attempts the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Attempt {
+    /// Kind, id, name.
+    pub(super) actor: (&'static str, Option<String>, String),
+    pub(super) address: Option<IpAddr>,
+    pub(super) action: String,
+    pub(super) resource: String,
+    pub(super) result: &'static str,
+    pub(super) reason: &'static str,
+}
+
+impl Attempt {
+    /// This and others like it of the same one, as one.
+    fn many(self) -> Self {
+        Self { action: "many".to_owned(), resource: String::new(), ..self }
+    }
+
+    /// This and those of everybody, as one.
+    fn anybody(self) -> Self {
+        Self { actor: ("nobody", None, String::new()), address: None, ..self.many() }
+    }
+}
+
+/// Attempts with their number of times and one of their requests.
+pub(super) type Due = HashMap<Attempt, (u64, RequestId)>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    waiting: Due,
+    minute: i64,
+    /// Entries of this minute, by id and address.
+    entries: HashMap<(Option<String>, Option<IpAddr>), u32>,
+}
+
+impl Refusals {
+    pub(super) fn add(&mut self, attempt: Attempt, times: u64, request: RequestId) {
+        let has_room = self.waiting.len() < WAITING || self.waiting.contains_key(&attempt);
+        let attempt = if has_room { attempt } else { attempt.anybody() };
+        self.waiting.entry(attempt).or_insert((0, request)).0 += times;
+    }
+
+    /// What is to be written now; at the end everything.
+    pub(super) fn due(&mut self, now_ms: UnixMs, is_end: bool) -> Due {
+        let minute = now_ms.div_euclid(60_000);
+        if self.minute != minute {
+            self.minute = minute;
+            self.entries.clear();
+        }
+        let mut due = std::mem::take(&mut self.waiting);
+        if is_end {
+            return due;
+        }
+        let over = due.extract_if(|attempt, _| {
+            let entries = self.entries.entry((attempt.actor.1.clone(), attempt.address)).or_default();
+            *entries += 1;
+            *entries > A_MINUTE
+        });
+        for (attempt, (times, request)) in over.collect::<Vec<_>>() {
+            self.add(attempt.many(), times, request);
+        }
+        due
+    }
+
+    /// Takes back what could not be written.
+    pub(super) fn give_back(&mut self, due: Due) {
+        for (attempt, (times, request)) in due {
+            self.add(attempt, times, request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(number: u32) -> Attempt {
+        Attempt {
+            actor: ("user", Some("user_7".to_owned()), "zhang".to_owned()),
+            address: Some([192, 0, 2, 1].into()),
+            action: "GET /api/v1/hosts/{id}".to_owned(),
+            resource: format!("/api/v1/hosts/host_{number}"),
+            result: "refused",
+            reason: "forbidden",
+        }
+    }
+
+    fn times(due: &Due) -> u64 {
+        due.values().map(|(times, _)| times).sum()
+    }
+
+    #[test]
+    fn one_who_asks_for_ever_has_some_entries_a_minute_and_none_is_forgotten() {
+        let mut refusals = Refusals::default();
+        let (mut entries, mut written) = (0, 0);
+        for second in 0..240 {
+            for number in 0..500 {
+                refusals.add(attempt(second * 500 + number), 1, RequestId::default());
+            }
+            let due = refusals.due(i64::from(second) * 1_000, false);
+            entries += due.len();
+            written += times(&due);
+        }
+        assert_eq!(entries, 4 * A_MINUTE as usize);
+        written += times(&refusals.due(240_000, true));
+        assert_eq!(written, 240 * 500);
+    }
+
+    #[test]
+    fn one_who_floods_hides_nobody_else() {
+        let mut refusals = Refusals::default();
+        for number in 0..900 {
+            refusals.add(attempt(number), 1, RequestId::default());
+        }
+        assert_eq!(refusals.due(0, false).len(), A_MINUTE as usize);
+        let other = Attempt { actor: ("user", Some("user_8".to_owned()), "li".to_owned()), ..attempt(1) };
+        refusals.add(other.clone(), 1, RequestId::default());
+        assert_eq!(refusals.due(1_000, false).into_keys().collect::<Vec<_>>(), [other]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_waits() {
+        let mut refusals = Refusals::default();
+        refusals.add(attempt(1), 3, RequestId::default());
+        let due = refusals.due(0, false);
+        refusals.add(attempt(1), 2, RequestId::default());
+        refusals.give_back(due);
+        assert_eq!(times(&refusals.due(1_000, false)), 5);
+    }
+}
