@@ -58,8 +58,8 @@ fn a_clock_that_steps_makes_neither_gap_nor_overlap_and_is_shown() {
             both.spawn(move || {
                 let directory = tempfile::tempdir().expect("a folder");
                 let event = format!("kind = \"clock_step\"\nby = \"{by}\"");
-                // Control asks an agent for its clock once a minute.
-                let (_control, report, raw, _) = play(directory.path(), &event, "75s");
+                // Control asks an agent for its clock every two minutes.
+                let (_control, report, raw, _) = play(directory.path(), &event, "140s");
                 assert!(raw.is_sorted(), "{by}: out of order: {raw:?}");
                 assert!(longest_gap_ms(&raw) < 2_000, "{by}: {raw:?}");
                 let shown = report["clock_offset_ms"].as_i64().unwrap_or_else(|| panic!("no offset: {report}"));
