@@ -10,7 +10,7 @@ use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, OrganizationId, SourceId};
 use prost::Message;
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -117,14 +117,22 @@ impl Used {
 const USED_EVERY_MS: i64 = 86_400_000;
 
 /// What [`Registry::prune`] forgot, and what the database does not know yet.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Pruned {
     pub boots: Vec<u32>,
-    pub boots_used: Vec<(i64, UnixMs)>,
+    pub boots_used: BTreeMap<i64, UnixMs>,
     pub schemas: Vec<i64>,
-    pub schemas_used: Vec<(i64, UnixMs)>,
+    pub schemas_used: BTreeMap<i64, UnixMs>,
     /// Boots whose anchors are far more in the database than in memory: these are to stay.
-    pub anchors: Vec<(u32, Vec<ControlAnchor>)>,
+    pub anchors: Vec<(Arc<Boot>, Vec<ControlAnchor>)>,
+}
+
+impl Pruned {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { boots, boots_used, schemas, schemas_used, anchors } = self;
+        let forgotten = boots.len() + schemas.len() + anchors.len();
+        forgotten + boots_used.len() + schemas_used.len() == 0
+    }
 }
 
 /// An anchor that the known ones foretell within this and its round trip says nothing new.
@@ -162,6 +170,8 @@ pub(super) struct Registry {
     schemas: RwLock<Schemas>,
     boots: Mutex<Boots>,
     sources: RwLock<Sources>,
+    /// What the database was not, or perhaps not, told of the last [`Pruned`].
+    untold: Mutex<Pruned>,
 }
 
 #[derive(Debug, Default)]
@@ -290,14 +300,26 @@ impl Registry {
 
     /// Forgets boots and schemas that were not used since these instants, and that nobody holds.
     /// The newest of each stays, so that no number is given out twice.
+    ///
+    /// Whether the database will delete them is not known then, and need not be: what comes again is
+    /// new, takes the place of a row that is still there, and [`Self::untold`] keeps the rest.
     pub(super) fn prune(&self, now_ms: UnixMs, boots_ms: UnixMs, schemas_ms: UnixMs) -> Pruned {
-        let mut pruned = Pruned::default();
+        let mut pruned = std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner));
         let mut boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
         boots.prune(now_ms, boots_ms, &mut pruned);
         drop(boots);
         let mut schemas = self.schemas.write().unwrap_or_else(PoisonError::into_inner);
         schemas.prune(now_ms, schemas_ms, &mut pruned);
         pruned
+    }
+
+    /// The database may not have what was pruned: the next [`Self::prune`] says it again.
+    pub(super) fn untold(&self, mut pruned: Pruned) {
+        // By then there may be more of them.
+        for (boot, _) in pruned.anchors.drain(..) {
+            boot.anchor_rows.fetch_add(2 * limits::ANCHORS, Ordering::Relaxed);
+        }
+        *self.untold.lock().unwrap_or_else(PoisonError::into_inner) = pruned;
     }
 
     /// A boot read from the database, with control's anchors of it.
@@ -464,7 +486,7 @@ impl Boots {
             if boot.anchor_rows.load(Ordering::Relaxed) >= 2 * limits::ANCHORS {
                 let anchors = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).control().to_vec();
                 boot.anchor_rows.store(anchors.len(), Ordering::Relaxed);
-                pruned.anchors.push((boot.number, anchors));
+                pruned.anchors.push((Arc::clone(boot), anchors));
             }
             true
         };

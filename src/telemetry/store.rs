@@ -182,7 +182,12 @@ pub(super) async fn definitions_insert(
     access: &Access,
     definitions: &Definitions,
 ) -> Result<(), DbErr> {
-    let schemas = definitions.schemas.iter().map(|(schema, owned)| {
+    // What the registry forgot may still have its row, or wait here before the one that came again:
+    // nothing stored is of it, so the newest takes its place.
+    let mut schemas: Vec<_> = definitions.schemas.iter().rev().collect();
+    schemas.sort_by_key(|(schema, _)| schema.id);
+    schemas.dedup_by_key(|(schema, _)| schema.id);
+    let schemas = schemas.into_iter().map(|(schema, owned)| {
         let columns = v1::Schema {
             id: Default::default(),
             columns: schema.columns.iter().map(|column| (**column).clone()).collect(),
@@ -192,14 +197,18 @@ pub(super) async fn definitions_insert(
         [schema.number.into(), schema.id.0.to_vec().into(), columns.into(), agent, owned.used_ms.into()]
     });
     let columns = ["number", "identity", "columns", "agent_id", "used_ms"];
-    insert(transaction, "telemetry_schema", columns, None, schemas.collect()).await?;
-    let boots = definitions.boots.iter();
-    let boots = boots.map(|boot| {
+    let conflict = OnConflict::column("identity").update_columns(["number", "agent_id", "used_ms"]).to_owned();
+    insert(transaction, "telemetry_schema", columns, Some(conflict), schemas.collect()).await?;
+    let mut boots: Vec<_> = definitions.boots.iter().rev().collect();
+    boots.sort_by_key(|boot| (boot.agent, &boot.boot_id));
+    boots.dedup_by_key(|boot| (boot.agent, &boot.boot_id));
+    let boots = boots.into_iter().map(|boot| {
         let (number, boot_id) = (i64::from(boot.number).into(), boot.boot_id.clone().into());
         [number, boot.agent.0.into(), boot_id, boot.used_ms.into()]
     });
     let columns = ["number", "agent_id", "boot_id", "used_ms"];
-    insert(transaction, "telemetry_boot", columns, None, boots.collect()).await?;
+    let conflict = OnConflict::columns(["agent_id", "boot_id"]).update_columns(["number", "used_ms"]).to_owned();
+    insert(transaction, "telemetry_boot", columns, Some(conflict), boots.collect()).await?;
     anchors_insert(transaction, &definitions.anchors).await?;
     // The same source twice in one statement would be an error on PostgreSQL.
     let mut sources: Vec<_> = definitions.sources.iter().collect();

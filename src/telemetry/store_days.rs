@@ -9,7 +9,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 use std::sync::atomic::Ordering;
 
 /// Rows that one transaction deletes.
@@ -154,10 +154,18 @@ pub(super) async fn unused_delete(
     // Begun before they are forgotten: what is defined anew from then on is written after this.
     let transaction = inner.db.begin("unused").await?;
     let pruned = inner.registry.prune(now_ms, boots_ms, schemas_ms);
-    if pruned == Pruned::default() {
+    let done = pruned_store(transaction, &pruned).await;
+    if done.is_err() {
+        inner.registry.untold(pruned);
+    }
+    done
+}
+
+async fn pruned_store(transaction: DatabaseTransaction, pruned: &Pruned) -> Result<(), DbErr> {
+    if pruned.is_empty() {
         return transaction.commit().await;
     }
-    let delete = async |table: &str, key: &str, ids: Vec<i64>| {
+    let delete = async |table: &str, key: &str, ids: &[i64]| {
         for some in ids.chunks(1_000) {
             let ids = some.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
             transaction.execute_unprepared(&format!("DELETE FROM {table} WHERE {key} IN ({ids})")).await?;
@@ -165,11 +173,12 @@ pub(super) async fn unused_delete(
         Ok::<_, DbErr>(())
     };
     let boots: Vec<i64> = pruned.boots.iter().map(|number| i64::from(*number)).collect();
-    let crowded = pruned.anchors.iter().map(|(boot, _)| i64::from(*boot));
-    delete("telemetry_anchor", "boot", boots.iter().copied().chain(crowded).collect()).await?;
-    delete("telemetry_boot", "number", boots).await?;
-    delete("telemetry_schema", "number", pruned.schemas).await?;
-    for (table, used) in [("telemetry_boot", pruned.boots_used), ("telemetry_schema", pruned.schemas_used)] {
+    let crowded = pruned.anchors.iter().map(|(boot, _)| i64::from(boot.number));
+    delete("telemetry_anchor", "boot", &boots.iter().copied().chain(crowded).collect::<Vec<_>>()).await?;
+    delete("telemetry_boot", "number", &boots).await?;
+    delete("telemetry_schema", "number", &pruned.schemas).await?;
+    for (table, used) in [("telemetry_boot", &pruned.boots_used), ("telemetry_schema", &pruned.schemas_used)] {
+        let used: Vec<_> = used.iter().collect();
         for some in used.chunks(1_000) {
             // One statement for many rows; both databases name the columns of VALUES so.
             let values = some.iter().map(|(number, used_ms)| format!("({number},{used_ms})"));
@@ -180,7 +189,7 @@ pub(super) async fn unused_delete(
             transaction.execute_unprepared(&update).await?;
         }
     }
-    let kept = pruned.anchors.into_iter().flat_map(|(boot, anchors)| anchors.into_iter().map(move |one| (boot, one)));
+    let kept = pruned.anchors.iter().flat_map(|(boot, anchors)| anchors.iter().map(|one| (boot.number, *one)));
     anchors_insert(&transaction, &kept.collect::<Vec<_>>()).await?;
     transaction.commit().await
 }

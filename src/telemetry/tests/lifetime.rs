@@ -177,6 +177,71 @@ async fn what_was_not_used_for_as_long_as_anything_is_kept_goes() {
     }
 }
 
+/// The rows of what was forgotten stay where the transaction that deletes them fails.
+#[tokio::test]
+async fn what_could_not_be_deleted_may_come_again() {
+    for database in testing::databases().await {
+        let name = database.name;
+        let control = Control::start(&database, NOON).await;
+        let mut stream = Stream::open(&control, 1, 1);
+        stream.frames([1]);
+        stream.accepted(1, 1).await;
+        stream.define_as(other_schema("other"));
+        stream.define_boot(2, "never again", vec![]);
+        stream.define_boot(3, "newest", vec![]);
+        stream.restart_lane();
+        stream.frames([2, 3]);
+        stream.accepted(2, 3).await;
+        drop(stream);
+        control.seal(1).await;
+        control.kill().await;
+
+        let later_ms = NOON + 6 * 366 * DAY_MS;
+        let control = Control::start(&database, later_ms).await;
+        let change = async |texts: [&str; 2]| {
+            let transaction = database.db.begin("change").await.expect("begun");
+            for text in texts {
+                transaction.execute_unprepared(text).await.expect("carried out");
+            }
+            transaction.commit().await.expect("changed");
+        };
+        change([
+            "CREATE TABLE holds (number BIGINT REFERENCES telemetry_schema (number))",
+            "INSERT INTO holds SELECT number FROM telemetry_schema",
+        ])
+        .await;
+        days::retain(&control.telemetry.inner).await.expect_err("a schema is held");
+        assert_eq!((rows(&database, "telemetry_boot").await, rows(&database, "telemetry_schema").await), (3, 2));
+        change(["DELETE FROM holds", "DROP TABLE holds"]).await;
+
+        let mut stream = Stream::open(&control, 1, 2);
+        let record = stream.record_at(9, later_ms);
+        stream.send(vec![record]);
+        stream.accepted(9, 9).await;
+        let source = control.telemetry.inner.registry.source(SourceId(1)).expect("the source");
+        let live = source.last().expect("a frame");
+        assert_eq!((live.boot, live.schema.number), (4, 3), "{name}");
+        drop((live, source));
+        assert_eq!(rows(&database, "telemetry_boot").await, 3, "{name}: each boot is there once");
+
+        // The next time the rest goes, and what came again stays.
+        days::retain(&control.telemetry.inner).await.expect("retained");
+        let numbers = async |table: &str| {
+            let read = database.db.read();
+            let text = format!("SELECT number FROM {table} ORDER BY number");
+            let rows = read.query_all_raw(super::super::store::sql(read, &text, [])).await.expect("asked");
+            rows.iter().map(|row| row.try_get("", "number").expect("a number")).collect::<Vec<i64>>()
+        };
+        assert_eq!(numbers("telemetry_boot").await, [4], "{name}");
+        assert_eq!(numbers("telemetry_schema").await, [2, 3], "{name}: a view was of the other when it was asked");
+        drop(stream);
+        control.kill().await;
+        let control = Control::start(&database, later_ms).await;
+        assert_eq!(stored(&control).await.last().expect("a frame").meta.sequence, 9, "{name}");
+        control.kill().await;
+    }
+}
+
 #[tokio::test]
 async fn definitions_count_in_the_queue_and_need_no_record_to_be_written() {
     let database = testing::sqlite().await;
