@@ -14,7 +14,7 @@ mod m0004_compute;
 mod m0005_writer;
 mod m0006_numbers;
 mod m0007_growth;
-mod m0007_lifetime;
+mod m0008_lifetime;
 mod m0009_people;
 mod m0010_audit;
 mod m0011_unreadable;
@@ -36,7 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_writer::Migration),
             Box::new(m0006_numbers::Migration),
             Box::new(m0007_growth::Migration),
-            Box::new(m0007_lifetime::Migration),
+            Box::new(m0008_lifetime::Migration),
             Box::new(m0009_people::Migration),
             Box::new(m0010_audit::Migration),
             Box::new(m0011_unreadable::Migration),
