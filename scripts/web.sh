@@ -4,6 +4,7 @@
 #   scripts/web.sh build           makes dashboards/web/dist anew, and the client from src/openapi.json
 #   scripts/web.sh check           fails when either differs from what is committed; types and unit tests
 #   scripts/web.sh walk BINARIES   the browser tests, against the real service in that folder
+#   scripts/web.sh bench …         measures it in a browser; for `tongtu-bench web`
 #
 # Needs Node 18 or newer and npm; `make run` needs neither, because the build is committed.
 set -eu
@@ -41,8 +42,12 @@ case "${1:-}" in
         npm run --silent test
         ;;
     walk) node e2e/run.mjs "$2" ;;
+    bench)
+        shift
+        node e2e/bench.mjs "$@"
+        ;;
     *)
-        echo "usage: $0 build|check|walk BINARIES" >&2
+        echo "usage: $0 build|check|walk BINARIES|bench …" >&2
         exit 2
         ;;
 esac

@@ -29,7 +29,7 @@ fn binary() -> PathBuf {
 pub(crate) fn run(mode: Mode) -> Report {
     let mut report = Report::new("agent", "tongtu-agent beside prometheus-node-exporter, every 15 s");
     let rounds = match mode {
-        Mode::Short => 8,
+        Mode::Short => 6,
         Mode::Full => 40,
     };
     let folder = tempfile::tempdir().expect("a folder");

@@ -30,10 +30,14 @@ pub(crate) fn until_slot_end() -> Duration {
     SLOT.saturating_sub(Duration::from_millis(past_ms as u64))
 }
 
-/// Waits until everything received is compacted: past the next end of a slot, when the open window is
-/// sealed, and then until control rests.
-pub(crate) fn wait_compacted(meter: &Meter) {
+/// Waits until the next slot has ended, when open windows are sealed.
+pub(crate) fn wait_slot_end() {
     wait::pause(until_slot_end() + GRACE);
+}
+
+/// Waits until everything received is compacted: past the next end of a slot, and then until control rests.
+pub(crate) fn wait_compacted(meter: &Meter) {
+    wait_slot_end();
     wait_resting(meter);
 }
 

@@ -87,6 +87,16 @@ impl Fleet {
     pub(crate) fn play_to_slot_end(&self, at_least: Duration) {
         wait::pause(at_least);
         wait::pause(control::until_slot_end().saturating_sub(BEFORE_SLOT_END));
+        self.interrupt();
+    }
+
+    /// No more frames are made; the last ones are waited for. Its figures.
+    pub(crate) fn end(self, limit: Duration) -> Value {
+        self.interrupt();
+        self.finish(limit)
+    }
+
+    fn interrupt(&self) {
         // A child that has not been waited for keeps its id.
         let _ = kill_process(Pid::from_child(&self.child), Signal::INT);
     }

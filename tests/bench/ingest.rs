@@ -10,11 +10,14 @@ use crate::peers::{Kind, Peer};
 use crate::remote_write::{Label, Sample, TimeSeries, WriteRequest, Writer, pack};
 use crate::report::{Bar, Report};
 use crate::{Mode, control};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 use tongtu_protocol::v1;
 use tongtu_simulator::recording::{Playback, Recording};
+use tongtu_tests::control::Control;
 use tongtu_tests::wait;
 
 const AGENTS: u32 = 200;
@@ -80,17 +83,21 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     report.figure("frames of the recording", recording.bodies.len() as f64, "");
     report.figure("columns that change from frame to frame", changed * 100.0, "%");
     let (paced, frames) = match mode {
-        Mode::Short => (Duration::from_secs(120), 120),
+        Mode::Short => (Duration::from_secs(90), 120),
         Mode::Full => (Duration::from_secs(600), 480),
     };
-    for (pace, bar) in
-        [(Pace::Paced(paced), Some(5.0)), (Pace::Saturated(frames), Some(8.0)), (Pace::Backlog(frames, 20), None)]
-    {
+    // The paced one ends with a slot; what came before it is compacted then as well.
+    let paces =
+        [(Pace::Saturated(frames), Some(8.0)), (Pace::Backlog(frames, 20), None), (Pace::Paced(paced), Some(5.0))];
+    let asked = |(pace, bar): &(Pace, Option<f64>)| match only {
+        Some(only) => only == pace.name(),
+        None => mode == Mode::Full || bar.is_some(),
+    };
+    let played: Vec<_> = paces.into_iter().filter(asked).map(|(pace, bar)| (pace, bar, into_control(pace))).collect();
+    control::wait_slot_end();
+    for (pace, bar, played) in played {
         let name = pace.name();
-        if only.is_some_and(|only| only != name) {
-            continue;
-        }
-        let (ours, frames) = into_control(pace);
+        let (ours, frames) = settle(played);
         // As many frames as control was sent.
         let pace = if let Pace::Paced(_) = pace { Pace::Paced(INTERVAL * frames) } else { pace };
         put(&mut report, name, "tongtu", ours);
@@ -121,7 +128,17 @@ fn put(report: &mut Report, pace: &str, server: &str, cost: Cost) {
     report.figure(&format!("{pace}: {server}, disk a sample"), cost.disk_per_sample(), "B");
 }
 
-fn into_control(pace: Pace) -> (Cost, u32) {
+/// A fleet that has played, and its control, which has yet to compact.
+struct Played {
+    _folder: TempDir,
+    control: Control,
+    meter: Meter,
+    figures: Value,
+    /// Samples, and CPU seconds of control, that do not count.
+    before: (f64, f64),
+}
+
+fn into_control(pace: Pace) -> Played {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control::start(folder.path(), &pace.windows());
     let meter = Meter::start(control.process().id());
@@ -138,23 +155,29 @@ fn into_control(pace: Pace) -> (Cost, u32) {
     let task = Task { agents: AGENTS, interval: INTERVAL, duration, scenario: &scenario };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     // Connecting is not taking in: measured from the moment when every agent reports.
-    let (before, cpu_before) = match pace {
+    let before = match pace {
         Pace::Paced(at_least) => {
-            let before = fleet.wait_reporting(Duration::from_secs(120));
+            let before = fleet.wait_reporting(Duration::from_secs(120)) as f64;
             let cpu_before = meter.cpu_s();
             fleet.play_to_slot_end(at_least);
             (before, cpu_before)
         }
-        _ => (0, fleet.wait_enrolled(Duration::from_secs(120), &meter)),
+        _ => (0.0, fleet.wait_enrolled(Duration::from_secs(120), &meter)),
     };
     let figures = fleet.finish(duration + Duration::from_secs(600));
-    control::wait_compacted(&meter);
+    Played { _folder: folder, control, meter, figures, before }
+}
+
+/// Once everything is compacted: what it cost, and how many frames each agent sent.
+fn settle(played: Played) -> (Cost, u32) {
+    let Played { _folder, mut control, meter, figures, before } = played;
+    control::wait_resting(&meter);
     let samples = fleet::number(&figures, "/samples_acknowledged");
-    let cpu_s = meter.cpu_s() - cpu_before;
+    let cpu_s = meter.cpu_s() - before.1;
     drop(meter);
     control.interrupt();
     let disk_bytes = control::store_bytes(&control.data).in_use as f64;
-    let counted = samples - before as f64;
+    let counted = samples - before.0;
     // The disk holds the samples before the mark as well.
     let frames = fleet::number(&figures, "/frames_acknowledged") / f64::from(AGENTS);
     (Cost { samples: counted, cpu_s, disk_bytes: disk_bytes * counted / samples }, frames.round() as u32)

@@ -8,13 +8,16 @@ mod collectors;
 mod control;
 mod fleet;
 mod ingest;
+mod logins;
 mod measure;
 mod peers;
+mod people;
 mod query;
 mod record;
 mod remote_write;
 mod report;
 mod scale;
+mod web;
 
 use clap::{Parser, Subcommand};
 use report::Report;
@@ -26,10 +29,11 @@ use tongtu_simulator::duration::Span;
 use tongtu_tests::wait;
 
 const AFTER: &str = "\
-Without a command: agent, ingest, scale, restart and query, one after another.
+Without a command: agent, ingest, scale, restart, query, logins and web, one after another.
 
 Needs the binaries of control, simulator and this program in release, the agent in the profile agent, and
-Debian's victoria-metrics, prometheus and prometheus-node-exporter; `make bench` sees to all of it.
+Debian's victoria-metrics, prometheus, prometheus-node-exporter, chromium, nodejs and npm; `make bench` sees to all
+of it.
 Short runs take minutes each, full ones (--full) about two hours together.
 
 EXIT CODE: 0 when every bar is reached, 1 when one is missed (they are listed at the end), 101 when a
@@ -70,6 +74,10 @@ enum Command {
     Restart,
     /// Latency of series, lists and metrics.
     Query,
+    /// 10,000 logins a minute with wrong passwords: what everybody else notices.
+    Logins,
+    /// The dashboard in Chromium with 10,000 hosts: bytes, lists, scrolling, charts.
+    Web,
     /// Records what the agent collects on this machine, as the fixture of `ingest`.
     Record {
         /// Where to.
@@ -121,8 +129,15 @@ fn end_by_signal() {
 fn run(arguments: Arguments) -> ExitCode {
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
-    let all: [fn(Mode) -> Report; 5] =
-        [agent::run, |mode| ingest::run(mode, None), |mode| scale::run(mode, None), scale::restart, query::run];
+    let all: [fn(Mode) -> Report; 7] = [
+        agent::run,
+        |mode| ingest::run(mode, None),
+        |mode| scale::run(mode, None),
+        scale::restart,
+        query::run,
+        logins::run,
+        web::run,
+    ];
     let case;
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
         None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
@@ -138,6 +153,8 @@ fn run(arguments: Arguments) -> ExitCode {
         }
         Some(Command::Restart) => &[&scale::restart],
         Some(Command::Query) => &[&query::run],
+        Some(Command::Logins) => &[&logins::run],
+        Some(Command::Web) => &[&web::run],
         Some(Command::Record { out, duration, interval }) => {
             record::run(&out, interval.0, duration.0);
             return ExitCode::SUCCESS;

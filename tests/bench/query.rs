@@ -10,6 +10,7 @@ use crate::{Mode, control};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tempfile::TempDir;
 use tongtu_tests::control::Control;
 use tongtu_tests::wait;
 
@@ -67,46 +68,65 @@ impl Client {
 /// Runs it.
 pub(crate) fn run(mode: Mode) -> Report {
     let mut report = Report::new("query", "over HTTP, one request after another");
-    long_series(&mut report, mode);
+    // Its last window is compacted at the end of a slot.
+    let history = History::play(mode);
     live(&mut report, mode);
+    history.ask(&mut report);
     report
 }
 
-/// 30 days of slots of a few agents. Raw frames are kept as long here, because records older than that
-/// are refused.
-fn long_series(report: &mut Report, mode: Mode) {
-    let (agents, days) = match mode {
-        Mode::Short => (2, 30),
-        Mode::Full => (10, 30),
-    };
-    let folder = tempfile::tempdir().expect("a folder");
-    let keep = "raw_retention = \"40d\"\n";
-    let mut control = control::start(folder.path(), &format!("{}{keep}", control::SMALL_WINDOWS));
-    let meter = Meter::start(control.process().id());
-    let scenario = format!("pacing = \"backlog\"\nhistory = \"{days}d\"\n");
-    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
-    Fleet::start(&control, folder.path(), task).finish(Duration::from_secs(1_800));
-    control::wait_compacted(&meter);
-    let client = Client::new(&control);
-    let to_ms = wait::wall_ms() / 300_000 * 300_000;
-    let from_ms = to_ms - days * DAY_MS;
-    let sources = sources(&control);
-    let urls: Vec<String> = sources
-        .iter()
-        .flat_map(|source| {
-            [("node_load1", ""), ("node_network_receive_bytes_total", "&resource=eth0")].map(|(metric, resource)| {
-                let range = format!("from_ms={from_ms}&to_ms={to_ms}&step_seconds=300");
-                control.url(&format!("/api/v1/series?source={source}&metric={metric}{resource}&{range}"))
+/// A control with 30 days of slots of a few agents.
+struct History {
+    _folder: TempDir,
+    control: Control,
+    meter: Meter,
+}
+
+const DAYS: i64 = 30;
+
+impl History {
+    /// Raw frames are kept as long here, because records older than that are refused.
+    fn play(mode: Mode) -> Self {
+        let agents = match mode {
+            Mode::Short => 2,
+            Mode::Full => 10,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let keep = "raw_retention = \"40d\"\n";
+        let mut control = control::start(folder.path(), &format!("{}{keep}", control::SMALL_WINDOWS));
+        let meter = Meter::start(control.process().id());
+        let scenario = format!("pacing = \"backlog\"\nhistory = \"{DAYS}d\"\n");
+        let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
+        Fleet::start(&control, folder.path(), task).finish(Duration::from_secs(1_800));
+        Self { _folder: folder, control, meter }
+    }
+
+    fn ask(&self, report: &mut Report) {
+        let Self { control, meter, .. } = self;
+        control::wait_compacted(meter);
+        let client = Client::new(control);
+        let to_ms = wait::wall_ms() / 300_000 * 300_000;
+        let from_ms = to_ms - DAYS * DAY_MS;
+        let sources = sources(control);
+        let urls: Vec<String> = sources
+            .iter()
+            .flat_map(|source| {
+                [("node_load1", ""), ("node_network_receive_bytes_total", "&resource=eth0")].map(
+                    |(metric, resource)| {
+                        let range = format!("from_ms={from_ms}&to_ms={to_ms}&step_seconds=300");
+                        control.url(&format!("/api/v1/series?source={source}&metric={metric}{resource}&{range}"))
+                    },
+                )
             })
-        })
-        .collect();
-    client.measure(report, "one series over 30 days", &meter, &urls, 400, Bar::AtMost(5.0));
-    let page = |source: &String| {
-        let range = format!("from_ms={from_ms}&to_ms={to_ms}&points=600");
-        control.url(&format!("/api/v1/series?source={source}&metric={CHARTS}&{range}"))
-    };
-    let urls: Vec<String> = sources.iter().map(page).collect();
-    client.measure(report, "20 charts over 30 days", &meter, &urls, 50, Bar::AtMost(300.0));
+            .collect();
+        client.measure(report, "one series over 30 days", meter, &urls, 400, Bar::AtMost(5.0));
+        let page = |source: &String| {
+            let range = format!("from_ms={from_ms}&to_ms={to_ms}&points=600");
+            control.url(&format!("/api/v1/series?source={source}&metric={CHARTS}&{range}"))
+        };
+        let urls: Vec<String> = sources.iter().map(page).collect();
+        client.measure(report, "20 charts over 30 days", meter, &urls, 50, Bar::AtMost(300.0));
+    }
 }
 
 fn live(report: &mut Report, mode: Mode) {

@@ -74,6 +74,16 @@ fn pretty(value: f64) -> String {
 pub(crate) struct Latencies(Vec<f64>);
 
 impl Latencies {
+    /// Measured elsewhere, in any unit.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        Self(values.collect())
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Measures one call.
     pub(crate) fn time<T>(&mut self, call: impl FnOnce() -> T) -> T {
         let watch = wait::Stopwatch::start();
@@ -82,7 +92,7 @@ impl Latencies {
         result
     }
 
-    /// Nearest rank, in milliseconds.
+    /// Nearest rank; in milliseconds if they were measured here.
     pub(crate) fn percentile(&mut self, share: f64) -> f64 {
         self.0.sort_by(f64::total_cmp);
         let rank = (share * self.0.len() as f64).ceil() as usize;

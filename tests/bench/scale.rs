@@ -4,7 +4,10 @@ use crate::fleet::{self, Fleet, Task};
 use crate::measure::Meter;
 use crate::report::{Bar, Report};
 use crate::{Mode, control};
+use serde_json::Value;
 use std::time::Duration;
+use tempfile::TempDir;
+use tongtu_tests::control::Control;
 use tongtu_tests::wait;
 
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -20,11 +23,17 @@ struct Case {
     bar: Option<f64>,
 }
 
+impl Case {
+    fn title(&self) -> String {
+        format!("{} {}", self.agents, self.name)
+    }
+}
+
 /// Runs all cases, or the one of this name.
 pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let mut report = Report::new("scale", "simulated fleets of 544 columns an agent, durable, compaction included");
     let paced = match mode {
-        Mode::Short => Duration::from_secs(120),
+        Mode::Short => Duration::from_secs(75),
         Mode::Full => Duration::from_secs(420),
     };
     let saturated = match mode {
@@ -36,35 +45,66 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
         Mode::Full => "2h",
     };
     let steady = |pacing: &str, rest: &str| format!("pacing = \"{pacing}\"\n{rest}\n");
-    let paced = [1_000, 3_000, 10_000].map(|agents| {
+    let paced = |agents| {
         let bar = (agents == 10_000).then_some(3e6);
         Case { name: "paced", agents, scenario: steady("paced", ""), duration: paced, bar }
-    });
+    };
     let scenario = steady("saturated", "history = \"7d\"");
     let saturated = Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6) };
     let scenario = steady("backlog", &format!("history = \"{history}\""));
     let duration = Duration::from_secs(1_800);
     let backlog = Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) };
-    for case in paced.into_iter().chain([saturated, backlog]) {
-        if only.is_none_or(|only| only == format!("{} {}", case.agents, case.name)) {
-            play(&mut report, &case);
+    // The paced ones end with a slot; what came before them is compacted then as well.
+    let cases = [saturated, backlog, paced(1_000), paced(3_000), paced(10_000)];
+    // To show growth, which has no bar.
+    let asked = |case: &Case| match only {
+        Some(only) => only == case.title(),
+        None => mode == Mode::Full || case.bar.is_some(),
+    };
+    let cases: Vec<_> = cases.into_iter().filter(asked).collect();
+    match mode {
+        // One wait for a slot's end for all of them.
+        Mode::Short => {
+            let played: Vec<_> = cases.into_iter().map(play).collect();
+            control::wait_slot_end();
+            played.into_iter().for_each(|played| settle(&mut report, played));
+        }
+        Mode::Full => {
+            for case in cases {
+                let played = play(case);
+                control::wait_slot_end();
+                settle(&mut report, played);
+            }
         }
     }
     report
 }
 
-fn play(report: &mut Report, case: &Case) {
+/// A fleet that has played, and its control, which has yet to compact.
+struct Played {
+    case: Case,
+    _folder: TempDir,
+    control: Control,
+    meter: Meter,
+    figures: Value,
+    /// Samples, and CPU seconds of control, that do not count.
+    before: (f64, f64),
+    /// Share of a core while it reported.
+    share: f64,
+    resident: f64,
+}
+
+fn play(case: Case) -> Played {
     let folder = tempfile::tempdir().expect("a folder");
     let windows = if case.name == "paced" { control::SHORT_WINDOWS } else { control::SMALL_WINDOWS };
     let mut control = control::start(folder.path(), windows);
     let meter = Meter::start(control.process().id());
-    let title = format!("{} {}:", case.agents, case.name);
     // A paced fleet is ended by hand.
     let duration = if case.name == "paced" { Duration::from_secs(7_200) } else { case.duration };
     let task = Task { agents: case.agents, interval: INTERVAL, duration, scenario: &case.scenario };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     let connect = Duration::from_secs(600);
-    let (before, cpu_before) = if case.name == "paced" {
+    let before = if case.name == "paced" {
         // The cost of a connection is another figure: measured from when every agent reports.
         let before = fleet.wait_reporting(connect) as f64;
         (before, meter.cpu_s())
@@ -78,10 +118,17 @@ fn play(report: &mut Report, case: &Case) {
     }
     let figures = fleet.finish(case.duration + Duration::from_secs(1_200));
     let share = (meter.cpu_s() - cpu_connected) / watch.elapsed().as_secs_f64();
-    let resident = meter.resident_bytes() as f64 / MB;
-    control::wait_compacted(&meter);
-    let samples = fleet::number(&figures, "/samples_acknowledged") - before;
-    let cpu_s = meter.cpu_s() - cpu_before;
+    let resident = meter.resident_bytes() as f64;
+    Played { case, _folder: folder, control, meter, figures, before, share, resident }
+}
+
+/// Once everything is compacted: what it cost.
+fn settle(report: &mut Report, played: Played) {
+    let Played { case, _folder, mut control, meter, figures, before, share, resident } = played;
+    let title = format!("{}:", case.title());
+    control::wait_resting(&meter);
+    let samples = fleet::number(&figures, "/samples_acknowledged") - before.0;
+    let cpu_s = meter.cpu_s() - before.1;
     report.figure(&format!("{title} samples"), samples, "");
     report.figure(&format!("{title} CPU of control"), cpu_s, "s");
     match case.bar {
@@ -90,7 +137,7 @@ fn play(report: &mut Report, case: &Case) {
     }
     report.figure(&format!("{title} share of a core while it reports"), share * 100.0, "%");
     report.bar(&format!("{title} peak RSS of control"), meter.peak_bytes() as f64 / MB, "MB", Bar::AtMost(900.0));
-    report.figure(&format!("{title} RSS of control while it reports"), resident, "MB");
+    report.figure(&format!("{title} RSS of control while it reports"), resident / MB, "MB");
     let ack_bar = (case.name == "paced").then_some(Bar::AtMost(500.0));
     fleet::put_latency(report, &title, &figures, ack_bar);
     drop(meter);

@@ -1,14 +1,12 @@
 /** Runs the browser tests: `node e2e/run.mjs [FOLDER OF THE BINARIES]`. */
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { chromium } from "playwright-core";
+import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
 import { accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
 
 const FIRST_VIEW_LIMIT = 250_000;
 const binaries = resolve(process.argv[2] ?? "../../target/debug");
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-if (!executablePath) throw new Error("no Chromium on this machine; `scripts/install.sh test` installs Debian's");
 
 async function step(name, act) {
   const began = performance.now();

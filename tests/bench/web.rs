@@ -1,0 +1,150 @@
+//! The dashboard in a real Chromium: what it transfers, how soon the list of 10,000 hosts is usable, whether
+//! scrolling through it stutters, how soon a host's page with 20 charts over 30 days is drawn.
+//!
+//! `dashboards/web/e2e/bench.mjs` drives the browser; what is measured of it stands there.
+
+use crate::fleet::{Fleet, Task};
+use crate::measure::Meter;
+use crate::people::{operator, security_administrator};
+use crate::report::{Bar, Latencies, Report};
+use crate::{Mode, control};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tongtu_tests::process::Process;
+use tongtu_tests::wait;
+
+const INTERVAL: Duration = Duration::from_secs(15);
+const HOSTS: u32 = 10_000;
+const DAYS: i64 = 30;
+const DAY_MS: i64 = 86_400_000;
+/// Raw frames are kept as long here, because records older than that are refused.
+const KEEP: &str = "raw_retention = \"40d\"\n";
+/// The Node packages are installed within it, too, where they are not yet.
+const BROWSER: Duration = Duration::from_secs(900);
+/// Files of the build that are listed one by one.
+const LISTED_BYTES: f64 = 4_000.0;
+
+/// Runs it.
+pub(crate) fn run(mode: Mode) -> Report {
+    let mut report = Report::new("web", "the dashboard in Chromium, 10,000 hosts reporting");
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = history(&mut report, folder.path());
+    let control = control::start(folder.path(), &format!("[telemetry]\n{KEEP}"));
+    let security = security_administrator(&control);
+    let operator = operator(&control, &security, "operator");
+    // Other machines than the one with a history.
+    let scenario = "seed = 2\n";
+    let task = Task { agents: HOSTS, interval: INTERVAL, duration: Duration::from_secs(7_200), scenario };
+    let mut fleet = Fleet::start(&control, folder.path(), task);
+    fleet.wait_reporting(Duration::from_secs(600));
+    let rounds = match mode {
+        Mode::Short => 5,
+        Mode::Full => 15,
+    };
+    let found = browse(folder.path(), &[&control.url(""), &operator.session, &host, &rounds.to_string()]);
+    bundle(&mut report, &found);
+    first_view(&mut report, &found);
+    for visit in ["cold", "warm", "click"] {
+        put_visits(&mut report, &format!("list of {HOSTS} hosts, {visit}"), &found["list"][visit], "answered");
+    }
+    scroll(&mut report, &found["scroll"]);
+    for visit in ["cold", "warm"] {
+        put_visits(&mut report, &format!("20 charts over {DAYS} days, {visit}"), &found["host"][visit], "drawn");
+    }
+    report
+}
+
+/// One host with 30 days of slots, and its id. Windows are small meanwhile, so that they are compacted.
+fn history(report: &mut Report, folder: &Path) -> String {
+    let mut control = control::start(folder, &format!("{}{KEEP}", control::SMALL_WINDOWS));
+    let meter = Meter::start(control.process().id());
+    let scenario = format!("pacing = \"backlog\"\nhistory = \"{DAYS}d\"\n");
+    let task = Task { agents: 1, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
+    Fleet::start(&control, folder, task).finish(Duration::from_secs(1_800));
+    control::wait_resting(&meter);
+    let hosts = control.hosts();
+    let id = hosts.first().and_then(|host| host["id"].as_str()).expect("a host").to_owned();
+    let source = control.get(&format!("/api/v1/hosts/{id}")).json()["source"].clone();
+    let to_ms = wait::wall_ms();
+    let from_ms = to_ms - DAYS * DAY_MS;
+    let source = source.as_str().expect("what measures the host").to_owned();
+    let asked = format!("source={source}&metric=node_load1&from_ms={from_ms}&to_ms={to_ms}&points=400");
+    let covered = control.get(&format!("/api/v1/series?{asked}")).json()["series"][0]["coverage_percent"].as_f64();
+    report.bar(&format!("coverage of the {DAYS} days"), covered.unwrap_or(0.0), "%", Bar::AtLeast(99.0));
+    control.interrupt();
+    id
+}
+
+/// What `scripts/web.sh bench` finds.
+fn browse(folder: &Path, arguments: &[&str]) -> Value {
+    let out = folder.join("browser.json");
+    let mut command = Command::new(root().join("scripts/web.sh"));
+    command.arg("bench").args(arguments).arg(&out);
+    let mut process = Process::start_group("browser", command, folder);
+    let status = process.wait(BROWSER);
+    assert!(status.success(), "the browser's measurements failed ({status}):\n{}", process.log());
+    let text = std::fs::read_to_string(&out).expect("what was found");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NAN)
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The size of what is built, by file.
+fn bundle(report: &mut Report, found: &Value) {
+    let (mut all, mut small) = (0.0, 0.0);
+    for file in items(&found["bundle"]) {
+        let bytes = number(&file["gzip"]);
+        all += bytes;
+        if bytes < LISTED_BYTES {
+            small += bytes;
+            continue;
+        }
+        let name = file["name"].as_str().unwrap_or_default();
+        report.figure(&format!("bundle: {name}"), bytes / 1e3, "kB gzip");
+    }
+    report.figure("bundle: smaller files together", small / 1e3, "kB gzip");
+    report.figure("bundle: all of it, every page", all / 1e3, "kB gzip");
+}
+
+fn first_view(report: &mut Report, found: &Value) {
+    let first = &found["first_view"];
+    report.figure("first view: requests", items(&first["files"]).count() as f64, "");
+    report.figure("first view: drawn after", number(&first["drawn"]) / 1e3, "s");
+    report.bar("first view: transferred", number(&first["bytes"]) / 1e3, "kB", Bar::AtMost(250.0));
+}
+
+/// How long visits took: the median has the bar.
+fn put_visits(report: &mut Report, what: &str, visits: &Value, done: &str) {
+    let all = |key: &str, divisor: f64| Latencies::of(items(visits).map(|visit| number(&visit[key]) / divisor));
+    let without: Vec<_> = items(visits).flat_map(|visit| items(&visit["without"])).collect();
+    assert!(without.is_empty(), "{what}: charts without a line: {without:?}");
+    let mut seconds = all(done, 1e3);
+    report.bar(what, seconds.percentile(0.5), "s", Bar::AtMost(1.0));
+    report.figure(&format!("{what}: slowest"), seconds.percentile(1.0), "s");
+    report.figure(&format!("{what}: CPU of the main thread"), all("cpu", 1.0).percentile(0.5), "ms");
+    report.figure(&format!("{what}: longest task"), all("longest", 1.0).percentile(0.5), "ms");
+}
+
+fn scroll(report: &mut Report, scroll: &Value) {
+    let updates = number(&scroll["updates"]);
+    assert!(updates >= 1.0, "nothing was told while it scrolled");
+    report.figure("scrolling: from the first to the last host in", number(&scroll["seconds"]), "s");
+    report.figure("scrolling: updates heard meanwhile", updates, "");
+    report.figure("scrolling: frames", number(&scroll["frames"]), "a second");
+    let share = number(&scroll["cpu"]) / number(&scroll["seconds"]) / 10.0;
+    report.figure("scrolling: CPU of the main thread", share, "% of a core");
+    report.figure("scrolling: longest of the long tasks", number(&scroll["longest"]), "ms");
+    report.bar("scrolling: tasks of more than 50 ms", number(&scroll["long"]), "", Bar::AtMost(0.0));
+}
