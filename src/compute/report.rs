@@ -179,6 +179,15 @@ pub(super) struct HostSource {
     pub from_ms: UnixMs,
 }
 
+/// A source of a host that a permit shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown {
+    pub join: Join,
+    pub source: SourceView,
+    /// The permit shows its agent as well.
+    pub agent_shown: bool,
+}
+
 /// What only a host's page shows of its newest frame.
 #[derive(Debug, Default)]
 struct Page {
@@ -193,13 +202,13 @@ struct Page {
 impl Compute {
     /// A host's page.
     pub(super) fn detail(&self, permit: &Permit<MeasurementsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
-        let newest = self.newest(permit, host);
-        let facts = newest.as_ref().and_then(|(_, source)| source.facts());
-        let measured = newest.as_ref().and_then(|(join, source)| {
-            source.glance(|glance| {
+        let sources = self.shown(permit, host);
+        let newest = newest(&sources);
+        let facts = newest.and_then(|newest| newest.source.facts());
+        let measured = newest.and_then(|newest| {
+            newest.source.glance(|glance| {
                 let plan = self.plan(glance.schema);
-                let from = (join.source, source.agent());
-                let summary = self.measured(permit, host, from, &plan, &glance, facts.as_deref(), now_ms);
+                let summary = self.measured(host, newest, &plan, &glance, facts.as_deref(), now_ms);
                 let known = figures(&plan, &glance);
                 let stale = glance.is_stale(now_ms);
                 let page = Page {
@@ -213,10 +222,7 @@ impl Compute {
                 (summary, page)
             })
         });
-        let (summary, page) = measured.unwrap_or_else(|| {
-            let from = newest.map(|(join, source)| (join.source, source.agent()));
-            (self.unmeasured(permit, host, from), Page::default())
-        });
+        let (summary, page) = measured.unwrap_or_else(|| (self.unmeasured(host, newest), Page::default()));
         let Page { clock_uncertain, boot_time_ms, kernel, architecture, load, details } = page;
         let fact = |name: &str| fact(facts.as_deref(), name);
         HostDetail {
@@ -270,11 +276,15 @@ impl Compute {
         }
     }
 
-    /// The source with the newest frame; without any frame the newest source.
-    fn newest(&self, permit: &Permit<MeasurementsRead>, host: &Host) -> Option<(Join, SourceView)> {
+    /// The sources of a host that a permit shows, the newest last.
+    pub(super) fn shown(&self, permit: &Permit<MeasurementsRead>, host: &Host) -> Vec<Shown> {
         let sources = host.sources.read().unwrap_or_else(PoisonError::into_inner);
-        let views = sources.iter().filter_map(|join| Some((*join, self.0.telemetry.source(permit, join.source)?)));
-        newest(&views.collect::<Vec<_>>()).cloned()
+        let shown = |join: &Join| {
+            let source = self.0.telemetry.source(permit, join.source)?;
+            let agent_shown = self.0.access.is_visible(permit, Resource::Agent(source.agent()));
+            Some(Shown { join: *join, source, agent_shown })
+        };
+        sources.iter().filter_map(shown).collect()
     }
 
     pub(super) fn owner(&self, host: &Host) -> OrganizationId {
@@ -282,12 +292,16 @@ impl Compute {
         self.0.access.owner(resource).unwrap_or(host.row.organization)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a summary is made from, gathered once")]
+    /// What its agent's machine calls itself.
+    fn hostname(&self, from: &Shown) -> Option<String> {
+        let name = from.agent_shown.then(|| self.0.fleet.agent_hostname(from.source.agent()));
+        name.flatten().filter(|name| !name.is_empty())
+    }
+
     pub(super) fn measured(
         &self,
-        permit: &Permit<MeasurementsRead>,
         host: &Host,
-        (source, agent): (SourceId, AgentId),
+        from: &Shown,
         plan: &Plan,
         glance: &Glance<'_>,
         facts: Option<&Facts>,
@@ -296,19 +310,18 @@ impl Compute {
         let stale = glance.is_stale(now_ms);
         let fact = |name: &str| fact(facts, name);
         let schema = glance.schema;
-        let hostname = self.0.fleet.agent_shown(permit, agent).map(|agent| agent.hostname);
         let known = figures(plan, glance);
         let boot_time_ms = known.boot_time_ms;
         let figures = if stale { Figures::default() } else { known };
         HostSummary {
             id: host.row.id,
-            name: hostname
-                .filter(|name| !name.is_empty())
+            name: self
+                .hostname(from)
                 .or_else(|| fact("hostname"))
                 .unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
-            agent: Some(agent),
-            source: Some(source),
+            agent: Some(from.source.agent()),
+            source: Some(from.join.source),
             state: if stale { HostState::Stale } else { HostState::Up },
             last_report_ms: Some(glance.instant_ms),
             uptime_seconds: boot_time_ms
@@ -328,20 +341,25 @@ impl Compute {
         }
     }
 
-    pub(super) fn unmeasured(
-        &self,
-        permit: &Permit<MeasurementsRead>,
-        host: &Host,
-        from: Option<(SourceId, AgentId)>,
-    ) -> HostSummary {
-        let (source, agent) = from.unzip();
-        let hostname = agent.and_then(|agent| self.0.fleet.agent_shown(permit, agent)).map(|agent| agent.hostname);
+    pub(super) fn unmeasured(&self, host: &Host, from: Option<&Shown>) -> HostSummary {
+        let name = from.and_then(|from| self.hostname(from)).unwrap_or_else(|| host.row.machine_id.clone());
         HostSummary {
-            id: host.row.id,
-            name: hostname.filter(|name| !name.is_empty()).unwrap_or_else(|| host.row.machine_id.clone()),
-            organization: self.owner(host),
-            agent,
-            source,
+            agent: from.map(|from| from.source.agent()),
+            source: from.map(|from| from.join.source),
+            ..HostSummary::unmeasured(host.row.id, name, self.owner(host))
+        }
+    }
+}
+
+impl HostSummary {
+    /// A host of which no frame ever came.
+    pub(super) fn unmeasured(id: HostId, name: String, organization: OrganizationId) -> Self {
+        Self {
+            id,
+            name,
+            organization,
+            agent: None,
+            source: None,
             state: HostState::NeverSeen,
             last_report_ms: None,
             uptime_seconds: None,
@@ -366,13 +384,13 @@ fn whole(bytes: Option<f64>) -> Option<i64> {
 }
 
 /// The source with the newest frame; without any frame the newest source.
-pub(super) fn newest(sources: &[(Join, SourceView)]) -> Option<&(Join, SourceView)> {
+pub(super) fn newest(sources: &[Shown]) -> Option<&Shown> {
     match sources {
         [] => None,
         [only] => Some(only),
         several => several
             .iter()
-            .max_by_key(|(join, source)| (source.glance(|glance| glance.instant_ms), join.from_ms, join.source)),
+            .max_by_key(|one| (one.source.glance(|glance| glance.instant_ms), one.join.from_ms, one.join.source)),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
 use crate::telemetry::{self, SeriesQuery};
 
+mod board;
 mod live;
 
 const NOON: UnixMs = 1_790_000_100_000;

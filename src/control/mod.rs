@@ -252,6 +252,15 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     }));
     serving.push(tokio::spawn({
         let (compute, shutdown) = (compute.clone(), shutdown.clone());
+        let essential = shutdown.essential("keeping lists of hosts");
+        async move {
+            compute.keep_boards(shutdown).await;
+            drop(essential);
+            Ok(())
+        }
+    }));
+    serving.push(tokio::spawn({
+        let (compute, shutdown) = (compute.clone(), shutdown.clone());
         let essential = shutdown.essential("telling what changes");
         async move {
             compute.keep_live(shutdown).await;

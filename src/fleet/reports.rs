@@ -105,6 +105,12 @@ impl Fleet {
         self.directory.get(id).map(|agent| self.info(&agent))
     }
 
+    /// What an agent's machine calls itself, as [`agent`](Self::agent) tells it.
+    #[must_use]
+    pub fn agent_hostname(&self, id: AgentId) -> Option<String> {
+        self.directory.get(id).map(|agent| agent.details().hostname.clone())
+    }
+
     /// An agent that the permit's organisations own now.
     #[must_use]
     pub fn agent_shown<C>(&self, permit: &Permit<C>, id: AgentId) -> Option<AgentInfo> {

@@ -124,7 +124,7 @@ impl LiveFrame {
     /// half intervals and five seconds, by instant or by arrival.
     #[must_use]
     pub fn is_stale(&self, now_ms: UnixMs) -> bool {
-        is_stale(self.interval_ms, self.instant_ms, self.arrival_ms, now_ms)
+        now_ms > up_until_ms(self.interval_ms, self.instant_ms, self.arrival_ms)
     }
 }
 
@@ -166,13 +166,19 @@ impl Glance<'_> {
     /// As [`LiveFrame::is_stale`].
     #[must_use]
     pub fn is_stale(&self, now_ms: UnixMs) -> bool {
-        is_stale(self.interval_ms, self.instant_ms, self.arrival_ms, now_ms)
+        now_ms > self.up_until_ms()
+    }
+
+    /// Behind this instant it is stale.
+    #[must_use]
+    pub fn up_until_ms(&self) -> UnixMs {
+        up_until_ms(self.interval_ms, self.instant_ms, self.arrival_ms)
     }
 }
 
-fn is_stale(interval_ms: u32, instant_ms: UnixMs, arrival_ms: UnixMs, now_ms: UnixMs) -> bool {
+fn up_until_ms(interval_ms: u32, instant_ms: UnixMs, arrival_ms: UnixMs) -> UnixMs {
     let limit = i64::from(interval_ms) * 5 / 2 + 5_000;
-    now_ms - instant_ms > limit || now_ms - arrival_ms > limit
+    instant_ms.min(arrival_ms).saturating_add(limit)
 }
 
 /// The inventory of a source.

@@ -119,6 +119,13 @@ impl Telemetry {
 #[derive(Debug, Clone)]
 pub struct SourceView(Arc<LiveSource>);
 
+/// The same source.
+impl PartialEq for SourceView {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl SourceView {
     /// Whose spool its records come through.
     #[must_use]
