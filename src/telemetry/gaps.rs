@@ -131,6 +131,8 @@ pub(super) struct Known {
     /// The longest interval that is covered.
     pub longest_ms: i64,
     pub losses: Vec<Loss>,
+    /// There are more than these.
+    pub more_losses: bool,
     /// First and last instant of frames that cannot be read.
     pub unreadable: Vec<(UnixMs, UnixMs)>,
     /// When its machine was started.
@@ -214,7 +216,7 @@ impl Known {
             GapReason::NotDelivered
         } else if is_first && run.from_ms < self.created_ms {
             GapReason::BeforeFirst
-        } else if self.losses.iter().any(unplaced) {
+        } else if self.more_losses || self.losses.iter().any(unplaced) {
             GapReason::Unknown
         } else {
             GapReason::NotReporting
@@ -283,6 +285,8 @@ mod tests {
         let unplaced = Known { losses: vec![loss(age, None, None)], ..known() };
         assert_eq!(reason(&unplaced, gap), GapReason::Unknown);
         assert_eq!(reason(&unplaced, missing(6_000, 7_000)), GapReason::NotReporting, "it was lost before");
+        assert_eq!(reason(&Known { more_losses: true, ..known() }, gap), GapReason::Unknown, "one of them may say why");
+        assert_eq!(reason(&Known { more_losses: true, ..lost }, gap), GapReason::Lost(LossReason::SpoolAge));
         assert_eq!(reason(&Known { boots: vec![1_500], ..known() }, gap), GapReason::Rebooted);
         assert_eq!(reason(&Known { awaited: Some((1_900, 2_100)), ..known() }, gap), GapReason::NotDelivered);
         let left_out = |resets, dropped| Stretch { missing_ms: 30, resets, dropped, ..gap };

@@ -15,6 +15,9 @@ use crate::platform::ids::{AgentId, SourceId};
 use sea_orm::DbErr;
 use std::sync::Arc;
 
+/// Ranges of lost records that are read for a question.
+const LOSSES: usize = 10_000;
+
 impl Telemetry {
     /// Series of some metrics. `None`: the source is not visible to the permit and never was.
     ///
@@ -65,13 +68,15 @@ impl Telemetry {
         };
         let slots = assembly.resolution() != Resolution::Raw;
         let compacted = self.inner.compacted.load(std::sync::atomic::Ordering::SeqCst);
+        let (losses, more_losses) = store::losses_between(db, source.agent, (from_ms, to_ms), LOSSES).await?;
         Ok(gaps::Known {
             unreadable: store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted).await?,
             asked_ms: assembly.span().0,
             kept_ms: now_ms - kept.as_millis() as i64,
             created_ms: source.created_ms,
             longest_ms: slot::longest_ms(source.widest_ms()),
-            losses: store::losses_between(db, source.agent, from_ms, to_ms).await?,
+            losses,
+            more_losses,
             boots: registry.booted_ms(source.agent),
             awaited,
         })

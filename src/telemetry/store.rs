@@ -292,24 +292,25 @@ pub(super) async fn rows_insert(transaction: &DatabaseTransaction, rows: &Rows, 
 }
 
 /// Ranges of an agent's records that will never come, and may lie in a period: reason, arrival, and
-/// the instants between which they lie.
+/// the instants between which they lie. At most `limit`, the newest; whether there are more.
 pub(super) async fn losses_between(
     db: &Db,
     agent: AgentId,
-    from_ms: UnixMs,
-    to_ms: UnixMs,
-) -> Result<Vec<Loss>, DbErr> {
+    (from_ms, to_ms): (UnixMs, UnixMs),
+    limit: usize,
+) -> Result<(Vec<Loss>, bool), DbErr> {
     let text = "SELECT reason, arrival_ms, from_ms, to_ms FROM telemetry_loss WHERE agent_id = $1
         AND (to_ms IS NULL OR to_ms > $2) AND (from_ms IS NULL OR from_ms < $3)
-        ORDER BY epoch, first_sequence LIMIT 1000";
-    let values = [agent.0.into(), from_ms.into(), to_ms.into()];
+        ORDER BY arrival_ms DESC, epoch, first_sequence LIMIT $4";
+    let values = [agent.0.into(), from_ms.into(), to_ms.into(), (limit as i64 + 1).into()];
     let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
     let loss = |row: &QueryResult| {
         let reason: i16 = row.try_get("", "reason")?;
         let (from_ms, to_ms) = (row.try_get("", "from_ms")?, row.try_get("", "to_ms")?);
         Ok(Loss { reason: i32::from(reason), arrival_ms: row.try_get("", "arrival_ms")?, from_ms, to_ms })
     };
-    rows.iter().map(loss).collect()
+    let losses = rows.iter().take(limit).map(loss).collect::<Result<_, DbErr>>()?;
+    Ok((losses, rows.len() > limit))
 }
 
 /// An agent's ranges in the order of their keys, behind one of them.
