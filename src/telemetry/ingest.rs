@@ -83,9 +83,15 @@ enum Numbered {
     Source(u32),
 }
 
-/// A boot that a stream speaks of. When the last stream ends that does, all but one of the agent's anchors go:
-/// each stream brings them anew.
+/// A boot that a stream speaks of.
 struct HeldBoot(Arc<Boot>);
+
+impl HeldBoot {
+    fn new(boot: Arc<Boot>) -> Self {
+        boot.hold();
+        Self(boot)
+    }
+}
 
 impl std::ops::Deref for HeldBoot {
     type Target = Boot;
@@ -97,10 +103,7 @@ impl std::ops::Deref for HeldBoot {
 
 impl Drop for HeldBoot {
     fn drop(&mut self) {
-        // This one and the registry's.
-        if Arc::strong_count(&self.0) <= 2 {
-            self.0.anchors.lock().unwrap_or_else(PoisonError::into_inner).forget_agent();
-        }
+        self.0.release();
     }
 }
 
@@ -126,7 +129,7 @@ impl Session {
         let boot_id = opening.hello.boot_id.replace('\0', "");
         let now_ms = inner.clock.now_ms();
         let current_boot = inner.queue.define(&inner.registry, |registry, definitions| {
-            registry.boot_define(agent.id, &boot_id, now_ms, definitions).map(HeldBoot)
+            registry.boot_define(agent.id, &boot_id, now_ms, definitions).map(HeldBoot::new)
         });
         if let (Some(boot), Some(clock)) = (&current_boot, &opening.hello.clock) {
             boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_agent(clock);
@@ -158,7 +161,7 @@ impl Session {
             let room = !full;
             room.then(|| registry.boot_define(self.agent.id, &boot.boot_id, now_ms, definitions))
                 .flatten()
-                .map(HeldBoot)
+                .map(HeldBoot::new)
         });
         let Some(known) = known else { return self.turn_away(Numbered::Boot(boot.number)) };
         let mut anchors = known.anchors.lock().unwrap_or_else(PoisonError::into_inner);

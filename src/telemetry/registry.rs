@@ -80,6 +80,8 @@ pub(super) struct SourceRow {
 pub(super) struct Boot {
     pub number: u32,
     pub anchors: Mutex<Anchors>,
+    /// How many of the streams that are open speak of it. Changed only while `anchors` is locked.
+    holders: AtomicUsize,
     /// Rows of anchors that the database has, about.
     anchor_rows: AtomicUsize,
     used: Used,
@@ -141,6 +143,21 @@ const ANCHOR_TOLERANCE_MS: u64 = 50;
 const ANCHOR_EVERY_MS: u64 = 86_400_000;
 
 impl Boot {
+    /// A stream speaks of it.
+    pub(super) fn hold(&self) {
+        let _anchors = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream does not any more. With the last one all but one of the agent's anchors go: each stream
+    /// brings them anew.
+    pub(super) fn release(&self) {
+        let mut anchors = self.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.holders.fetch_sub(1, Ordering::Relaxed) == 1 {
+            anchors.forget_agent();
+        }
+    }
+
     /// Takes an anchor that the database has.
     pub(super) fn anchor_restore(&self, anchor: ControlAnchor) {
         self.anchors.lock().unwrap_or_else(PoisonError::into_inner).add_control(anchor);
@@ -466,7 +483,7 @@ impl Boots {
     fn insert(&mut self, row: BootRow) -> Arc<Boot> {
         self.last = self.last.max(row.number);
         let (anchors, anchor_rows, used) = (Mutex::default(), AtomicUsize::new(0), Used::new(row.used_ms));
-        let boot = Arc::new(Boot { number: row.number, anchors, anchor_rows, used });
+        let boot = Arc::new(Boot { number: row.number, anchors, holders: AtomicUsize::new(0), anchor_rows, used });
         self.known.entry(row.agent).or_default().insert(row.boot_id, Arc::clone(&boot));
         boot
     }

@@ -118,30 +118,57 @@ async fn anchors_of_boots_that_no_stream_speaks_of_go() {
     let mut stream = Stream::open_bare(&control, 1, 1);
     stream.define_boot(1, "first", anchors.clone());
     assert_eq!(kept("first"), (limits::ANCHORS, NOON));
-    stream.define_boot(1, "second", anchors);
+    stream.define_boot(1, "second", anchors.clone());
     assert_eq!(kept("first"), (1, NOON), "another one has its number");
     assert_eq!(kept("second"), (limits::ANCHORS, NOON));
     drop(stream);
     assert_eq!(kept("second"), (1, NOON), "the stream has ended");
+
+    // Whichever of two streams ends last, and if both end at once.
+    for _ in 0..200 {
+        let both = [1, 2].map(|_| {
+            let mut stream = Stream::open_bare(&control, 1, 1);
+            stream.define_boot(1, "shared", anchors.clone());
+            stream
+        });
+        assert_eq!(kept("shared"), (limits::ANCHORS, NOON));
+        let begin = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for stream in both {
+                let begin = &begin;
+                scope.spawn(move || {
+                    begin.wait();
+                    drop(stream);
+                });
+            }
+        });
+        assert_eq!(kept("shared"), (1, NOON));
+    }
+}
+
+/// A control that has compacted frames of two schemas and knows three boots. No stream is open.
+async fn start_with_a_past(database: &TestDatabase) -> Control {
+    let control = Control::start(database, NOON).await;
+    let mut stream = Stream::open(&control, 1, 1);
+    stream.frames([1]);
+    stream.accepted(1, 1).await;
+    stream.define_as(other_schema("other"));
+    stream.define_boot(2, "never again", vec![]);
+    stream.define_boot(3, "newest", vec![]);
+    stream.restart_lane();
+    stream.frames([2, 3, 4]);
+    stream.accepted(2, 4).await;
+    drop(stream);
+    control.seal(1).await;
+    control
 }
 
 #[tokio::test]
 async fn what_was_not_used_for_as_long_as_anything_is_kept_goes() {
     for database in testing::databases().await {
         let name = database.name;
-        let control = Control::start(&database, NOON).await;
-        let mut stream = Stream::open(&control, 1, 1);
-        stream.frames([1]);
-        stream.accepted(1, 1).await;
-        stream.define_as(other_schema("other"));
-        stream.define_boot(2, "never again", vec![]);
-        stream.define_boot(3, "newest", vec![]);
-        stream.restart_lane();
-        stream.frames([2, 3, 4]);
-        stream.accepted(2, 4).await;
+        let control = start_with_a_past(&database).await;
         assert_eq!((rows(&database, "telemetry_boot").await, rows(&database, "telemetry_schema").await), (3, 2));
-        control.seal(1).await;
-        drop(stream);
 
         // While something stored may be of them they stay, over a restart as well.
         control.kill().await;
@@ -182,19 +209,7 @@ async fn what_was_not_used_for_as_long_as_anything_is_kept_goes() {
 async fn what_could_not_be_deleted_may_come_again() {
     for database in testing::databases().await {
         let name = database.name;
-        let control = Control::start(&database, NOON).await;
-        let mut stream = Stream::open(&control, 1, 1);
-        stream.frames([1]);
-        stream.accepted(1, 1).await;
-        stream.define_as(other_schema("other"));
-        stream.define_boot(2, "never again", vec![]);
-        stream.define_boot(3, "newest", vec![]);
-        stream.restart_lane();
-        stream.frames([2, 3]);
-        stream.accepted(2, 3).await;
-        drop(stream);
-        control.seal(1).await;
-        control.kill().await;
+        start_with_a_past(&database).await.kill().await;
 
         let later_ms = NOON + 6 * 366 * DAY_MS;
         let control = Control::start(&database, later_ms).await;
