@@ -6,6 +6,8 @@
 //!   same batch id until the database says that the id is there, or takes it: so it is never taken
 //!   for failed while it succeeds, and its records are never stored twice.
 //! - A commit that failed settles nothing; its lanes begin anew.
+//! - When control ends, an outcome that stays unknown is left so: nobody is answered, and nothing is
+//!   committed after it, since it may be built on what is not there.
 
 use super::batch::{self, Outcome, SettledEntry};
 use super::ingest::retry_after_ms;
@@ -29,10 +31,15 @@ const LONELY: f64 = 3.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(5);
+/// How long control's end waits for an outcome that is unknown.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Committer {
     inner: Arc<Inner>,
+    stop: Shutdown,
+    /// A commit's outcome is not known, and nobody asks any more.
+    ended: bool,
     window: Window,
     next_batch: i64,
     next_event: i64,
@@ -50,15 +57,15 @@ enum Failure {
 }
 
 impl Committer {
-    pub(super) fn new(inner: Arc<Inner>, start: CommitterStart) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, start: CommitterStart, stop: Shutdown) -> Self {
         let CommitterStart { window, next_batch, next_event } = start;
-        Self { inner, window, next_batch, next_event, back_off: BACK_OFF }
+        Self { inner, stop, ended: false, window, next_batch, next_event, back_off: BACK_OFF }
     }
 
     /// Runs until the word to stop, then commits what waits.
-    pub(super) async fn run(mut self, shutdown: Shutdown) {
+    pub(super) async fn run(mut self) {
         let inner = Arc::clone(&self.inner);
-        let mut stop = std::pin::pin!(shutdown.triggered());
+        let mut stop = std::pin::pin!(self.stop.triggered());
         let mut stopping = false;
         while !stopping {
             if inner.queue.is_empty() {
@@ -105,7 +112,7 @@ impl Committer {
         if self.window.is_due(now_ms) || (forced && self.window.bytes > 0) {
             self.roll(now_ms).await;
         }
-        if !self.inner.queue.is_empty() {
+        if !self.inner.queue.is_empty() && !self.ended {
             let pending = self.inner.queue.take(self.window.id);
             self.commit(pending).await;
         }
@@ -126,6 +133,9 @@ impl Committer {
         };
         if !last.ranges.is_empty() || !last.definitions.is_empty() {
             self.commit(last).await;
+        }
+        if self.ended {
+            return;
         }
         tracing::debug!(window = self.window.id, bytes = self.window.bytes, "window sealed");
         self.window = Window::new(next, now_ms, &self.inner.config);
@@ -152,6 +162,11 @@ impl Committer {
         let id = self.next_batch;
         self.next_batch += 1;
         let mut unknown = false;
+        let stop = self.stop.triggered();
+        let mut last_answer = std::pin::pin!(async move {
+            stop.await;
+            sleep(LAST_ANSWER).await;
+        });
         let failed = loop {
             match self.attempt(id, &pending).await {
                 Ok(()) | Err(Failure::AlreadyThere) => break None,
@@ -159,7 +174,14 @@ impl Committer {
                 Err(Failure::Certain(error, _) | Failure::Unknown(error)) => {
                     tracing::warn!(%error, batch = id, "whether a commit succeeded is not known; asking again");
                     unknown = true;
-                    self.wait().await;
+                    tokio::select! {
+                        () = self.wait() => {}
+                        () = &mut last_answer => {
+                            tracing::warn!(batch = id, "control ends without knowing; what the commit held was not acknowledged");
+                            self.ended = true;
+                            return;
+                        }
+                    }
                 }
             }
         };

@@ -144,16 +144,13 @@ impl Telemetry {
     pub fn start(&self, shutdown: &Shutdown) {
         let mut tasks = self.tasks();
         let Some(start) = tasks.committer.take() else { return };
-        let committer = Committer::new(Arc::clone(&self.inner), start);
         let stop = tasks.stop.clone();
+        let committer = Committer::new(Arc::clone(&self.inner), start, stop.clone());
         // Either's panic stops control; closing is an end as well.
         let committing = shutdown.essential("committing records").unless(&stop);
-        tasks.committing = Some(tokio::spawn({
-            let stop = stop.clone();
-            async move {
-                committer.run(stop).await;
-                drop(committing);
-            }
+        tasks.committing = Some(tokio::spawn(async move {
+            committer.run().await;
+            drop(committing);
         }));
         let compacting = shutdown.essential("compaction").unless(&stop);
         let inner = Arc::clone(&self.inner);
