@@ -156,6 +156,7 @@ pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>)
         welcomed: false,
         local_interval: configuration.interval,
         desired,
+        kept: true,
         orders: Arc::clone(&orders),
         spool: spool.clone(),
     };
@@ -222,8 +223,10 @@ struct Reporter {
     renew_now: bool,
     welcomed: bool,
     local_interval: Duration,
-    /// What runs, and is kept.
+    /// What runs.
     desired: Desired,
+    /// It is kept for the next start.
+    kept: bool,
     orders: Arc<Orders>,
     spool: Spool,
 }
@@ -289,6 +292,11 @@ impl Agent for Reporter {
     }
 
     fn clock(&mut self) -> v1::Clock {
+        // Control asks every few minutes: often enough to try again what failed.
+        if !self.kept && self.data.keep_desired(&self.desired).is_ok() {
+            self.kept = true;
+            tracing::info!(version = self.desired.version, "what control told is kept for the next start now");
+        }
         clock::clock()
     }
 
@@ -300,10 +308,11 @@ impl Agent for Reporter {
             Ok(desired) => {
                 tracing::info!(version = desired.version, interval_ms = desired.interval_ms, "control configures anew");
                 apply(&desired, self.local_interval, &self.orders);
-                if let Err(error) = self.data.keep_desired(&desired) {
-                    tracing::warn!(%error, "what control told cannot be kept for the next start");
+                let kept = self.data.keep_desired(&desired);
+                (self.desired, self.kept) = (desired, kept.is_ok());
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "what control told cannot be kept for the next start; it is tried again");
                 }
-                self.desired = desired;
             }
             Err(fault) => tracing::warn!(
                 version = desired.version,
