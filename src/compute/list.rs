@@ -219,25 +219,10 @@ pub(super) mod tests {
 
     pub(in crate::compute) fn host(id: i64, name: &str, cpu: Option<f64>, state: HostState) -> HostSummary {
         HostSummary {
-            id: HostId(id),
-            name: name.to_owned(),
-            organization: OrganizationId(1),
-            agent: None,
-            source: None,
             state,
-            last_report_ms: None,
-            uptime_seconds: None,
             operating_system: Some("Debian GNU/Linux 12".to_owned()),
-            cpu_count: None,
             cpu_usage_percent: cpu,
-            load_1m: None,
-            memory_total_bytes: None,
-            memory_available_bytes: None,
-            network_receive_bytes_per_second: None,
-            network_transmit_bytes_per_second: None,
-            filesystem_size_bytes: None,
-            filesystem_used_bytes: None,
-            filesystem_fullest_percent: None,
+            ..HostSummary::unmeasured(HostId(id), name.to_owned(), OrganizationId(1))
         }
     }
 

@@ -6,7 +6,7 @@
 //! - Frames between older ones change intervals that were counted already. The slots that they can
 //!   touch are made anew from all frames around, and taken out of what was stored.
 
-use super::batch::{self, FrameEntry};
+use super::batch;
 use super::chunk::{self, Chunk};
 use super::columns::{Columns, FrameMeta};
 use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
@@ -238,22 +238,7 @@ pub(super) fn left_out(
         Ok(Err(_)) | Err(_) => {
             batch::begin(&mut left_out.body);
             for frame in frames {
-                let FrameMeta { instant_ms, sequence, epoch, boot, uncertain, interval_ms } = frame.meta;
-                let (schema, base_sequence, body) = (frame.schema, frame.base_sequence, frame.body);
-                let entry = FrameEntry {
-                    agent,
-                    epoch,
-                    source,
-                    schema,
-                    boot,
-                    sequence,
-                    base_sequence,
-                    instant_ms,
-                    uncertain,
-                    interval_ms,
-                    body,
-                };
-                batch::put_frame(&mut left_out.body, &entry);
+                batch::put_frame(&mut left_out.body, &frame.entry(agent, source));
             }
             batch::finish(&mut left_out.body);
             Made::default()

@@ -10,6 +10,7 @@ use super::chunk::{Chunk, ChunkError};
 use super::columns::FrameMeta;
 use super::registry::Registry;
 use crate::platform::clock::UnixMs;
+use crate::platform::ids::{AgentId, SourceId};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -30,6 +31,27 @@ impl<'a> From<&FrameEntry<'a>> for WindowFrame<'a> {
         let FrameEntry { instant_ms, sequence, epoch, boot, uncertain, interval_ms, .. } = *entry;
         let meta = FrameMeta { instant_ms, sequence, epoch, boot, uncertain, interval_ms };
         Self { meta, schema: entry.schema, base_sequence: entry.base_sequence, body: entry.body }
+    }
+}
+
+impl<'a> WindowFrame<'a> {
+    /// As it lay in its batch.
+    pub(super) fn entry(&self, agent: AgentId, source: SourceId) -> FrameEntry<'a> {
+        let FrameMeta { instant_ms, sequence, epoch, boot, uncertain, interval_ms } = self.meta;
+        let (schema, base_sequence, body) = (self.schema, self.base_sequence, self.body);
+        FrameEntry {
+            agent,
+            source,
+            schema,
+            epoch,
+            sequence,
+            base_sequence,
+            boot,
+            instant_ms,
+            uncertain,
+            interval_ms,
+            body,
+        }
     }
 }
 

@@ -61,21 +61,38 @@ fn all_there(control: &Control, simulator_log: &std::path::Path, begin_ms: i64) 
     }
 }
 
+/// Control with its data on a small disk of its own, and a fleet that sends to it. Without root there is none.
+struct SmallDisk {
+    control: Control,
+    simulator: Simulator,
+    begin_ms: i64,
+    disk: Tmpfs,
+    _directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn start(duration: &str) -> Option<Self> {
+        if !tongtu_tests::has("root, to mount a file system", tongtu_tests::is_root()) {
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a folder");
+        let disk = Tmpfs::mount(directory.path(), 32);
+        let mut control =
+            Control::new(directory.path()).with_data(&disk.path().join("control")).with_configuration(EVERY_SECOND);
+        let begin_ms = wait::wall_ms();
+        control.start();
+        let token = control.enrolment_token(5);
+        let fleet = Fleet { token: &token, agents: 5, interval: "500ms", duration, scenario: None };
+        let simulator = Simulator::start(directory.path(), &fleet);
+        more_acknowledgements(&simulator);
+        Some(Self { control, simulator, begin_ms, disk, _directory: directory })
+    }
+}
+
 #[test]
 fn control_on_a_full_disk_says_later_and_recovers() {
-    if !tongtu_tests::has("root, to mount a file system", tongtu_tests::is_root()) {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a folder");
-    let disk = Tmpfs::mount(directory.path(), 32);
-    let mut control =
-        Control::new(directory.path()).with_data(&disk.path().join("control")).with_configuration(EVERY_SECOND);
-    let begin_ms = wait::wall_ms();
-    control.start();
-    let token = control.enrolment_token(5);
-    let fleet = Fleet { token: &token, agents: 5, interval: "500ms", duration: "25s", scenario: None };
-    let simulator = Simulator::start(directory.path(), &fleet);
-    more_acknowledgements(&simulator);
+    let Some(small) = SmallDisk::start("25s") else { return };
+    let SmallDisk { disk, mut control, simulator, begin_ms, .. } = small;
 
     fill(&disk, &simulator);
     assert_eq!(http::get(&control.url("/healthz"), None).expect("control lives").status, 200);
@@ -96,19 +113,8 @@ fn control_on_a_full_disk_says_later_and_recovers() {
 
 #[test]
 fn control_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
-    if !tongtu_tests::has("root, to mount a file system", tongtu_tests::is_root()) {
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a folder");
-    let disk = Tmpfs::mount(directory.path(), 32);
-    let mut control =
-        Control::new(directory.path()).with_data(&disk.path().join("control")).with_configuration(EVERY_SECOND);
-    let begin_ms = wait::wall_ms();
-    control.start();
-    let token = control.enrolment_token(5);
-    let fleet = Fleet { token: &token, agents: 5, interval: "500ms", duration: "40s", scenario: None };
-    let simulator = Simulator::start(directory.path(), &fleet);
-    more_acknowledgements(&simulator);
+    let Some(small) = SmallDisk::start("40s") else { return };
+    let SmallDisk { disk, mut control, simulator, begin_ms, .. } = small;
     fill(&disk, &simulator);
     control.kill();
 
