@@ -315,10 +315,7 @@ impl Compute {
         let figures = if stale { Figures::default() } else { known };
         HostSummary {
             id: host.row.id,
-            name: self
-                .hostname(from)
-                .or_else(|| fact("hostname"))
-                .unwrap_or_else(|| host.row.machine_id.clone()),
+            name: self.hostname(from).or_else(|| fact("hostname")).unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
             agent: Some(from.source.agent()),
             source: Some(from.join.source),

@@ -146,6 +146,13 @@ impl Stream {
     }
 
     async fn send(&mut self, instant_ms: UnixMs, epoch: u64, body: v1::record::Body, bytes: &[u8]) {
+        self.put(instant_ms, epoch, body, bytes);
+        let answers = tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.expect("in time");
+        let verdicts: Vec<_> = answers.expect("answers").answers.iter().map(|answer| answer.verdict()).collect();
+        assert_eq!(verdicts, [v1::Verdict::Accepted]);
+    }
+
+    fn put(&mut self, instant_ms: UnixMs, epoch: u64, body: v1::record::Body, bytes: &[u8]) {
         self.sequence += 1;
         let record = v1::Record {
             sequence: self.sequence,
@@ -155,16 +162,17 @@ impl Stream {
             body: Some(body),
         };
         self.session.records(v1::Records { lane: 1, live: true, epoch, records: vec![record] });
-        let answers = tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.expect("in time");
-        let verdicts: Vec<_> = answers.expect("answers").answers.iter().map(|answer| answer.verdict()).collect();
-        assert_eq!(verdicts, [v1::Verdict::Accepted]);
     }
 
     async fn frame(&mut self, instant_ms: UnixMs, epoch: u64, values: [i64; 6]) {
-        let mut body = Vec::new();
-        State::from_values(&values.map(Some)).encode_keyframe(&mut body);
-        let frame = v1::Frame { source: 1, base_sequence: 0, body: body.clone().into() };
-        self.send(instant_ms, epoch, v1::record::Body::Frame(frame), &body).await;
+        let (frame, body) = frame(values);
+        self.send(instant_ms, epoch, frame, &body).await;
+    }
+
+    /// A frame whose answer is not waited for.
+    fn give(&mut self, instant_ms: UnixMs, epoch: u64, values: [i64; 6]) {
+        let (frame, body) = frame(values);
+        self.put(instant_ms, epoch, frame, &body);
     }
 
     async fn facts(&mut self, instant_ms: UnixMs, epoch: u64, facts: &[(&str, &str)]) {
@@ -174,6 +182,13 @@ impl Stream {
         let bytes = prost::Message::encode_to_vec(&facts);
         self.send(instant_ms, epoch, v1::record::Body::Facts(facts), &bytes).await;
     }
+}
+
+fn frame(values: [i64; 6]) -> (v1::record::Body, Vec<u8>) {
+    let mut body = Vec::new();
+    State::from_values(&values.map(Some)).encode_keyframe(&mut body);
+    let frame = v1::Frame { source: 1, base_sequence: 0, body: body.clone().into() };
+    (v1::record::Body::Frame(frame), body)
 }
 
 /// CPU: 6 of 15 seconds busy; 150 bytes in, 300 out.

@@ -30,15 +30,14 @@ async fn a_figure_is_a_second_old_at_most_and_a_state_is_never() {
 
     // Between two passes figures stay, for a second at most.
     assert!(control.compute.keep_all().await);
-    let idle = [FIRST[0], 3_000, SECOND[2], SECOND[3], SECOND[4], SECOND[5]];
-    first.frame(NOON + 1, 1, idle).await;
+    let after = |busy, idle| [SECOND[0] + busy, SECOND[1] + idle, SECOND[2], SECOND[3], SECOND[4], SECOND[5]];
+    first.frame(NOON + 1, 1, after(100, 0)).await;
     control.now.store(NOON + 1_000, Ordering::Relaxed);
     assert_eq!(listed(&control).await, [up(Some(40)), up(Some(40))]);
     control.now.store(NOON + 1_001, Ordering::Relaxed);
-    let newer = listed(&control).await;
-    assert_ne!(newer[0], up(Some(40)), "the pass is too old");
-    first.frame(NOON + 15_000, 1, SECOND).await;
-    assert_ne!(listed(&control).await[0], newer[0], "no pass, no old figures");
+    assert_eq!(listed(&control).await[0], up(Some(100)), "the pass is too old");
+    first.frame(NOON + 15_000, 1, after(350, 750)).await;
+    assert_eq!(listed(&control).await[0], up(Some(25)), "no pass, no old figures");
     control.compute.keep_all().await;
 
     // A host that stops, and one that comes back, are seen at once.
@@ -48,12 +47,28 @@ async fn a_figure_is_a_second_old_at_most_and_a_state_is_never() {
     control.now.store(NOON + 42_501, Ordering::Relaxed);
     assert_eq!(listed(&control).await[1], stale);
     second.frame(NOON + 42_501, 2, SECOND).await;
-    assert_eq!(listed(&control).await[1], up(None));
+    assert_eq!(listed(&control).await[1], up(None), "no rate over a gap");
 
     // Nobody asked for a minute.
     control.now.store(NOON + 102_501, Ordering::Relaxed);
     assert!(!control.compute.keep_all().await);
     assert_eq!(listed(&control).await, [stale.clone(), stale]);
+    control.stop().await;
+}
+
+/// What a list is made of changes with owners; a frame makes nothing anybody's.
+#[tokio::test]
+async fn frames_leave_what_is_known_of_owners() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut stream = Stream::open(&control, 1, 1, "machine-a");
+    let before = control.compute.0.access.revision();
+    stream.frame(NOON - 15_000, 1, FIRST).await;
+    let known = control.compute.0.access.revision();
+    assert_ne!(known, before, "its source is new");
+    stream.frame(NOON, 1, SECOND).await;
+    stream.facts(NOON, 1, &[("hostname", "web-1")]).await;
+    assert_eq!(control.compute.0.access.revision(), known);
     control.stop().await;
 }
 
@@ -83,5 +98,50 @@ async fn what_is_not_theirs_any_more_is_gone_from_a_kept_board_at_once() {
         control.compute.0.access.owned(&[(resource, OrganizationId(3), NOON)]);
     }
     assert_eq!((seen(1), seen(2), seen(3)), (vec!["org_3".into()], vec![], vec!["org_3".into()]));
+    control.stop().await;
+}
+
+/// Prints what a list of many hosts costs: `cargo test --release --lib the_cost_of_a_list -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "prints costs"]
+async fn the_cost_of_a_list_of_ten_thousand_hosts() {
+    const HOSTS: i64 = 10_000;
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut streams: Vec<_> =
+        (1..=HOSTS).map(|agent| Stream::open(&control, agent, 1, &format!("machine-{agent}"))).collect();
+    for (stream, agent) in streams.iter_mut().zip(1..) {
+        stream.give(NOON - 15_000, agent, FIRST);
+    }
+    for stream in &mut streams {
+        stream.answers.recv().await.expect("answers");
+    }
+    while control.compute.reconcile().await.expect("reconciled").sources > 0 {}
+    let permit = Permit::<MeasurementsRead>::testing(OrganizationId(1));
+    let by_cpu = serde::de::value::StrDeserializer::<serde::de::value::Error>::new("-cpu_usage_percent");
+    let by_cpu = serde::Deserialize::deserialize(by_cpu).expect("a field");
+    let list = |what: &str, sort| {
+        let wanted = Wanted { limit: HOSTS as usize, sort, ..Default::default() };
+        let watch = crate::platform::clock::Stopwatch::start();
+        let page = control.compute.host_page(&permit, &wanted).expect("a page");
+        println!("{what:<40} {:>8.2} ms, {} bytes", watch.elapsed().as_secs_f64() * 1_000.0, page.len());
+    };
+    list("the first look", Default::default());
+    list("nothing changed, not kept", Default::default());
+    // As if owners had changed.
+    control.compute.0.access.owned(&[(Resource::Agent(AgentId(HOSTS + 1)), OrganizationId(1), NOON)]);
+    list("owners changed", Default::default());
+    for (stream, agent) in streams.iter_mut().zip(1..).step_by(15) {
+        stream.give(NOON, agent, SECOND);
+    }
+    for stream in streams.iter_mut().step_by(15) {
+        stream.answers.recv().await.expect("answers");
+    }
+    list("a fifteenth changed, not kept", Default::default());
+    let watch = crate::platform::clock::Stopwatch::start();
+    control.compute.keep_all().await;
+    println!("{:<40} {:>8.2} ms", "a pass", watch.elapsed().as_secs_f64() * 1_000.0);
+    list("kept", Default::default());
+    list("kept, by CPU", by_cpu);
     control.stop().await;
 }
