@@ -6,8 +6,8 @@
 //!   same batch id until the database says that the id is there, or takes it: so it is never taken
 //!   for failed while it succeeds, and its records are never stored twice.
 //! - A commit that failed settles nothing; its lanes begin anew.
-//! - When control ends, an outcome that stays unknown is left so: nobody is answered, and nothing is
-//!   committed after it, since it may be built on what is not there.
+//! - When control ends, a commit that does not end is left to itself: nobody is answered, and nothing
+//!   is committed after it, since it may be built on what is not there.
 
 use super::batch::{self, Outcome, SettledEntry};
 use super::ingest::retry_after_ms;
@@ -31,14 +31,14 @@ const LONELY: f64 = 3.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(5);
-/// How long control's end waits for an outcome that is unknown.
-const LAST_ANSWER: Duration = Duration::from_secs(10);
+/// A commit may take so long after the word to stop.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Committer {
     inner: Arc<Inner>,
     stop: Shutdown,
-    /// A commit's outcome is not known, and nobody asks any more.
+    /// A commit was left to itself.
     ended: bool,
     window: Window,
     next_batch: i64,
@@ -161,28 +161,17 @@ impl Committer {
         batch::finish(&mut pending.body);
         let id = self.next_batch;
         self.next_batch += 1;
-        let mut unknown = false;
         let stop = self.stop.triggered();
-        let mut last_answer = std::pin::pin!(async move {
+        let last_answer = async move {
             stop.await;
             sleep(LAST_ANSWER).await;
-        });
-        let failed = loop {
-            match self.attempt(id, &pending).await {
-                Ok(()) | Err(Failure::AlreadyThere) => break None,
-                Err(Failure::Certain(error, free)) if free || !unknown => break Some(error),
-                Err(Failure::Certain(error, _) | Failure::Unknown(error)) => {
-                    tracing::warn!(%error, batch = id, "whether a commit succeeded is not known; asking again");
-                    unknown = true;
-                    tokio::select! {
-                        () = self.wait() => {}
-                        () = &mut last_answer => {
-                            tracing::warn!(batch = id, "control ends without knowing; what the commit held was not acknowledged");
-                            self.ended = true;
-                            return;
-                        }
-                    }
-                }
+        };
+        let failed = tokio::select! {
+            failed = self.ask(id, &pending) => failed,
+            () = last_answer => {
+                tracing::warn!(batch = id, "control ends before a commit does; what it holds was not acknowledged");
+                self.ended = true;
+                return;
             }
         };
         self.inner.queue.resolved(appended);
@@ -206,6 +195,22 @@ impl Committer {
                 }));
                 self.inner.given_up(pending);
                 self.wait().await;
+            }
+        }
+    }
+
+    /// Commits a batch, however often it has to be tried until it is known what became of it; the error if nothing did.
+    async fn ask(&mut self, id: i64, pending: &Pending) -> Option<DbErr> {
+        let mut unknown = false;
+        loop {
+            match self.attempt(id, pending).await {
+                Ok(()) | Err(Failure::AlreadyThere) => return None,
+                Err(Failure::Certain(error, free)) if free || !unknown => return Some(error),
+                Err(Failure::Certain(error, _) | Failure::Unknown(error)) => {
+                    tracing::warn!(%error, batch = id, "whether a commit succeeded is not known; asking again");
+                    unknown = true;
+                    self.wait().await;
+                }
             }
         }
     }

@@ -168,6 +168,31 @@ async fn a_full_disk_says_later_and_recovers() {
     control.telemetry.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_does_not_wait_for_a_commit_that_does_not_end() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 86_400_000).await;
+    let mut stream = Stream::open(&control, 7, 99);
+    stream.frames(1..=10);
+    stream.accepted(1, 10).await;
+    let held = database.db.begin("held").await.expect("the one who writes");
+    stream.frames(11..=20);
+    until(|| control.telemetry.inner.queue.is_empty()).await;
+    // Built on what is being committed.
+    stream.frames(21..=30);
+    tokio::time::timeout(Duration::from_secs(15), control.telemetry.close()).await.expect("it ends");
+    held.rollback().await.expect("over");
+    stream.pending();
+    assert!(stream.accepted.iter().all(|(_, last)| *last <= 10), "{:?}", stream.accepted);
+    let control = Control::start(&database, NOON + 86_400_000).await;
+    let found: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
+    assert_eq!(found, (1..=10).collect::<Vec<_>>());
+    let mut stream = Stream::open(&control, 7, 99);
+    stream.frames(11..=30);
+    stream.accepted(11, 30).await;
+    control.telemetry.close().await;
+}
+
 async fn limit_pages(database: &TestDatabase, pages: i64) {
     let transaction = database.db.begin("limit_pages").await.expect("a transaction");
     transaction.execute_unprepared(&format!("PRAGMA max_page_count = {pages}")).await.expect("a limit");
