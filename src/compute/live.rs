@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::Compute;
@@ -64,7 +65,11 @@ struct Tick {
 
 /// Everybody who listens.
 #[derive(Debug, Default)]
-pub(super) struct Hub(Mutex<Listeners>);
+pub(super) struct Hub {
+    listeners: Mutex<Listeners>,
+    /// Somebody came.
+    joined: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Listeners {
@@ -104,7 +109,11 @@ pub(super) enum LiveError {
 
 impl Hub {
     fn lock(&self) -> MutexGuard<'_, Listeners> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.lock().scopes.is_empty()
     }
 
     fn listen(
@@ -126,17 +135,24 @@ impl Hub {
             agents: agents.map(Arc::new),
             told: Told::default(),
         });
-        Ok(scope.sender.subscribe())
+        let receiver = scope.sender.subscribe();
+        drop(listeners);
+        self.joined.notify_one();
+        Ok(receiver)
     }
 }
 
 impl Compute {
     /// Tells everybody what changed, until the shutdown.
     pub async fn keep_live(self, shutdown: Shutdown) {
+        let mut told = std::pin::pin!(shutdown.triggered());
         loop {
+            // As long as nobody listens, nothing is done.
+            let silent = self.0.hub.is_silent();
             tokio::select! {
-                () = tokio::time::sleep(TICK) => self.tick(),
-                () = shutdown.triggered() => {
+                () = self.0.hub.joined.notified(), if silent => {}
+                () = tokio::time::sleep(TICK), if !silent => self.tick(),
+                () = &mut told => {
                     let mut listeners = self.0.hub.lock();
                     listeners.closed = true;
                     // The streams end with their senders.

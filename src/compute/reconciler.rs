@@ -15,6 +15,8 @@ use crate::platform::shutdown::Shutdown;
 
 /// Between two passes.
 const PASS: Duration = Duration::from_secs(1);
+/// Between two if nothing is new, as far as this process knows.
+const QUIET: Duration = Duration::from_secs(60);
 /// Sources of one pass.
 const BATCH: usize = 5_000;
 
@@ -42,8 +44,11 @@ impl Compute {
     /// Reconciles until the shutdown.
     pub async fn keep_reconciled(self, shutdown: Shutdown) {
         let mut failing = false;
+        let mut told = std::pin::pin!(shutdown.triggered());
         loop {
-            match self.reconcile().await {
+            let done = self.reconcile().await;
+            let quiet = matches!(&done, Ok(done) if *done == Reconciled::default());
+            match done {
                 Ok(done) if done.sources > 0 => {
                     tracing::info!(hosts = done.hosts, sources = done.sources, "hosts joined");
                     failing = false;
@@ -56,9 +61,16 @@ impl Compute {
                 }
                 Err(_) => {}
             }
+            let wait = async {
+                if quiet {
+                    let _ = tokio::time::timeout(QUIET, self.0.telemetry.sources_added()).await;
+                }
+                // Those that come at once are joined at once.
+                tokio::time::sleep(PASS).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(PASS) => {}
-                () = shutdown.triggered() => return,
+                () = wait => {}
+                () = &mut told => return,
             }
         }
     }

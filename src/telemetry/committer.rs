@@ -182,7 +182,11 @@ impl Committer {
                 self.next_event += pending.rows.events.len() as i64;
                 self.window.bytes += pending.body.len() as u64;
                 self.inner.failed(None);
-                self.inner.access.owned(&pending.definitions.owned());
+                let owned = pending.definitions.owned();
+                if !owned.is_empty() {
+                    self.inner.access.owned(&owned);
+                    self.inner.sources_added.notify_one();
+                }
                 self.inner.committed(id, pending);
             }
             Some(error) => {

@@ -111,6 +111,11 @@ impl Telemetry {
         self.inner.registry.source_count()
     }
 
+    /// Waits until the owners of new sources are known, or may have been told since the last time: for the reconciler.
+    pub(crate) async fn sources_added(&self) {
+        self.inner.sources_added.notified().await;
+    }
+
     /// Sources of a kind that are not `known` yet, in order of id: for reconcilers.
     #[must_use]
     pub(crate) fn sources_unknown(&self, kind: &str, known: impl Fn(SourceId) -> bool) -> Vec<SourceInfo> {

@@ -69,6 +69,8 @@ pub(super) struct Inner {
     pub next_day: AtomicI64,
     /// What was sealed is compacted: days may be ready to be closed.
     pub calendar: tokio::sync::Notify,
+    /// New sources have their owners.
+    pub sources_added: tokio::sync::Notify,
     /// Held by who takes slots out of rows: compaction, or the closing of days.
     pub slots_writer: tokio::sync::Mutex<()>,
     /// The open window should be sealed at once.
@@ -130,6 +132,7 @@ impl Telemetry {
             next_slots: AtomicI64::new(restored.next_slots),
             next_day: AtomicI64::new(restored.next_day),
             calendar: tokio::sync::Notify::new(),
+            sources_added: tokio::sync::Notify::new(),
             slots_writer: tokio::sync::Mutex::default(),
             seal_wanted: AtomicBool::new(false),
             sealed,
