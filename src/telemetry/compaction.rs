@@ -177,9 +177,8 @@ async fn gather(
     agents: &mut BTreeSet<(AgentId, u64)>,
 ) -> Result<Part, CompactionError> {
     let mut part = Part::default();
-    let mut after = 0;
-    while let Some((batch, body)) = store::batch_next(&inner.db, window, after).await? {
-        after = batch;
+    let mut batches = store::Batches::of(&inner.db, window).await?;
+    while let Some((batch, body)) = batches.next().await? {
         let damaged = |error| CompactionError::Batch { batch, error };
         for entry in batch::entries(&body).map_err(damaged)? {
             match entry.map_err(damaged)?.1 {

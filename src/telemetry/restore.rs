@@ -55,8 +55,9 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
     let (mut last_batch, mut bytes) = (0, 0);
     for window in &live {
         bytes = 0;
-        let mut after = 0;
-        while let Some((id, body)) = store::batch_next(db, window.id, after).await? {
+        last_batch = 0;
+        let mut batches = store::Batches::of(db, window.id).await?;
+        while let Some((id, body)) = batches.next().await? {
             let damaged = |error: batch::BatchError| TelemetryError::Damaged {
                 window: window.id,
                 reason: format!("batch {id}: {error}"),
@@ -66,9 +67,8 @@ pub(super) async fn restore(db: &Db, now_ms: UnixMs, config: &config::Telemetry)
                 replay.entry(window.id, id, place, &entry);
             }
             bytes += body.len() as u64;
-            after = id;
+            last_batch = id;
         }
-        last_batch = after;
     }
     let window = match live.last().filter(|window| window.state == WindowState::Open) {
         Some(open) => {

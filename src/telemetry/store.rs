@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tongtu_protocol::{schema::SchemaId, v1};
 
+/// Bytes of batches that are read at once, about. Most are small, and a question costs as much as hundreds of frames.
+const READ_BYTES: u64 = 1 << 20;
+
 /// Well below the parameters that either database takes in one statement.
 const PARAMETERS: usize = 20_000;
 
@@ -169,11 +172,37 @@ pub(super) fn batch_statement(database: DatabaseBackend, window: i64, id: i64, b
     Statement::from_sql_and_values(database, text, [id.into(), body.into()])
 }
 
-/// The first batch after `after`, of a window.
-pub(super) async fn batch_next(db: &Db, window: i64, after: i64) -> Result<Option<(i64, Vec<u8>)>, DbErr> {
-    let text = format!("SELECT id, body FROM window_{window} WHERE id > $1 ORDER BY id LIMIT 1");
-    let row = db.read().query_one_raw(sql(db.read(), &text, [after.into()])).await?;
-    row.map(|row| Ok((row.try_get("", "id")?, row.try_get("", "body")?))).transpose()
+/// All batches of a window, in order, some at a time.
+#[derive(Debug)]
+pub(super) struct Batches<'a> {
+    db: &'a Db,
+    window: i64,
+    after: i64,
+    at_once: i64,
+    read: std::vec::IntoIter<(i64, Vec<u8>)>,
+}
+
+impl<'a> Batches<'a> {
+    pub(super) async fn of(db: &'a Db, window: i64) -> Result<Self, DbErr> {
+        let at_once = window_batches(db, window, READ_BYTES).await?;
+        Ok(Self { db, window, after: 0, at_once, read: Vec::new().into_iter() })
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<(i64, Vec<u8>)>, DbErr> {
+        if self.read.len() == 0 {
+            self.read = batches_after(self.db, self.window, self.after, self.at_once).await?.into_iter();
+        }
+        let next = self.read.next();
+        self.after = next.as_ref().map_or(self.after, |(id, _)| *id);
+        Ok(next)
+    }
+}
+
+/// The first `limit` batches of a window behind one of them.
+async fn batches_after(db: &Db, window: i64, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, DbErr> {
+    let text = format!("SELECT id, body FROM window_{window} WHERE id > $1 ORDER BY id LIMIT $2");
+    let rows = db.read().query_all_raw(sql(db.read(), &text, [after.into(), limit.into()])).await?;
+    rows.iter().map(|row| Ok((row.try_get("", "id")?, row.try_get("", "body")?))).collect()
 }
 
 /// Writes what is new, and who owns it.

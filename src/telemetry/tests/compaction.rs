@@ -238,10 +238,9 @@ async fn frames_that_cannot_be_decoded_are_kept_as_they_came() {
         // The window's one batch loses its first frame: what is left builds on one that is not there.
         let inner = &control.telemetry.inner;
         let mut kept = Vec::new();
-        let mut after = 0;
-        while let Some((id, body)) = crate::telemetry::store::batch_next(&inner.db, 1, after).await.expect("a batch") {
-            after = id;
-            kept.push((id, body));
+        let mut batches = crate::telemetry::store::Batches::of(&inner.db, 1).await.expect("asked");
+        while let Some(batch) = batches.next().await.expect("a batch") {
+            kept.push(batch);
         }
         let [(id, body)] = &kept[..] else { panic!("one batch") };
         let mut broken = Vec::new();
