@@ -16,6 +16,7 @@ use super::slot_block::{SlotBlockView, SlotError};
 use super::{DAY_MS, StoredSchema};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tongtu_protocol::codec::State;
@@ -186,8 +187,7 @@ pub(super) fn compact(
     })?;
     keep.finish(&mut made);
     keep.put_slots(&mut made);
-    let part =
-        |block: &SlotBlock, from: UnixMs, to: UnixMs| block.cut(from.max(block.first_ms), to.min(block.end_ms()));
+    let part = |block: &SlotBlock, from: UnixMs, to: UnixMs| part(block, from, to).map(Cow::into_owned);
     for (anew, chunks) in stretches {
         let mut all = Ordered::new(frames, registry)?;
         for (schema, chunk) in chunks {
@@ -290,10 +290,19 @@ fn remember(place: &mut Option<Predecessor>, frame: &Decoded<'_>) {
     }
 }
 
+/// The slots of a block that begin in `from_ms..to_ms`; `None` if there are none.
+fn part(block: &SlotBlock, from_ms: UnixMs, to_ms: UnixMs) -> Option<Cow<'_, SlotBlock>> {
+    // Most often it is all of them.
+    if from_ms <= block.first_ms && block.end_ms() <= to_ms && !block.frames.is_empty() {
+        return Some(Cow::Borrowed(block));
+    }
+    block.cut(from_ms.max(block.first_ms), to_ms.min(block.end_ms())).map(Cow::Owned)
+}
+
 /// A block becomes a row for each day.
 fn put_days(block: &SlotBlock, rows: &mut Vec<SlotsMade>) {
     for day in block.first_ms.div_euclid(DAY_MS)..=(block.end_ms() - 1).div_euclid(DAY_MS) {
-        let Some(part) = block.cut(day * DAY_MS, (day + 1) * DAY_MS) else { continue };
+        let Some(part) = part(block, day * DAY_MS, (day + 1) * DAY_MS) else { continue };
         if part.frames.iter().any(|slot| slot.count > 0 || slot.covered_ms > 0) {
             let (schema, first_ms, end_ms) = (part.schema, part.first_ms, part.end_ms());
             rows.push(SlotsMade { schema, first_ms, end_ms, body: part.encode() });
@@ -380,7 +389,7 @@ impl Pieces {
     fn put_slots(&mut self, made: &mut Made) {
         let Some(block) = self.slots.take() else { return };
         let (from_ms, to_ms) = self.slots_of;
-        if let Some(block) = block.cut(from_ms.max(block.first_ms), to_ms.min(block.end_ms())) {
+        if let Some(block) = part(&block, from_ms, to_ms) {
             put_days(&block, &mut made.slots);
         }
     }

@@ -77,7 +77,7 @@ impl SlotBlock {
         for count in [self.frames.len(), self.first_column, self.columns.len()] {
             put_varint(&mut out, count as u64);
         }
-        let mut writer = Writer { frames: &self.frames, bodies: Vec::new(), packer: Packer::default() };
+        let mut writer = Writer::new(&self.frames);
         let (mut head, mut directory) = (Vec::new(), Vec::new());
         for field in
             [|slot: &FrameSlot| slot.count, |slot: &FrameSlot| slot.covered_ms, |slot: &FrameSlot| slot.reboots]
@@ -110,9 +110,25 @@ struct Writer<'a> {
     frames: &'a [FrameSlot],
     bodies: Vec<u8>,
     packer: Packer,
+    /// Used again and again.
+    lists: Lists,
 }
 
-impl Writer<'_> {
+#[derive(Debug, Default)]
+struct Lists {
+    /// Deltas of a counter, or the lower halves of what a gauge's sums exceed.
+    numbers: Vec<i64>,
+    least: Vec<i64>,
+    spread: Vec<i64>,
+    excess: Vec<u128>,
+    apart: Vec<i64>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(frames: &'a [FrameSlot]) -> Self {
+        Self { frames, bodies: Vec::new(), packer: Packer::default(), lists: Lists::default() }
+    }
+
     fn counter(&mut self, slots: &[CounterSlot]) -> u8 {
         let mut tag = COUNTER;
         tag |= self.differences(COVERED, slots, |slot| slot.covered_ms, |frame| frame.covered_ms);
@@ -126,8 +142,10 @@ impl Writer<'_> {
         if slots.iter().all(|slot| slot.delta == 0) {
             return tag | STILL;
         }
-        let deltas: Vec<_> = slots.iter().map(|slot| slot.delta as i64).collect();
-        self.packer.put(&deltas, &mut self.bodies);
+        let deltas = &mut self.lists.numbers;
+        deltas.clear();
+        deltas.extend(slots.iter().map(|slot| slot.delta as i64));
+        self.packer.put(deltas, &mut self.bodies);
         tag
     }
 
@@ -137,7 +155,10 @@ impl Writer<'_> {
         tag |= self.differences(COUNTS, slots, |slot| slot.count, |frame| frame.count);
         // A slot without samples looks like the one before it.
         let mut last = slots.iter().find(|slot| slot.count > 0).map_or(0, |slot| slot.min);
-        let (mut least, mut spread, mut excess) = (Vec::new(), Vec::new(), Vec::new());
+        let Self { bodies, packer, lists: Lists { numbers, least, spread, excess, .. }, .. } = self;
+        least.clear();
+        spread.clear();
+        excess.clear();
         for slot in slots {
             if slot.count == 0 {
                 least.push(last);
@@ -150,17 +171,19 @@ impl Writer<'_> {
             spread.push(slot.max.wrapping_sub(slot.min));
             excess.push((slot.sum - i128::from(slot.min) * i128::from(slot.count)) as u128);
         }
-        self.packer.put(&least, &mut self.bodies);
+        packer.put(least, bodies);
         if spread.iter().all(|spread| *spread == 0) {
             return tag | STILL;
         }
-        self.packer.put(&spread, &mut self.bodies);
-        let low: Vec<_> = excess.iter().map(|excess| *excess as i64).collect();
-        self.packer.put(&low, &mut self.bodies);
+        packer.put(spread, bodies);
+        numbers.clear();
+        numbers.extend(excess.iter().map(|excess| *excess as i64));
+        packer.put(numbers, bodies);
         if excess.iter().any(|excess| *excess > u128::from(u64::MAX)) {
             tag |= WIDE;
-            let high: Vec<_> = excess.iter().map(|excess| (excess >> 64) as i64).collect();
-            self.packer.put(&high, &mut self.bodies);
+            numbers.clear();
+            numbers.extend(excess.iter().map(|excess| (*excess >> 64) as i64));
+            packer.put(numbers, bodies);
         }
         tag
     }
@@ -181,19 +204,21 @@ impl Writer<'_> {
 
     /// What lies between the frames and this column: the slots in which there is something, or all.
     fn list<T>(&mut self, slots: &[T], mine: impl Fn(&T) -> u32, frame: impl Fn(&FrameSlot) -> u32) {
-        let apart = slots.iter().zip(self.frames);
-        let apart: Vec<_> = apart.map(|(slot, other)| i64::from(frame(other)) - i64::from(mine(slot))).collect();
+        let Self { frames, bodies, packer, lists: Lists { apart, .. } } = self;
+        apart.clear();
+        let both = slots.iter().zip(*frames);
+        apart.extend(both.map(|(slot, other)| i64::from(frame(other)) - i64::from(mine(slot))));
         let exceptions = apart.iter().filter(|apart| **apart != 0).count();
         if exceptions * 4 > apart.len() {
-            put_varint(&mut self.bodies, apart.len() as u64 + 1);
-            self.packer.put(&apart, &mut self.bodies);
+            put_varint(bodies, apart.len() as u64 + 1);
+            packer.put(apart, bodies);
             return;
         }
-        put_varint(&mut self.bodies, exceptions as u64);
+        put_varint(bodies, exceptions as u64);
         let mut next = 0;
         for (slot, apart) in apart.iter().enumerate().filter(|(_, apart)| **apart != 0) {
-            put_varint(&mut self.bodies, (slot - next) as u64);
-            put_varint(&mut self.bodies, zigzag(*apart));
+            put_varint(bodies, (slot - next) as u64);
+            put_varint(bodies, zigzag(*apart));
             next = slot + 1;
         }
     }
