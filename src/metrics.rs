@@ -24,6 +24,11 @@ metrics! {
     DATABASE_SIZE = Gauge "tongtu_database_size_bytes" [] "What the database takes.";
     DATA_FREE = Gauge "tongtu_data_free_bytes" [] "Room that control may still use where its data directory is.";
     DATA_SIZE = Gauge "tongtu_data_size_bytes" [] "The file system that holds the data directory.";
+    BACKUP_LAST = Gauge "tongtu_backup_last_success_timestamp_seconds" [] "When the newest whole backup was begun, in Unix time; 0: there is none.";
+    BACKUP_DURATION = Gauge "tongtu_backup_duration_seconds" [] "Time that the last backup since the start took.";
+    BACKUP_SIZE = Gauge "tongtu_backup_size_bytes" [] "What the newest whole backup takes.";
+    BACKUP_INTERVAL = Gauge "tongtu_backup_interval_seconds" [] "Time between two scheduled backups; 0: none are scheduled.";
+    BACKUP_FAILURES = Counter "tongtu_backup_failures_total" [] "Backups that were not made.";
     READY = Gauge "tongtu_ready" [] "Whether control accepts records and queries: 1 or 0.";
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";

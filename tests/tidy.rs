@@ -7,13 +7,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What a domain of control may use of the crate besides itself.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("config", &[]),
     ("platform", &["config"]),
     ("access", &["platform", "config"]),
     ("fleet", &["platform", "config", "access"]),
     ("telemetry", &["platform", "config", "access", "fleet"]),
     ("compute", &["platform", "config", "access", "fleet", "telemetry"]),
+    ("settings", &["platform", "config", "access", "telemetry"]),
+    ("backup", &["platform", "config", "access", "settings"]),
 ];
 
 /// Names that say nothing of what a file is for.

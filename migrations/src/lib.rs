@@ -19,6 +19,7 @@ mod m0009_people;
 mod m0010_audit;
 mod m0011_unreadable;
 mod m0012_intervals;
+mod m0013_settings;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_audit::Migration),
             Box::new(m0011_unreadable::Migration),
             Box::new(m0012_intervals::Migration),
+            Box::new(m0013_settings::Migration),
         ]
     }
 }

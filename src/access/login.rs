@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::audit::{AuditResult, Change};
 use super::capability::AccountWrite;
@@ -31,7 +32,8 @@ pub struct Authentication {
     pub(super) access: Access,
     pub(super) passwords: Passwords,
     pub(super) spans: Spans,
-    audit_retention: Duration,
+    /// How long the audit log is kept now.
+    audit_retention: watch::Sender<Duration>,
     limits: Arc<Mutex<Limits>>,
     /// Counts requests that nobody sent.
     pub(super) refused: IntCounter,
@@ -105,11 +107,16 @@ impl Authentication {
             access,
             passwords: Passwords::new(),
             spans: Spans { idle: config.session_idle_timeout, absolute: config.session_timeout },
-            audit_retention: config.audit_retention,
+            audit_retention: watch::Sender::new(config.audit_retention),
             limits: Arc::default(),
             refused: registry.counter(&metrics::HTTP_UNAUTHENTICATED),
             logins: registry.counter_vec(&metrics::LOGINS),
         }
+    }
+
+    /// Keeps the audit log so long from now on; what is too old by it goes at once.
+    pub fn audit_retain(&self, retention: Duration) {
+        self.audit_retention.send_replace(retention);
     }
 
     /// The people and tokens.
@@ -134,7 +141,8 @@ impl Authentication {
 
     /// Until told to stop: sees to sessions, tokens, links and the audit log.
     pub async fn keep(&self, data: &Path, base: &str, shutdown: Shutdown) {
-        tokio::join!(self.settle(data, base, shutdown.clone()), self.access.audit_keep(self.audit_retention, shutdown));
+        let retention = self.audit_retention.subscribe();
+        tokio::join!(self.settle(data, base, shutdown.clone()), self.access.audit_keep(retention, shutdown));
     }
 
     /// Once a minute: what is over goes, when sessions were used is written, the link

@@ -10,6 +10,7 @@ mod agent;
 mod audit;
 mod client;
 mod invitation;
+mod restore;
 mod serve;
 
 /// One control service, light agents: can this private network move, when, over which links?
@@ -43,6 +44,9 @@ enum Command {
     /// The audit log, read beside the running service or from a copy.
     #[command(subcommand)]
     Audit(Audit),
+    /// Make a data directory of a backup; `serve` goes on from it.
+    #[command(after_long_help = RESTORE_HELP)]
+    Restore(Restore),
     /// Enrolment tokens and agents, through the running service.
     #[command(subcommand)]
     Agent(Agent),
@@ -80,6 +84,26 @@ struct Serve {
     /// Replace the token in DIR/api-token, whose file was lost; the old one is revoked
     #[arg(long)]
     renew_api_token: bool,
+}
+
+const RESTORE_HELP: &str = "\
+Backups lie in DIR/backups of a data directory; the settings page and POST /api/v1/backups make them. Every file is \
+compared with the backup's manifest (size and SHA-256) before anything is written. Stop the service whose directory it \
+was: two services of one authority would take the agents from each other.
+
+A database on a PostgreSQL server is not in a backup: restore it first, with pg_restore.";
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// The backup: a directory with a manifest.json
+    #[arg(long, value_name = "BACKUP")]
+    from: PathBuf,
+    /// The data directory to make: empty, or not there
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +223,8 @@ pub(crate) enum CliError {
         .0.display()
     )]
     NoFirstLink(PathBuf),
+    #[error(transparent)]
+    Restore(#[from] crate::backup::RestoreError),
     #[error("{0}")]
     Stopped(String),
 }
@@ -226,6 +252,7 @@ pub fn main() -> ExitCode {
             }
             Command::Invitation(command) => invitation::run(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Restore(command) => restore::run(&command),
             Command::Agent(command) => agent::run(command).await,
         }
     });
@@ -269,6 +296,7 @@ mod tests {
             "tongtu invitation --data d",
             "tongtu invitation --data d --user security",
             "tongtu audit verify --data d --json",
+            "tongtu restore --from b --data d --json",
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --json",
             "tongtu agent revoke agent_7",

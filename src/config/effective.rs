@@ -26,6 +26,8 @@ pub enum Origin {
     File,
     /// The command line.
     Argument,
+    /// A system administrator set it while control ran.
+    Set,
 }
 
 /// One key.

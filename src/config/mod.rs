@@ -17,6 +17,9 @@ pub mod units;
 /// The defaults, as a person reads them.
 pub const DEFAULT: &str = include_str!("default.toml");
 
+/// The audit log is kept at least so long.
+pub const AUDIT_RETENTION_MIN: Duration = Duration::from_secs(184 * 86_400);
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +142,17 @@ pub struct Telemetry {
     pub hour_retention: Duration,
 }
 
+/// How long what was measured is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Frames as they came.
+    pub raw: Duration,
+    /// 5-minute slots.
+    pub slot: Duration,
+    /// Hours.
+    pub hour: Duration,
+}
+
 /// Why a configuration is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -229,7 +243,7 @@ impl Access {
                 return Err(format!("access.{key} = \"{value}\" is not between {least} and {most}"));
             }
         }
-        let least = Duration::from_secs(184 * 86_400);
+        let least = AUDIT_RETENTION_MIN;
         if self.audit_retention < least {
             let [value, least] = [self.audit_retention, least].map(units::shown);
             return Err(format!(
@@ -245,6 +259,12 @@ impl Access {
 }
 
 impl Telemetry {
+    /// How long what was measured is kept, if nothing else was set.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention { raw: self.raw_retention, slot: self.slot_retention, hour: self.hour_retention }
+    }
+
     fn validate(&self) -> Result<(), String> {
         let within = |key: &str, value: Duration, least: Duration, most: Duration| {
             if (least..=most).contains(&value) {

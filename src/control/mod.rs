@@ -18,6 +18,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{self, Access, ApiTokenFile, Authentication};
+use crate::backup::Backups;
 use crate::compute::Compute;
 use crate::config::{self, Config};
 use crate::fleet::{Fleet, FleetError};
@@ -27,6 +28,7 @@ use crate::platform::http;
 use crate::platform::metrics::Registry;
 use crate::platform::process;
 use crate::platform::shutdown::Shutdown;
+use crate::settings::{Settings, SettingsError};
 use crate::telemetry::{Telemetry, TelemetryError};
 
 use self::health::Health;
@@ -83,6 +85,9 @@ pub enum StartError {
     /// What was measured.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// What was set.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Hosts.
     #[error("hosts cannot be read: {0}")]
     Compute(#[source] sea_orm::DbErr),
@@ -227,6 +232,9 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     health.phase("reading what was measured");
     let telemetry =
         Telemetry::open(db.clone(), access.clone(), clock.clone(), config.telemetry.clone(), &registry).await?;
+    // Before anything is deleted: what was set may keep it longer than the file says.
+    let authentication = Authentication::new(access.clone(), &config.access, &registry);
+    let set = Settings::open(db.clone(), clock.clone(), &config, authentication.clone(), telemetry.clone()).await?;
     health.phase("reading hosts");
     let compute = Compute::open(db.clone(), access.clone(), fleet.clone(), telemetry.clone(), clock.clone()).await;
     let compute = compute.map_err(StartError::Compute)?;
@@ -278,11 +286,21 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     };
     serving.push(tokio::spawn(gateway));
 
-    let authentication = Authentication::new(access, &config.access, &registry);
     let storage = storage::Storage::new(db.clone(), &data, &registry);
     let status = status::Status::new(db.backend(), storage.clone(), fleet.clone(), telemetry.clone());
     serving.push(tokio::spawn(status.clone().keep(shutdown.clone())));
-    let settings = settings::Settings::new(&config, fleet.clone());
+    let settings = settings::Settings::new(&config, set.clone(), fleet.clone());
+    let backups =
+        Backups::open(db.clone(), access.clone(), clock.clone(), set.clone(), &data, &config.database, &registry);
+    serving.push(tokio::spawn({
+        let (backups, shutdown) = (backups.clone(), shutdown.clone());
+        let essential = shutdown.essential("scheduled backups");
+        async move {
+            backups.keep(shutdown).await;
+            drop(essential);
+            Ok(())
+        }
+    }));
     let parts = Parts {
         authentication: authentication.clone(),
         fleet,
@@ -293,6 +311,8 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         storage,
         status,
         settings,
+        set,
+        backups,
     };
     let open = parts.open_router().split_for_parts().0;
     let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
@@ -337,6 +357,8 @@ struct Parts {
     storage: storage::Storage,
     status: status::Status,
     settings: settings::Settings,
+    set: Settings,
+    backups: Backups,
 }
 
 impl Parts {
@@ -363,6 +385,8 @@ impl Parts {
             ))
             .merge(status::router(self.status.clone()))
             .merge(settings::router(self.settings.clone()))
+            .merge(crate::settings::api::router(self.set.clone()))
+            .merge(crate::backup::api::router(self.backups.clone()))
             .merge(access::api::router(&self.authentication))
             .merge(crate::fleet::api::router(self.fleet.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))

@@ -8,45 +8,46 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::access::{Principal, capability::SettingsRead};
-use crate::config::Config;
+use crate::access::{Permit, Principal, capability::SettingsRead};
 use crate::config::effective::{Origin, Setting};
+use crate::config::{Config, units};
 use crate::fleet::Fleet;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
+use crate::settings;
 
 /// What is asked for the answer.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     settings: Arc<[Setting]>,
-    retention: Retention,
+    set: settings::Settings,
     fleet: Fleet,
 }
 
 impl Settings {
-    pub(super) fn new(config: &Config, fleet: Fleet) -> Self {
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let retention = Retention {
-            raw_ms: ms(config.telemetry.raw_retention),
-            slot_ms: ms(config.telemetry.slot_retention),
-            hour_ms: ms(config.telemetry.hour_retention),
-            audit_ms: ms(config.access.audit_retention),
-        };
-        Self { settings: config.settings().into(), retention, fleet }
+    pub(super) fn new(config: &Config, set: settings::Settings, fleet: Fleet) -> Self {
+        Self { settings: config.settings().into(), set, fleet }
     }
-}
 
-/// How long things are kept.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-struct Retention {
-    /// Frames as they came.
-    raw_ms: u64,
-    /// 5-minute slots.
-    slot_ms: u64,
-    /// Hours.
-    hour_ms: u64,
-    /// The audit log.
-    audit_ms: u64,
+    /// With what was set while control runs, which stands before file and default.
+    fn in_force(&self, permit: &Permit<SettingsRead>) -> Vec<Setting> {
+        let (_, kept) = self.set.retention(permit);
+        let over = |mut setting: Setting| {
+            let span = match setting.name.as_str() {
+                "raw_retention" => kept.raw,
+                "slot_retention" => kept.slot,
+                "hour_retention" => kept.hour,
+                "audit_retention" => kept.audit,
+                _ => return setting,
+            };
+            if span.source == Origin::Set {
+                let otherwise = setting.value.replace(units::shown(span.now));
+                (setting.default, setting.source) = (otherwise, span.source);
+            }
+            setting
+        };
+        self.settings.iter().cloned().map(over).collect()
+    }
 }
 
 /// What is in force.
@@ -56,8 +57,6 @@ struct SettingsReport {
     sections: Vec<SettingSection>,
     /// Certificates of control.
     certificates: Vec<CertificateReport>,
-    /// How long things are kept.
-    retention: Retention,
 }
 
 /// A section of the configuration.
@@ -103,7 +102,7 @@ pub(super) fn router(settings: Settings) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(settings_fetch)).with_state(settings)
 }
 
-/// The configuration in force, certificates, and how long things are kept.
+/// The configuration in force, with what was set over it, and certificates.
 #[utoipa::path(get, path = "/api/v1/settings", tag = "settings",
     responses((status = 200, body = SettingsReport), (status = 401, body = Problem), (status = 403, body = Problem)))]
 async fn settings_fetch(
@@ -112,7 +111,7 @@ async fn settings_fetch(
 ) -> Result<Json<SettingsReport>, Problem> {
     let permit = principal.permit::<SettingsRead>()?;
     let mut sections: Vec<SettingSection> = Vec::new();
-    for Setting { section, name, value, default, source } in settings.settings.iter().cloned() {
+    for Setting { section, name, value, default, source } in settings.in_force(&permit) {
         let unit = (name == "commit_frames").then_some("frames");
         let report = SettingReport { name, value, unit, default, source };
         match sections.last_mut().filter(|last| last.name == section) {
@@ -127,5 +126,5 @@ async fn settings_fetch(
         fingerprint: authority.fingerprint,
         not_after_ms: authority.not_after_ms,
     }];
-    Ok(Json(SettingsReport { sections, certificates, retention: settings.retention }))
+    Ok(Json(SettingsReport { sections, certificates }))
 }

@@ -15,6 +15,7 @@ mod directory;
 mod ledger;
 mod matrix;
 mod people;
+mod setting;
 
 struct Started {
     running: Running,

@@ -13,8 +13,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{AgentReport, ConfigurationError, Desired, EnrolmentToken, Fleet, TokenError};
 use crate::access::Principal;
 use crate::platform::clock::UnixMs;
-use crate::platform::http::Problem;
 use crate::platform::http::page::{Limit, Page};
+use crate::platform::http::{Problem, finish};
 use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
 
 /// All operations.
@@ -252,9 +252,4 @@ async fn token_revoke(
     } else {
         Err(Problem::not_found(format!("there is no enrolment token {id}")))
     }
-}
-
-/// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
-async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
-    tokio::spawn(work).await.map_err(|error| Problem::internal(&error))
 }

@@ -32,10 +32,13 @@ use tongtu_migrations::Migrator;
 
 use crate::config;
 
+mod copy;
 mod postgres;
 #[cfg(test)]
 mod tests;
 
+/// SQLite's file in a data directory.
+pub const SQLITE_FILE: &str = "tongtu.db";
 /// Which start of a writing process was the last.
 const TERM: &str = "SELECT term FROM writer WHERE id = 1";
 /// To what SQLite's log is cut when it is empty: 64 MiB.
@@ -145,6 +148,8 @@ pub struct Db {
 #[derive(Debug)]
 struct Shared {
     backend: Backend,
+    /// Of SQLite.
+    file: Option<PathBuf>,
     reader: DatabaseConnection,
     writer: DatabaseConnection,
     /// Which start of a writing process this is; 0 before [`Db::migrate`] and for a file.
@@ -161,11 +166,12 @@ impl Db {
     pub async fn open(config: &config::Database, data: &Path) -> Result<Self, DbError> {
         let lock = lock_directory(data)?;
         let term = Arc::new(AtomicI64::new(0));
+        let file = config.url.is_none().then(|| data.join(SQLITE_FILE));
         let (backend, reader, writer) = match &config.url {
-            None => open_sqlite(&data.join("tongtu.db")).await?,
+            None => open_sqlite(&data.join(SQLITE_FILE)).await?,
             Some(url) => postgres::open(url, term.clone()).await?,
         };
-        Ok(Self { shared: Arc::new(Shared { backend, reader, writer, term, _lock: lock }) })
+        Ok(Self { shared: Arc::new(Shared { backend, file, reader, writer, term, _lock: lock }) })
     }
 
     /// A connection that only reads, beside a process that writes: it takes no lock and changes no schema.
@@ -174,7 +180,7 @@ impl Db {
     /// One sentence each: see [`DbError`].
     pub async fn look(config: &config::Database, data: &Path) -> Result<DatabaseConnection, DbError> {
         let Some(url) = &config.url else {
-            let file = data.join("tongtu.db");
+            let file = data.join(SQLITE_FILE);
             let options = SqliteConnectOptions::new().filename(&file).pragma("query_only", "ON");
             let options =
                 sqlx::ConnectOptions::disable_statement_logging(options.busy_timeout(Duration::from_secs(30)));

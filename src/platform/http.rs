@@ -72,6 +72,14 @@ pub async fn named(request: Request, next: Next) -> Response {
     response
 }
 
+/// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
+///
+/// # Errors
+/// The work panicked.
+pub async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|panic| Problem::internal(&panic))
+}
+
 fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let cause = panic
         .downcast_ref::<String>()

@@ -124,9 +124,10 @@ pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let before = |kept: Duration| -> UnixMs { now_ms - kept.as_millis() as i64 };
     // A frame that was just young enough waits in its window, and the slots it touches are made
     // anew from the frames around it.
-    let raw_ms = before(inner.config.raw_retention + inner.config.window_span + AROUND);
-    let slots_ms = before(inner.config.slot_retention);
-    let hours_ms = before(inner.config.hour_retention);
+    let retention = inner.retention();
+    let raw_ms = before(retention.raw + inner.config.window_span + AROUND);
+    let slots_ms = before(retention.slot);
+    let hours_ms = before(retention.hour);
     store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw_ms).await?;
     store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;
     store_days::days_delete(inner, SLOT_MS, slots_ms.div_euclid(DAY_MS)).await?;

@@ -51,11 +51,12 @@ impl Telemetry {
         assembly: &Assembly,
         now_ms: UnixMs,
     ) -> Result<gaps::Known, DbErr> {
-        let Inner { db, config, registry, .. } = &*self.inner;
+        let Inner { db, registry, .. } = &*self.inner;
+        let retention = self.inner.retention();
         let kept = match assembly.resolution() {
-            Resolution::Raw => config.raw_retention,
-            Resolution::Slot => config.slot_retention,
-            Resolution::Hour => config.hour_retention,
+            Resolution::Raw => retention.raw,
+            Resolution::Slot => retention.slot,
+            Resolution::Hour => retention.hour,
         };
         let agent = self.inner.agent(source.agent);
         let awaited = {
@@ -95,7 +96,7 @@ impl Telemetry {
     /// From which step a period is drawn if nobody says; `None`: from frames.
     #[must_use]
     pub fn drawn_from(&self, from_ms: UnixMs, to_ms: UnixMs) -> Option<i64> {
-        let kept_ms = self.inner.config.raw_retention.as_millis() as i64;
+        let kept_ms = self.inner.retention().raw.as_millis() as i64;
         thin::step_ms(from_ms, to_ms, self.inner.clock.now_ms() - kept_ms)
     }
 

@@ -8,11 +8,12 @@ use super::live::LiveSource;
 use super::queue::Queue;
 use super::registry::Registry;
 use super::{Facts, LiveFrame, SourceInfo, restore};
-use super::{compaction, days};
-use crate::access::{Access, Permit, Resource, capability::MeasurementsRead};
+use super::{compaction, days, store_days};
+use crate::access::capability::{MeasurementsRead, SettingsRead};
+use crate::access::{Access, Permit, Resource};
 use crate::config;
 use crate::fleet::sink::{Delivery, Opening, Sink, SinkSession};
-use crate::platform::clock::Clock;
+use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, SourceId};
 use crate::platform::metrics;
@@ -57,6 +58,8 @@ pub(super) struct Inner {
     pub access: Access,
     pub clock: Clock,
     pub config: config::Telemetry,
+    /// How long things are kept now.
+    retention: RwLock<config::Retention>,
     pub metrics: Instruments,
     pub registry: Registry,
     pub queue: Queue,
@@ -122,6 +125,7 @@ impl Telemetry {
             db,
             access,
             clock,
+            retention: RwLock::new(config.retention()),
             config,
             metrics,
             registry: restored.registry,
@@ -233,6 +237,20 @@ impl Telemetry {
         self.inner.access.is_visible(permit, Resource::Source(source)).then_some(known)
     }
 
+    /// Keeps things so long from now on; what is too old by it goes at once.
+    pub fn retain(&self, retention: config::Retention) {
+        *self.inner.retention.write().unwrap_or_else(PoisonError::into_inner) = retention;
+        self.inner.calendar.notify_one();
+    }
+
+    /// The oldest that is kept of frames, slots and hours; what still lies in windows is not looked at.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn oldest(&self, _: &Permit<SettingsRead>) -> Result<[Option<UnixMs>; 3], DbErr> {
+        store_days::oldest(&self.inner.db).await
+    }
+
     /// Seals the open window as soon as something is in it; it is compacted then.
     pub fn seal(&self) {
         self.inner.seal_wanted.store(true, Ordering::Relaxed);
@@ -255,6 +273,11 @@ impl Telemetry {
 }
 
 impl Inner {
+    /// How long things are kept now.
+    pub(super) fn retention(&self) -> config::Retention {
+        *self.retention.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn failed(&self, why: Option<&'static str>) {
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }

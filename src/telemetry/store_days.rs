@@ -1,15 +1,16 @@
 //! The tables that the calendar changes: closed days, and what is too old. The only SQL of it.
 
+use super::DAY_MS;
 use super::registry::Pruned;
 use super::service::Inner;
-use super::slot::SLOT_MS;
+use super::slot::{HOUR_MS, SLOT_MS};
 use super::store::{anchors_insert, insert, sql};
 use super::store_rows::{Replaced, day_of, ids_delete, replaced_delete};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
 use std::sync::atomic::Ordering;
 
 /// Rows that one transaction deletes.
@@ -33,6 +34,21 @@ pub(super) struct DayRow {
     pub first_column: i64,
     pub day: i64,
     pub body: Vec<u8>,
+}
+
+/// When the oldest frame, slot and hour ended that are kept.
+pub(super) async fn oldest(db: &Db) -> Result<[Option<UnixMs>; 3], DbErr> {
+    let text = format!(
+        "SELECT (SELECT MIN(last_ms) FROM telemetry_chunk) AS raw, (SELECT MIN(end_ms) FROM telemetry_slots) AS slot,
+         (SELECT MIN(day) FROM telemetry_day WHERE slot_ms = {SLOT_MS}) AS slot_day,
+         (SELECT MIN(day) FROM telemetry_day WHERE slot_ms = {HOUR_MS}) AS hour_day"
+    );
+    let Some(row) = db.read().query_one_raw(Statement::from_string(db.statements(), text)).await? else {
+        return Ok([None; 3]);
+    };
+    let day = |name: &str| Ok::<_, DbErr>(row.try_get::<Option<i64>>("", name)?.map(|day| (day + 1) * DAY_MS));
+    let slot = [row.try_get("", "slot")?, day("slot_day")?].into_iter().flatten().min();
+    Ok([row.try_get("", "raw")?, slot, day("hour_day")?])
 }
 
 /// Sources that have slots before a midnight in open days, in order.

@@ -12,6 +12,8 @@ pub struct Response {
     pub content_type: String,
     /// The body.
     pub text: String,
+    /// The cookie that it sets.
+    pub cookie: Option<String>,
 }
 
 impl Response {
@@ -80,6 +82,21 @@ pub fn request(
     send(request, token)
 }
 
+/// The same from a browser: with a session's cookie and its token against forged requests.
+pub fn browse(
+    method: &str,
+    url: &str,
+    (cookie, csrf): (&str, &str),
+    body: Option<&serde_json::Value>,
+) -> Result<Response, String> {
+    let method = reqwest::Method::from_bytes(method.as_bytes()).map_err(|err| err.to_string())?;
+    let mut request = client().request(method, url).header("cookie", cookie).header("x-csrf-token", csrf);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    send(request, None)
+}
+
 /// Waits for what is asynchronous.
 pub fn wait<T>(work: impl Future<Output = T>) -> T {
     runtime().block_on(work)
@@ -94,7 +111,9 @@ fn send(mut request: reqwest::RequestBuilder, token: Option<&str>) -> Result<Res
         let status = response.status().as_u16();
         let content_type =
             response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let cookie = response.headers().get("set-cookie").and_then(|value| value.to_str().ok());
+        let cookie = cookie.and_then(|set| set.split(';').next()).map(ToOwned::to_owned);
         let text = response.text().await.map_err(|err| format!("{err:?}"))?;
-        Ok(Response { status, content_type, text })
+        Ok(Response { status, content_type, text, cookie })
     })
 }

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod control;
 pub mod database;
 pub mod http;
+pub mod person;
 pub mod ports;
 pub mod postgres;
 pub mod process;

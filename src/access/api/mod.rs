@@ -5,7 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::form::Faults;
 use super::{AccessError, Authentication, Busy, LoginError, PeopleError};
-use crate::platform::http::Problem;
+use crate::platform::http::{Problem, finish};
 use axum::http::StatusCode;
 
 mod account;
@@ -84,9 +84,4 @@ impl From<PeopleError> for Problem {
             PeopleError::Access(error) => error.into(),
         }
     }
-}
-
-/// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
-async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
-    tokio::spawn(work).await.map_err(|panic| Problem::internal(&panic))
 }

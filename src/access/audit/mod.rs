@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use serde_json::Value;
+use tokio::sync::watch;
 
-use super::capability::AuditRead;
+use super::capability::{AuditRead, SettingsRead};
 use super::{Access, AccessError, Actor, Permit, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::{Origin, RequestId};
@@ -314,6 +315,12 @@ impl Access {
         self.audit.note(&[recorded]);
     }
 
+    /// What somebody is called in the log.
+    #[must_use]
+    pub fn actor_name(&self, actor: Actor) -> String {
+        self.named(actor).2
+    }
+
     fn named(&self, actor: Actor) -> (&'static str, Option<String>, String) {
         let state = self.read();
         match actor {
@@ -399,8 +406,8 @@ impl Access {
     }
 
     /// Until told to stop: writes refused attempts each second, and takes away what is older than
-    /// `retention` each hour.
-    pub(super) async fn audit_keep(&self, retention: Duration, shutdown: Shutdown) {
+    /// `retention` each hour, and when that changed.
+    pub(super) async fn audit_keep(&self, mut retention: watch::Receiver<Duration>, shutdown: Shutdown) {
         let told = shutdown.triggered();
         tokio::pin!(told);
         for round in (0..RETAIN_EVERY).cycle() {
@@ -414,9 +421,9 @@ impl Access {
             if stops {
                 return;
             }
-            if round == 0
-                && let Err(error) = self.audit_retain(retention).await
-            {
+            let is_due = round == 0 || retention.has_changed().unwrap_or(false);
+            let kept = *retention.borrow_and_update();
+            if is_due && let Err(error) = self.audit_retain(kept).await {
                 tracing::warn!(%error, "what is too old stays in the audit log for another hour");
             }
         }
@@ -469,6 +476,14 @@ impl Access {
         Ok(store::audit::entries(self.db.read(), filter, after, limit).await?)
     }
 
+    /// When the oldest entry that is kept was written.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn audit_oldest(&self, _: &Permit<SettingsRead>) -> Result<Option<UnixMs>, DbErr> {
+        store::audit::oldest(self.db.read()).await
+    }
+
     /// Whether the log is as it was written.
     ///
     /// # Errors
@@ -481,6 +496,14 @@ impl Access {
         };
         verified(self.db.read(), self.audit.key.clone(), noted).await
     }
+}
+
+/// Number and MAC (in hexadecimal digits) of a log's last entry.
+///
+/// # Errors
+/// The database failed.
+pub async fn head(read: &DatabaseConnection) -> Result<Option<(i64, String)>, DbErr> {
+    Ok(store::audit::head(read).await?.map(|(number, mac)| (number, checkpoint::hex(&mac))))
 }
 
 /// Verifies the log of a database with the files of its data directory.

@@ -49,11 +49,11 @@ fn entry(row: &QueryResult) -> Result<AuditEntry, DbErr> {
 }
 
 /// Number and MAC of the last entry, or of the anchor if retention left none.
-pub(in crate::access) async fn head(transaction: &DatabaseTransaction) -> Result<Option<(i64, Bytes32)>, DbErr> {
+pub(in crate::access) async fn head(connection: &impl ConnectionTrait) -> Result<Option<(i64, Bytes32)>, DbErr> {
     for table in [TABLE, ANCHOR] {
         let last =
             Query::select().columns(["number", "mac"]).from(table).order_by("number", Order::Desc).limit(1).to_owned();
-        if let Some(row) = transaction.query_one(&last).await? {
+        if let Some(row) = connection.query_one(&last).await? {
             return Ok(Some((row.try_get("", "number")?, mac_of(row.try_get("", "mac")?))));
         }
     }
@@ -124,6 +124,12 @@ pub(in crate::access) async fn last_before(
         last = Some((row.try_get("", "number")?, mac_of(row.try_get("", "mac")?)));
     }
     Ok(last)
+}
+
+/// When the first entry was written.
+pub(in crate::access) async fn oldest(read: &DatabaseConnection) -> Result<Option<UnixMs>, DbErr> {
+    let first = Query::select().column("at_ms").from(TABLE).order_by("number", Order::Asc).limit(1).to_owned();
+    read.query_one(&first).await?.map(|row| row.try_get("", "at_ms")).transpose()
 }
 
 /// Removes entries up to a number and puts the anchor in their place.

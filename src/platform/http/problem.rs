@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::origin::{Language, RequestId};
 
 /// Kinds: name, then title in Chinese and English, then what a refusal without words of its own says.
-const KINDS: [(&str, &str, &str, &str, &str); 17] = [
+const KINDS: [(&str, &str, &str, &str, &str); 18] = [
     ("bad-request", "请求无法理解", "Bad request", "请求的格式不正确", "the request cannot be understood"),
     ("unauthenticated", "尚未登录", "Not authenticated", "请先登录，或提供有效的令牌", "log in, or send a valid token"),
     ("login-failed", "登录失败", "Login failed", "用户名或密码不正确", "name or password is wrong"),
@@ -57,6 +57,13 @@ const KINDS: [(&str, &str, &str, &str, &str); 17] = [
     ("media-type", "媒体类型不支持", "Unsupported media type", "请以 application/json 发送", "send application/json"),
     ("invalid", "内容不符合要求", "Invalid", "请求体的结构不符合要求", "the body does not have the expected shape"),
     ("too-many", "请求过于频繁", "Too many requests", "请稍后重试", "try again later"),
+    (
+        "no-room",
+        "磁盘空间不足",
+        "No room",
+        "数据目录所在的文件系统空间不足",
+        "the file system of the data directory is full",
+    ),
     ("unavailable", "暂时不可用", "Unavailable", "未能及时完成，请稍后重试", "not answered in time"),
     ("internal", "内部错误", "Internal error", "服务出现故障，原因见其日志", "control failed; its log says why"),
     ("refused", "请求被拒绝", "Refused", "请求被拒绝", "the request was refused"),

@@ -247,6 +247,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The backups that are there, the one that is being made, and the last failure. */
+        get: operations["backup_list"];
+        put?: never;
+        /** Begins to make a backup; the list tells how far it is. Records are taken meanwhile. */
+        post: operations["backup_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/backups/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a backup. */
+        delete: operations["backup_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/first-run": {
         parameters: {
             query?: never;
@@ -540,9 +575,45 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The configuration in force, certificates, and how long things are kept. */
+        /** The configuration in force, with what was set over it, and certificates. */
         get: operations["settings_fetch"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/settings/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** When backups are made by themselves. */
+        get: operations["backup_schedule_fetch"];
+        /** Sets when backups are made by themselves. One that is due is begun within half a minute. */
+        put: operations["backup_schedule_set"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/settings/retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How long things are kept, since when, and what is the oldest of each. */
+        get: operations["retention_fetch"];
+        /** Sets how long things are kept, from now on and after a restart. What is too old by it is deleted at once. */
+        put: operations["retention_set"];
         post?: never;
         delete?: never;
         options?: never;
@@ -983,6 +1054,72 @@ export interface components {
             rows: number;
             /** @description Whether everything is as control wrote it. */
             verified: boolean;
+        };
+        /** @description A backup that was not made. */
+        BackupFailure: {
+            /** @description When (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            /** @description Whether there was no room. */
+            disk_full: boolean;
+            /** @description Why, for who runs the machine. */
+            reason: string;
+        };
+        /** @description What there is of backups. */
+        BackupList: {
+            /** @description Where they lie on the machine of this service. */
+            directory: string;
+            /** @description The line that copies the database, if that is on a server: backups hold only the keys beside it then. */
+            dump?: string | null;
+            failed?: components["schemas"]["BackupFailure"] | null;
+            /** @description Newest first. */
+            items: components["schemas"]["BackupReport"][];
+            making?: components["schemas"]["BackupProgress"] | null;
+        };
+        /** @description A backup that is being made. */
+        BackupProgress: {
+            /** @description When it was begun (Unix time in milliseconds). */
+            begun_ms: components["schemas"]["i64"];
+            /**
+             * Format: int64
+             * @description What is written.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description About what there will be.
+             */
+            expected_bytes: number;
+            /** @description Who asked for it; null: the schedule. */
+            made_by?: string | null;
+            /** @description As it will be called. */
+            name: string;
+        };
+        /** @description A backup that is there. */
+        BackupReport: {
+            /**
+             * Format: int64
+             * @description The audit log's last entry in it.
+             */
+            audit_number?: number | null;
+            /**
+             * Format: int64
+             * @description What its files take.
+             */
+            bytes: number;
+            /** @description Whether the database is in it; one on a server is not. */
+            database: boolean;
+            /** @description Who asked for it, as they were called then; null: the schedule. */
+            made_by?: string | null;
+            made_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Its directory's name, the time (UTC) at which it was begun.
+             * @example 20261129T213000Z
+             */
+            name: string;
+            /** @description The tongtu that made it. */
+            version?: string | null;
+            /** @description Whether every file of its manifest is there in its size. Restoring compares their SHA-256 as well. */
+            whole: boolean;
         };
         /** @description The five busiest hosts in each respect, the busiest first. */
         Busiest: {
@@ -1429,6 +1566,32 @@ export interface components {
             invitation: components["schemas"]["InvitationReport"];
             user: components["schemas"]["UserReport"];
         };
+        /** @description How long one thing is kept. */
+        KeptReport: {
+            /**
+             * Format: int64
+             * @description What would be in force if it were not set.
+             */
+            configured_ms: number;
+            /**
+             * Format: int64
+             * @description At least this may be set.
+             */
+            least_ms: number;
+            /**
+             * Format: int64
+             * @description At most this may be set.
+             */
+            most_ms: number;
+            /**
+             * Format: int64
+             * @description What is in force.
+             */
+            ms: number;
+            oldest_ms?: components["schemas"]["i64"] | null;
+            /** @description Where that comes from. */
+            source: components["schemas"]["Origin"];
+        };
         /**
          * @description In which language a person is spoken to.
          * @enum {string}
@@ -1579,7 +1742,7 @@ export interface components {
          * @description Where a value comes from.
          * @enum {string}
          */
-        Origin: "default" | "file" | "argument";
+        Origin: "default" | "file" | "argument" | "set";
         /** @description Everything at a glance. */
         Overview: {
             agents?: components["schemas"]["AgentCounts"] | null;
@@ -2069,27 +2232,53 @@ export interface components {
          */
         ResolutionName: "raw" | "slot" | "hour";
         /** @description How long things are kept. */
-        Retention: {
+        RetentionReport: {
+            /** @description The audit log. */
+            audit: components["schemas"]["KeptReport"];
+            /** @description Who set it, as they were called then. */
+            changed_by?: string | null;
+            changed_ms?: components["schemas"]["i64"] | null;
+            /** @description Hours. */
+            hour: components["schemas"]["KeptReport"];
+            /** @description Frames as they came. */
+            raw: components["schemas"]["KeptReport"];
+            /** @description 5-minute slots. */
+            slot: components["schemas"]["KeptReport"];
             /**
              * Format: int64
-             * @description The audit log.
+             * @description Grows with every change; 1: it was never set.
              */
-            audit_ms: number;
+            version: number;
+        };
+        /** @description How long things shall be kept. The document is whole: what is null is as configured. */
+        RetentionRequest: {
             /**
              * Format: int64
-             * @description Hours.
+             * @description The audit log: at least 184 days.
              */
-            hour_ms: number;
+            audit_ms: number | null;
             /**
              * Format: int64
-             * @description Frames as they came.
+             * @description Hours: at least 30 days, and as long as slots.
              */
-            raw_ms: number;
+            hour_ms: number | null;
             /**
              * Format: int64
-             * @description 5-minute slots.
+             * @description Frames as they came: at least a day.
+             * @example 691200000
              */
-            slot_ms: number;
+            raw_ms: number | null;
+            /**
+             * Format: int64
+             * @description 5-minute slots: at least a week, and as long as frames.
+             */
+            slot_ms: number | null;
+            /**
+             * Format: int64
+             * @description The version that was read: what another changed meanwhile is not overwritten.
+             * @example 1
+             */
+            version: number;
         };
         /**
          * @description A duty.
@@ -2109,6 +2298,49 @@ export interface components {
             /** @description Whether a person can have it. */
             people: boolean;
             role: components["schemas"]["Role"];
+        };
+        /** @description When backups are made. */
+        ScheduleReport: {
+            /** @description Who set it, as they were called then. */
+            changed_by?: string | null;
+            changed_ms?: components["schemas"]["i64"] | null;
+            /**
+             * Format: int64
+             * @description Between two backups; null: none is made by itself.
+             */
+            every_ms?: number | null;
+            /**
+             * Format: int32
+             * @description Of those that were made by themselves, the newest so many stay.
+             */
+            keep: number;
+            /**
+             * Format: int64
+             * @description Grows with every change; 1: it was never set.
+             */
+            version: number;
+        };
+        /** @description When backups shall be made. */
+        ScheduleRequest: {
+            /**
+             * Format: int64
+             * @description Between two backups, an hour to 366 days; null: none is made by itself.
+             * @example 86400000
+             */
+            every_ms: number | null;
+            /**
+             * Format: int32
+             * @description Of those that are made by themselves, the newest so many stay. Those that somebody asked for stay until
+             *     somebody deletes them.
+             * @example 7
+             */
+            keep: number;
+            /**
+             * Format: int64
+             * @description The version that was read: what another changed meanwhile is not overwritten.
+             * @example 1
+             */
+            version: number;
         };
         /** @description Series of one source. */
         SeriesAnswer: {
@@ -2229,8 +2461,6 @@ export interface components {
         SettingsReport: {
             /** @description Certificates of control. */
             certificates: components["schemas"]["CertificateReport"][];
-            /** @description How long things are kept. */
-            retention: components["schemas"]["Retention"];
             /** @description The configuration. */
             sections: components["schemas"]["SettingSection"][];
         };
@@ -3161,6 +3391,139 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupList"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is being made. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupList"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description One is being made already */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no room for it */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 20261129T213000Z */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4128,6 +4491,188 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_schedule_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScheduleReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_schedule_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScheduleRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScheduleReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another changed it meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retention_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retention_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetentionRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another changed it meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

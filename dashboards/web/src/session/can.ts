@@ -13,6 +13,7 @@ export const ACTIONS = {
   "sessions.end": ["access", "write"],
   "audit.see": ["audit", "read"],
   "settings.see": ["settings", "read"],
+  "settings.change": ["settings", "write"],
   "health.see": ["health", "read"],
 } as const satisfies Record<string, readonly [Capability, Level]>;
 

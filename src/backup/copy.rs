@@ -1,0 +1,151 @@
+//! Making one backup: under a temporary name, synced, renamed when it is whole. Blocks.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sea_orm::DbErr;
+
+use super::manifest::{Entry, Head, Manifest, NAME};
+use crate::access::audit;
+use crate::config;
+use crate::platform::db::{Backend, Db, SQLITE_FILE};
+
+/// What of the data directory is not in the database, and cannot be made anew. The checkpoints are copied first:
+/// notes that are behind the log are nothing bad, notes before it would say that the log was cut off.
+const FILES: [&str; 6] = ["audit.checkpoint", "audit.key", "api-token", "first-link", "ca/ca-key.pem", "ca/ca.pem"];
+
+/// Why a backup was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A file.
+    #[error("{} cannot be written: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database.
+    #[error("the database cannot be copied: {0}")]
+    Database(#[from] DbErr),
+}
+
+impl CopyError {
+    /// Whether there was no room.
+    pub(super) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::File { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Database(error) => Db::is_disk_full(error),
+        }
+    }
+}
+
+/// Where a backup lies while it is made.
+pub(super) fn unfinished(backups: &Path, name: &str) -> PathBuf {
+    backups.join(format!(".{name}.unfinished"))
+}
+
+/// Makes the backup `name`; what is left of a failure is removed.
+pub(super) fn make(
+    db: &Db,
+    data: &Path,
+    backups: &Path,
+    name: &str,
+    manifest: Manifest,
+) -> Result<Manifest, CopyError> {
+    let directory = unfinished(backups, name);
+    let made = fill(db, data, &directory, manifest).and_then(|manifest| {
+        let whole = backups.join(name);
+        fs::rename(&directory, &whole).and_then(|()| sync(backups)).map_err(failed(&whole))?;
+        Ok(manifest)
+    });
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&directory);
+    }
+    made
+}
+
+fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Result<Manifest, CopyError> {
+    private(directory)?;
+    let mut names = Vec::new();
+    for name in FILES {
+        let from = data.join(name);
+        let text = match fs::read(&from) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(CopyError::File { path: from, source }),
+        };
+        let to = directory.join(name);
+        if let Some(parent) = to.parent().filter(|parent| !parent.exists()) {
+            private(parent)?;
+        }
+        write(&to, &text)?;
+        names.push(name);
+    }
+    if db.backend() == Backend::Sqlite {
+        let file = directory.join(SQLITE_FILE);
+        db.copy_into(&file)?;
+        let closed = fs::set_permissions(&file, Permissions::from_mode(0o600));
+        closed.and_then(|()| File::open(&file)?.sync_all()).map_err(failed(&file))?;
+        manifest.audit = head(directory)?;
+        names.push(SQLITE_FILE);
+    }
+    for name in names {
+        manifest.files.push(Entry::of(directory, name).map_err(failed(&directory.join(name)))?);
+    }
+    let text = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
+    write(&directory.join(NAME), &text)?;
+    for inner in [directory.join("ca"), directory.to_owned()].iter().filter(|inner| inner.exists()) {
+        sync(inner).map_err(failed(inner))?;
+    }
+    Ok(manifest)
+}
+
+/// The last entry of the copied log.
+fn head(directory: &Path) -> Result<Option<Head>, CopyError> {
+    let broken = |error: String| CopyError::Database(DbErr::Custom(error));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| broken(error.to_string()))?.block_on(async {
+        let copy = Db::look(&config::Database::default(), directory).await;
+        let copy = copy.map_err(|error| broken(error.to_string()))?;
+        let head = audit::head(&copy).await?;
+        copy.close().await?;
+        Ok(head.map(|(number, mac)| Head { number, mac }))
+    })
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> CopyError + use<> {
+    let path = path.to_owned();
+    move |source| CopyError::File { path, source }
+}
+
+/// A directory for nobody else.
+pub(super) fn private(directory: &Path) -> Result<(), CopyError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed(directory))
+}
+
+/// A new file for nobody else, durable.
+fn write(path: &Path, text: &[u8]) -> Result<(), CopyError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all())).map_err(failed(path))
+}
+
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Bytes that lie in a directory and those below it.
+pub(super) fn bytes(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

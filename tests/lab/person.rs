@@ -1,0 +1,66 @@
+//! A person in a session, as the browser keeps it.
+
+use crate::control::Control;
+use crate::http::{self, Response};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "a bridge over the widest river";
+
+/// Somebody who is logged in.
+#[derive(Debug)]
+pub struct Person {
+    cookie: String,
+    csrf: String,
+}
+
+impl Person {
+    /// The first security administrator, with the link that the first start wrote.
+    ///
+    /// # Panics
+    /// When there is one already.
+    #[must_use]
+    #[track_caller]
+    pub fn first(control: &Control) -> Self {
+        let link = std::fs::read_to_string(control.data.join("first-link")).expect("the first start writes a link");
+        Self::invited(control, link.trim(), "security")
+    }
+
+    /// Somebody of a role, whom this one creates.
+    ///
+    /// # Panics
+    /// When it may not.
+    #[must_use]
+    #[track_caller]
+    pub fn create(&self, control: &Control, name: &str, role: &str) -> Self {
+        let wished = json!({ "name": name, "display_name": name, "roles": [role], "organization": "org_1" });
+        let made = self.ask(control, "POST", "/api/v1/users", Some(&wished));
+        assert_eq!(made.status, 201, "{}", made.text);
+        let made = made.json();
+        Self::invited(control, made["invitation"]["url"].as_str().expect("a link"), name)
+    }
+
+    fn invited(control: &Control, link: &str, name: &str) -> Self {
+        let secret = link.rsplit_once('#').expect("a secret").1;
+        let mut accepted = json!({ "secret": secret, "password": PASSWORD });
+        if name == "security" {
+            accepted["name"] = name.into();
+            accepted["display_name"] = name.into();
+        }
+        let url = control.url("/api/v1/invitations/accept");
+        let welcomed = http::request("POST", &url, None, Some(&accepted)).expect("an answer").ok();
+        let me: Value = welcomed.json();
+        let csrf = me["csrf"].as_str().expect("a token").to_owned();
+        Self { cookie: welcomed.cookie.expect("a cookie"), csrf }
+    }
+
+    /// What control answers them.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    #[must_use]
+    #[track_caller]
+    pub fn ask(&self, control: &Control, method: &str, route: &str, body: Option<&Value>) -> Response {
+        let session = (self.cookie.as_str(), self.csrf.as_str());
+        http::browse(method, &control.url(route), session, body).unwrap_or_else(|err| panic!("{route}: {err}"))
+    }
+}
