@@ -1,7 +1,7 @@
 /** What the page of the settings asks. */
 import { useQuery, useQueryClient } from "@tanstack/vue-query";
 import type { components } from "@/api/schema";
-import { answer, api } from "@/session/request";
+import { answer, api, taking } from "@/session/request";
 
 type Schemas = components["schemas"];
 export type Health = Schemas["HealthReport"];
@@ -41,7 +41,8 @@ export const useReady = () =>
   useQuery({
     queryKey: ["ready"],
     queryFn: async ({ signal }) => {
-      const { data, error } = await api.GET("/readyz", { signal });
+      // Not ready is an answer, with its reasons.
+      const { data, error } = await api.GET("/readyz", { signal, fetch: taking(503) });
       return data ?? error;
     },
     refetchInterval: 15_000,

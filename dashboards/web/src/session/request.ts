@@ -31,8 +31,8 @@ export const context = {
 
 const SAFE = ["GET", "HEAD"];
 
-/** A request with what the session adds; it throws a refusal. */
-export async function fetchOwn(input: Request): Promise<Response> {
+/** A request with what the session adds; it throws a refusal, unless its status is an answer to the caller. */
+async function send(input: Request, answers: readonly number[]): Promise<Response> {
   input.headers.set("accept-language", context.language);
   if (!SAFE.includes(input.method) && context.csrf) input.headers.set("x-csrf-token", context.csrf);
   let response: Response;
@@ -42,8 +42,7 @@ export async function fetchOwn(input: Request): Promise<Response> {
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     throw new Refusal(0, "unreachable", null);
   }
-  // Not ready is an answer with its reasons.
-  if (response.ok || (response.status === 503 && input.url.endsWith("/readyz"))) return response;
+  if (response.ok || answers.includes(response.status)) return response;
   const said = (await response.json().catch(() => ({}))) as {
     title?: string;
     detail?: string;
@@ -54,6 +53,14 @@ export async function fetchOwn(input: Request): Promise<Response> {
   const retry = Number(response.headers.get("retry-after"));
   throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null, retry || null);
 }
+
+/** A request with what the session adds; it throws a refusal. */
+export const fetchOwn = (input: Request) => send(input, []);
+/** For a call that takes a refusing status as its answer: `api.GET(path, { fetch: taking(503) })`. */
+export const taking =
+  (...answers: number[]) =>
+  (input: Request) =>
+    send(input, answers);
 
 /** The routes of the document. */
 export const api = createClient<paths>({ baseUrl: location.origin, fetch: fetchOwn });

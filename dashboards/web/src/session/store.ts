@@ -33,8 +33,14 @@ export const useSession = defineStore("session", () => {
     return found;
   }
 
+  /** Throws where the service did not end the session: the person is logged in still. */
   async function logout() {
-    await api.DELETE("/api/v1/session");
+    try {
+      await api.DELETE("/api/v1/session");
+    } catch (cause) {
+      // It had ended before.
+      if (!(cause instanceof Refusal) || cause.status !== 401) throw cause;
+    }
     begin(null);
   }
 
