@@ -33,6 +33,7 @@ metrics! {
     HTTP_REQUESTS = Counter "tongtu_http_requests_total" ["method", "route", "status"] "HTTP requests answered.";
     HTTP_REQUEST_DURATION = Histogram "tongtu_http_request_duration_seconds" ["route"] "Time to answer an HTTP request.";
     HTTP_UNAUTHENTICATED = Counter "tongtu_http_unauthenticated_total" [] "HTTP requests without a known token or session.";
+    HTTP_LIMITED = Counter "tongtu_http_limited_total" ["principal"] "HTTP requests beyond the limit of their session, token or address.";
     LOGINS = Counter "tongtu_logins_total" ["result"] "Logins of people: done, wrong, limited or busy.";
     AGENT_CONNECTIONS = Gauge "tongtu_agent_connections" [] "Connections on the agents' port.";
     AGENT_SESSIONS = Gauge "tongtu_agent_sessions" [] "Agents' streams that said hello.";

@@ -4,8 +4,9 @@
 //! logins under way at a time, so that it does not fill the pool of passwords alone.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
+use super::rate::network;
 use super::secret::{self, Hash};
 use crate::platform::clock::UnixMs;
 
@@ -30,14 +31,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn new(address: Option<IpAddr>, name: &str) -> Self {
-        let address = address.map(|address| match address {
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-            IpAddr::V4(_) => address,
-        });
-        Self { address, name: secret::hash(&name.to_lowercase()) }
+        Self { address: address.map(network), name: secret::hash(&name.to_lowercase()) }
     }
 }
 

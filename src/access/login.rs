@@ -13,9 +13,10 @@ use super::capability::AccountWrite;
 use super::form::{self, Fault, Faults};
 use super::invitation::{FirstLinkError, Invitation, InvitationError, Purpose};
 use super::limits::{Limits, Pair};
+use super::rate::Rates;
 use super::session::{Begun, Spans};
 use super::{Access, AccessError, Actor, Busy, Passwords, Permit, Principal, ROOT, Role, Roles, User, secret, store};
-use crate::config;
+use crate::config::Config;
 use crate::metrics;
 use crate::platform::http::Language;
 use crate::platform::http::origin::Origin;
@@ -35,6 +36,8 @@ pub struct Authentication {
     /// How long the audit log is kept now.
     audit_retention: watch::Sender<Duration>,
     limits: Arc<Mutex<Limits>>,
+    /// How often one may ask.
+    pub(super) rates: Arc<Rates>,
     /// Counts requests that nobody sent.
     pub(super) refused: IntCounter,
     logins: IntCounterVec,
@@ -102,9 +105,12 @@ impl Drop for Trying<'_> {
 impl Authentication {
     /// Over the people and tokens of `access`.
     #[must_use]
-    pub fn new(access: Access, config: &config::Access, registry: &Registry) -> Self {
+    pub fn new(access: Access, config: &Config, registry: &Registry) -> Self {
+        let rates = Arc::new(Rates::new(config.http.requests_per_second, registry));
+        let config = &config.access;
         Self {
             access,
+            rates,
             passwords: Passwords::new(),
             spans: Spans { idle: config.session_idle_timeout, absolute: config.session_timeout },
             audit_retention: watch::Sender::new(config.audit_retention),

@@ -32,6 +32,7 @@ mod login;
 mod organization;
 mod password;
 mod permit;
+mod rate;
 pub mod roles;
 mod secret;
 mod session;

@@ -13,7 +13,7 @@ use crate::platform::http::origin::Origin;
 use crate::platform::ids::{ApiTokenId, SessionId, UserId};
 
 /// Who acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// Control itself, or who holds the machine.
     System,

@@ -1,10 +1,12 @@
 //! The API's client for the command line: finds address and token, and turns problems into sentences.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use tongtu_protocol::CONTROL_NAME;
 
 use super::Server;
 
@@ -19,6 +21,8 @@ pub(crate) enum ClientError {
         "--server {0} must begin with https://; plain http:// is for this machine alone, because the token is in it"
     )]
     Url(String),
+    #[error("{} holds no certificate in PEM", .0.display())]
+    Ca(PathBuf),
     #[error("{url} does not answer: {reason}")]
     Unreachable { url: String, reason: String },
     #[error("no service answers at {url}, which {} names: the one that ran there has ended; start it with `tongtu serve --data {}`", file.display(), data.display())]
@@ -32,6 +36,8 @@ pub(crate) enum ClientError {
 /// A service and a token.
 pub(super) struct Client {
     base: String,
+    /// The same under the name that its certificate has.
+    asked: String,
     /// The data directory, if the address was found there.
     found_in: Option<PathBuf>,
     token: String,
@@ -50,7 +56,21 @@ impl Client {
                 (read(&file)?, read(&server.data.join("api-token"))?, Some(server.data.clone()))
             }
         };
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        let mut asked = base.clone();
+        if let (Some(data), Some(address)) = (&found_in, base.strip_prefix("https://")) {
+            // A service of this machine has a certificate of its own authority under this name, whatever
+            // it shows to people.
+            if let Ok(address) = address.parse::<SocketAddr>() {
+                asked = format!("https://{CONTROL_NAME}:{}", address.port());
+                http = http.resolve(CONTROL_NAME, address);
+            }
+            http = http.tls_certs_only(authorities(&data.join("ca/ca.pem"))?);
+        }
+        if let Some(ca) = &server.ca {
+            http = http.tls_certs_only(authorities(ca)?);
+        }
+        let http = http
             .timeout(Duration::from_secs(30))
             .connect_timeout(Duration::from_secs(10))
             // A token goes where it was sent, nowhere else.
@@ -58,7 +78,7 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|error| ClientError::Unreachable { url: base.clone(), reason: reason(&error) })?;
-        Ok(Self { base, found_in, token, http })
+        Ok(Self { base, asked, found_in, token, http })
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
@@ -76,7 +96,11 @@ impl Client {
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let url = format!("{}{path}", self.base);
         // The sentences of this command line are English.
-        let mut request = self.http.request(method, &url).bearer_auth(&self.token).header("accept-language", "en");
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.asked))
+            .bearer_auth(&self.token)
+            .header("accept-language", "en");
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -84,7 +108,7 @@ impl Client {
             |error: reqwest::Error| ClientError::Unreachable { url: self.base.clone(), reason: reason(&error) };
         let response = request.send().await.map_err(|error| match &self.found_in {
             // A killed service leaves its address behind.
-            Some(data) if error.is_connect() => ClientError::Ended {
+            Some(data) if error.is_connect() && !is_tls(&error) => ClientError::Ended {
                 url: self.base.clone(),
                 data: data.clone(),
                 file: data.join(crate::control::ADDRESS_FILE),
@@ -120,6 +144,24 @@ fn read(path: &Path) -> Result<String, ClientError> {
         .map_err(|source| ClientError::File { path: path.to_owned(), source })
 }
 
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let found = reqwest::Certificate::from_pem_bundle(read(path)?.as_bytes()).unwrap_or_default();
+    if found.is_empty() { Err(ClientError::Ca(path.to_owned())) } else { Ok(found) }
+}
+
+/// Whether somebody answered, but is not who it should be.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// The innermost cause says it best ("connection refused").
 fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -142,7 +184,7 @@ mod tests {
         drop(listener);
         std::fs::write(data.path().join(crate::control::ADDRESS_FILE), format!("http://{address}\n")).expect("room");
         std::fs::write(data.path().join("api-token"), "secret\n").expect("room");
-        let server = Server { data: data.path().to_owned(), server: None, token_file: None, json: false };
+        let server = Server { data: data.path().to_owned(), server: None, token_file: None, ca: None, json: false };
         let failure = Client::open(&server).expect("found").get("/api/v1/agents").await.expect_err("nobody is there");
         let said = failure.to_string();
         for part in [address.to_string(), format!("tongtu serve --data {}", data.path().display())] {

@@ -33,7 +33,7 @@ async fn set_password(command: &Invitation, name: &str) -> Result<(), CliError> 
     db.migrate().await.map_err(StartError::Migrate)?;
     let access = Access::open(db.clone(), Clock::System).await.map_err(StartError::from)?;
     let access = access.audited(&command.data).map_err(StartError::from)?;
-    let base = format!("http://{}", config.http.listen);
+    let base = crate::control::base(&config, config.http.listen);
     let link = access.link_from_machine(name, &base).await.map_err(StartError::from)?;
     db.close().await;
     let link = link.ok_or_else(|| CliError::Stopped(format!("there is no user {name} who may log in")))?;

@@ -54,7 +54,7 @@ enum Command {
 
 const SERVE_HELP: &str = concat!(
     "In the data directory: tongtu.db (SQLite, unless database.url names a PostgreSQL), ca/ (the authority \
-that signs agents' certificates), api-token (the operator's bearer token, mode 0600), http-address (where \
+that signs agents' certificates and, with http.tls, this service's own), api-token (the operator's bearer token, mode 0600), http-address (where \
 the API answers, for `tongtu agent`), audit.key and audit.checkpoint (what proves the audit log: \
 keep copies apart from the database's), first-link (a one-time link, while there is no security administrator), lock (one process at a time).\n\n\
 Check it:\n  curl -H \"Authorization: Bearer $(cat data/api-token)\" http://127.0.0.1:6480/api/v1/hosts\n  \
@@ -72,7 +72,7 @@ struct Serve {
     /// Database, certificate authority, tokens; made if missing
     #[arg(long, value_name = "DIR", default_value = "data")]
     data: PathBuf,
-    /// Where the API listens: loopback only, because it is plain HTTP [default: 127.0.0.1:6480]
+    /// Where the API and the dashboard listen: without http.tls on loopback only [default: 127.0.0.1:6480]
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
     /// Where agents connect [default: 0.0.0.0:6481]
@@ -196,14 +196,17 @@ enum Agent {
 #[derive(Debug, Args)]
 struct Server {
     /// The data directory of a service on this machine: its address and token are there
-    #[arg(long, value_name = "DIR", default_value = "data", conflicts_with_all = ["server", "token_file"])]
+    #[arg(long, value_name = "DIR", default_value = "data", conflicts_with_all = ["server", "token_file", "ca"])]
     data: PathBuf,
-    /// A service elsewhere, such as https://control.example.gov.cn
+    /// A service elsewhere, such as https://control.example.gov.cn:6480
     #[arg(long, value_name = "URL", requires = "token_file")]
     server: Option<String>,
     /// The file that holds the bearer token for --server
     #[arg(long, value_name = "FILE", requires = "server")]
     token_file: Option<PathBuf>,
+    /// The authority of --server's certificate (PEM), such as a copy of ca/ca.pem of its data directory [default: those of this system]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    ca: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -298,7 +301,7 @@ mod tests {
             "tongtu audit verify --data d --json",
             "tongtu restore --from b --data d --json",
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
-            "tongtu agent list --server https://c --token-file f --json",
+            "tongtu agent list --server https://c --token-file f --ca ca.pem --json",
             "tongtu agent revoke agent_7",
             "tongtu agent configuration --json",
             "tongtu agent configuration --set - --data d",

@@ -111,7 +111,8 @@ struct LiveQuery {
 /// than one knows, ask for the lists.
 #[utoipa::path(get, path = "/api/v1/live", tag = "hosts", params(LiveQuery),
     responses((status = 200, body = String, content_type = "text/event-stream"), (status = 400, body = Problem),
-        (status = 401, body = Problem), (status = 403, body = Problem), (status = 503, body = Problem)))]
+        (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 429, description = "This session or token has 20 open.", body = Problem), (status = 503, body = Problem)))]
 async fn live(
     State(compute): State<Compute>,
     principal: Principal,
@@ -133,8 +134,7 @@ async fn live(
     {
         return Err(denied.into());
     }
-    let events = compute.listen(&principal, permit, agents.ok(), topics);
-    let events = events.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let events = compute.listen(&principal, permit, agents.ok(), topics)?;
     let kind = HeaderValue::from_static("text/event-stream");
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(events)).into_response())
 }

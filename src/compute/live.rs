@@ -16,6 +16,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
@@ -24,8 +25,9 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::Compute;
 use super::board::Row;
 use crate::access::capability::{AgentsRead, MeasurementsRead};
-use crate::access::{Permit, Principal};
+use crate::access::{Actor, Permit, Principal};
 use crate::fleet::state::AgentState;
+use crate::platform::http::Problem;
 use crate::platform::ids::{AgentId, OrganizationId};
 use crate::platform::shutdown::Shutdown;
 
@@ -39,6 +41,8 @@ const SILENT_TICKS: u64 = 7;
 const BEHIND: usize = 8;
 /// Streams that are open at once.
 const STREAMS: usize = 2_000;
+/// Streams of one session or token, so that nobody takes all.
+const STREAMS_OF_ONE: usize = 20;
 
 /// The columns of a row of `hosts`.
 const HOST_COLUMNS: &str = r#"["id","state","last_report_ms","cpu_usage_percent","load_1m","memory_available_bytes","network_receive_bytes_per_second","network_transmit_bytes_per_second","filesystem_fullest_percent"]"#;
@@ -66,7 +70,7 @@ struct Tick {
 /// Everybody who listens.
 #[derive(Debug, Default)]
 pub(super) struct Hub {
-    listeners: Mutex<Listeners>,
+    listeners: Arc<Mutex<Listeners>>,
     /// Somebody came.
     joined: Notify,
 }
@@ -76,6 +80,24 @@ struct Listeners {
     closed: bool,
     /// By organisation, and whether agents are seen.
     scopes: HashMap<(OrganizationId, bool), Scope>,
+    /// Open streams of each who listens.
+    open: HashMap<Actor, usize>,
+}
+
+/// The place of an open stream; it is free again with this.
+#[derive(Debug)]
+struct Place(Arc<Mutex<Listeners>>, Actor);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = listeners.open.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                listeners.open.remove(&self.1);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +127,27 @@ pub(super) enum LiveError {
     /// Too many listen.
     #[error("{STREAMS} streams are open, which is as many as there may be")]
     Streams,
+    /// Too many of one.
+    #[error("{STREAMS_OF_ONE} streams of this session or token are open, which is as many as one may have; close one")]
+    StreamsOfOne,
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        let problem = match error {
+            LiveError::Stopping | LiveError::Streams => Self::unavailable(error.to_string()),
+            LiveError::StreamsOfOne => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", error.to_string()).retry_after(10)
+            }
+        };
+        problem.chinese(match error {
+            LiveError::Stopping => "服务正在停止".to_owned(),
+            LiveError::Streams => format!("实时连接已达到上限 {STREAMS} 个，请稍后重试"),
+            LiveError::StreamsOfOne => {
+                format!("同一会话或令牌最多可同时打开 {STREAMS_OF_ONE} 个实时连接，请先关闭其中一个")
+            }
+        })
+    }
 }
 
 impl Hub {
@@ -120,14 +163,20 @@ impl Hub {
         &self,
         hosts: Permit<MeasurementsRead>,
         agents: Option<Permit<AgentsRead>>,
-    ) -> Result<broadcast::Receiver<Arc<Tick>>, LiveError> {
+    ) -> Result<(broadcast::Receiver<Arc<Tick>>, Place), LiveError> {
+        let actor = hosts.actor();
         let mut listeners = self.lock();
         if listeners.closed {
             return Err(LiveError::Stopping);
         }
-        if listeners.scopes.values().map(|scope| scope.sender.receiver_count()).sum::<usize>() >= STREAMS {
+        if listeners.open.values().sum::<usize>() >= STREAMS {
             return Err(LiveError::Streams);
         }
+        let of_one = listeners.open.entry(actor).or_default();
+        if *of_one >= STREAMS_OF_ONE {
+            return Err(LiveError::StreamsOfOne);
+        }
+        *of_one += 1;
         let key = (hosts.organization(), agents.is_some());
         let scope = listeners.scopes.entry(key).or_insert_with(|| Scope {
             sender: broadcast::Sender::new(BEHIND),
@@ -135,10 +184,10 @@ impl Hub {
             agents: agents.map(Arc::new),
             told: Told::default(),
         });
-        let receiver = scope.sender.subscribe();
+        let listening = (scope.sender.subscribe(), Place(Arc::clone(&self.listeners), actor));
         drop(listeners);
         self.joined.notify_one();
-        Ok(receiver)
+        Ok(listening)
     }
 }
 
@@ -234,8 +283,8 @@ impl Compute {
         } else {
             ": listening\n\n".to_owned()
         };
-        let receiver = self.0.hub.listen(hosts, agents)?;
-        let listener = Listener { compute: self.clone(), principal: *principal, topics, receiver };
+        let (receiver, place) = self.0.hub.listen(hosts, agents)?;
+        let listener = Listener { compute: self.clone(), principal: *principal, topics, receiver, _place: place };
         Ok(stream::unfold((Some(first), listener), |(first, mut listener)| async move {
             let bytes = match first {
                 Some(first) => Bytes::from(first),
@@ -252,6 +301,7 @@ struct Listener {
     principal: Principal,
     topics: Topics,
     receiver: broadcast::Receiver<Arc<Tick>>,
+    _place: Place,
 }
 
 impl Listener {

@@ -45,9 +45,31 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// A loopback address.
+    /// Without TLS a loopback address.
     #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
+    /// Whether it speaks TLS, and with which certificate.
+    pub tls: Tls,
+    /// For [`Tls::Files`]: the chain, PEM.
+    #[serde(default)]
+    pub tls_certificate: Option<PathBuf>,
+    /// For [`Tls::Files`]: the key, PEM.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+    /// Requests of a session, or of an address without one.
+    pub requests_per_second: u32,
+}
+
+/// Which certificate the HTTP port shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// None: it is plain HTTP.
+    Off,
+    /// One of the internal authority.
+    SelfMade,
+    /// That of the files.
+    Files,
 }
 
 /// The agents' port.
@@ -213,12 +235,7 @@ impl Config {
     /// # Errors
     /// One sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
-        if !self.http.listen.ip().is_loopback() {
-            return Err(format!(
-                "http.listen = {} is not a loopback address; the API is plain HTTP, so listen on 127.0.0.1 and put a TLS proxy before it",
-                self.http.listen
-            ));
-        }
+        self.http.validate()?;
         if let Some(advertise) = &self.agents.advertise {
             let port =
                 advertise.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
@@ -230,6 +247,40 @@ impl Config {
         }
         self.access.validate()?;
         self.telemetry.validate()
+    }
+}
+
+impl Http {
+    /// What its addresses begin with.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls == Tls::Off { "http" } else { "https" }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let files = [("tls_certificate", &self.tls_certificate), ("tls_key", &self.tls_key)];
+        for (key, file) in files {
+            match (self.tls, file) {
+                (Tls::Files, None) => return Err(format!("http.tls = \"files\" needs http.{key}, the path of a file")),
+                (Tls::Off | Tls::SelfMade, Some(_)) => {
+                    return Err(format!("http.{key} is of no use unless http.tls = \"files\""));
+                }
+                _ => {}
+            }
+        }
+        if !(1..=1_000_000).contains(&self.requests_per_second) {
+            return Err(format!(
+                "http.requests_per_second = {} is not between 1 and 1000000",
+                self.requests_per_second
+            ));
+        }
+        if self.tls == Tls::Off && !self.listen.ip().is_loopback() {
+            return Err(format!(
+                "http.listen = {} is not a loopback address, and without TLS no other is taken; write tls = \"self_made\" (or \"files\") below [http], or listen on 127.0.0.1 with a TLS proxy before it",
+                self.listen
+            ));
+        }
+        Ok(())
     }
 }
 

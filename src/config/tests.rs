@@ -21,7 +21,8 @@ fn the_commented_keys_of_the_default_are_valid() {
     let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
     let used: Vec<&str> =
         DEFAULT.lines().map(|line| line.strip_prefix('#').filter(|line| is_key(line)).unwrap_or(line)).collect();
-    let config = Config::parse(&used.join("\n"), "default.toml").expect("valid");
+    let used = used.join("\n").replace("tls = \"off\"", "tls = \"files\"");
+    let config = Config::parse(&used, "default.toml").expect("valid");
     assert!(config.agents.advertise.is_some() && config.database.url.is_some());
 }
 
@@ -30,6 +31,14 @@ fn a_file_holds_only_what_differs() {
     let config = Config::parse("[telemetry]\nwindow_span = \"10m\"\n", "").expect("taken");
     assert_eq!(config.telemetry.window_span, Duration::from_secs(600));
     assert_eq!(config.telemetry.raw_retention, Duration::from_secs(8 * 86_400));
+}
+
+#[test]
+fn under_tls_any_address_is_taken() {
+    for tls in ["tls = \"self_made\"", "tls = \"files\"\ntls_certificate = \"c.pem\"\ntls_key = \"k.pem\""] {
+        let config = Config::parse(&format!("[http]\nlisten = \"0.0.0.0:6480\"\n{tls}\n"), "").expect(tls);
+        assert_eq!(config.http.scheme(), "https");
+    }
 }
 
 #[test]
@@ -42,7 +51,13 @@ fn slips_are_said_in_one_sentence_with_file_and_key() {
         ("[telemetry]\nwindow_size = \"64MB\"\n", "telemetry.window_size"),
         ("[telemetry]\nwindow_size = \"2h\"\n", "telemetry.window_size"),
         ("[http]\nlisten = \"localhost\"\n", "http.listen"),
-        ("[http]\nlisten = \"0.0.0.0:6480\"\n", "http.listen"),
+        ("[http]\nlisten = \"0.0.0.0:6480\"\n", "tls = \"self_made\""),
+        ("[http]\nrequests_per_second = 0\n", "http.requests_per_second"),
+        ("[http]\nrequests_per_second = -1\n", "requests_per_second"),
+        ("[http]\ntls = \"on\"\n", "http.tls"),
+        ("[http]\ntls = \"files\"\n", "http.tls_certificate"),
+        ("[http]\ntls = \"files\"\ntls_certificate = \"c.pem\"\n", "http.tls_key"),
+        ("[http]\ntls_key = \"k.pem\"\n", "http.tls_key"),
         ("[log]\nformat = \"xml\"\n", "log.format"),
         ("telemetry = 5\n", "telemetry"),
         ("[telemetry\n", "line 1"),

@@ -21,6 +21,7 @@ use super::{agent_metrics, dashboard};
 use crate::access::{Principal, capability::HealthRead};
 use crate::fleet::Fleet;
 use crate::metrics;
+use crate::platform::clock::Stopwatch;
 use crate::platform::db::Db;
 use crate::platform::http::Problem;
 use crate::platform::metrics::Registry;
@@ -29,6 +30,8 @@ use crate::telemetry::Telemetry;
 
 /// A busy writer is no fault until it is busy this long.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(5);
+/// Who asks for `/readyz` is anybody, and the check of the database writes: its outcome stands this long.
+const CHECK_STANDS: Duration = Duration::from_secs(1);
 
 /// How far the start is, and the API once it is there.
 #[derive(Debug, Clone)]
@@ -44,8 +47,8 @@ struct Shared {
     phase: std::sync::Mutex<&'static str>,
     started: OnceLock<(Router, Telemetry)>,
     ready: IntGauge,
-    /// One check at a time: each writes.
-    checking: tokio::sync::Mutex<()>,
+    /// The last check of the database, and since when it stands. One at a time; whoever waits is given the same.
+    checked: tokio::sync::Mutex<Option<(Stopwatch, Check)>>,
 }
 
 /// The answer of `/readyz`.
@@ -88,7 +91,7 @@ impl Health {
                 phase,
                 started: OnceLock::new(),
                 ready,
-                checking: tokio::sync::Mutex::default(),
+                checked: tokio::sync::Mutex::default(),
             }),
         }
     }
@@ -113,23 +116,33 @@ impl Health {
             .is_none()
             .then(|| (*self.shared.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).to_owned());
         let stop = self.shared.shutdown.is_triggered().then(|| "control is stopping".to_owned());
-        let _one = self.shared.checking.lock().await;
-        let database = match tokio::time::timeout(DATABASE_PATIENCE, self.shared.db.check_writable()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) if Db::is_disk_full(&error) => Some("the disk is full".to_owned()),
-            Ok(Err(error)) => Some(format!("it cannot be written: {error}")),
-            Err(_) => Some(format!("nothing could be written for {DATABASE_PATIENCE:?}")),
-        };
+        let database = self.database().await;
         let records = self.shared.started.get().and_then(|(_, telemetry)| telemetry.failing());
         let checks = vec![
             Check::new("start", start),
             Check::new("stop", stop),
-            Check::new("database", database),
+            database,
             Check::new("records", records.map(ToOwned::to_owned)),
         ];
         let ready = checks.iter().all(|check| check.ok);
         self.shared.ready.set(i64::from(ready));
         Readiness { ready, checks }
+    }
+
+    async fn database(&self) -> Check {
+        let mut checked = self.shared.checked.lock().await;
+        if let Some((_, check)) = checked.as_ref().filter(|(since, _)| since.elapsed() < CHECK_STANDS) {
+            return check.clone();
+        }
+        let reason = match tokio::time::timeout(DATABASE_PATIENCE, self.shared.db.check_writable()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) if Db::is_disk_full(&error) => Some("the disk is full".to_owned()),
+            Ok(Err(error)) => Some(format!("it cannot be written: {error}")),
+            Err(_) => Some(format!("nothing could be written for {DATABASE_PATIENCE:?}")),
+        };
+        let check = Check::new("database", reason);
+        *checked = Some((Stopwatch::start(), check.clone()));
+        check
     }
 
     /// Everything that the HTTP port answers.

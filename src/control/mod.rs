@@ -25,6 +25,7 @@ use crate::fleet::{Fleet, FleetError};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http;
+use crate::platform::http::tls::Certificates;
 use crate::platform::metrics::Registry;
 use crate::platform::process;
 use crate::platform::shutdown::Shutdown;
@@ -32,10 +33,13 @@ use crate::settings::{Settings, SettingsError};
 use crate::telemetry::{Telemetry, TelemetryError};
 
 use self::health::Health;
+pub(crate) use self::https::base;
+use self::https::{Https, HttpsError};
 
 pub(crate) mod agent_metrics;
 mod dashboard;
 mod health;
+mod https;
 mod settings;
 mod status;
 mod storage;
@@ -91,6 +95,9 @@ pub enum StartError {
     /// Hosts.
     #[error("hosts cannot be read: {0}")]
     Compute(#[source] sea_orm::DbErr),
+    /// The HTTP port's certificate.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// A port.
     #[error("{what} cannot listen on {address}: {}", port_reason(source))]
     Listen {
@@ -212,7 +219,14 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 
     let health = Health::new(db.clone(), shutdown.clone(), &registry);
     let outside = http::layered(health.router(), &registry);
-    let mut serving = vec![tokio::spawn(http::serve(http_listener, outside, shutdown.clone()))];
+    let advertise = advertised(&config.agents, agents);
+    let https = Https::open(&config.http, &data, &advertise, clock.clone())?;
+    let certificates = https.as_ref().map(|https| https.certificates().clone());
+    let tls = certificates.as_ref().map(Certificates::acceptor).transpose().map_err(HttpsError::from)?;
+    let mut serving = vec![tokio::spawn(http::serve(http_listener, tls, outside, shutdown.clone()))];
+    if let Some(https) = https {
+        tokio::spawn(https.keep(shutdown.clone()));
+    }
 
     health.phase("migrating the database");
     for step in db.migrate().await.map_err(StartError::Migrate)? {
@@ -226,14 +240,13 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     report_token_file(access.ensure_api_token(&data).await?, &data);
 
     health.phase("reading agents");
-    let advertise = advertised(&config.agents, agents);
     let fleet = Fleet::open(db.clone(), access.clone(), clock.clone(), &data, advertise.clone(), &registry).await?;
 
     health.phase("reading what was measured");
     let telemetry =
         Telemetry::open(db.clone(), access.clone(), clock.clone(), config.telemetry.clone(), &registry).await?;
     // Before anything is deleted: what was set may keep it longer than the file says.
-    let authentication = Authentication::new(access.clone(), &config.access, &registry);
+    let authentication = Authentication::new(access.clone(), &config, &registry);
     let set = Settings::open(db.clone(), clock.clone(), &config, authentication.clone(), telemetry.clone()).await?;
     health.phase("reading hosts");
     let compute = Compute::open(db.clone(), access.clone(), fleet.clone(), telemetry.clone(), clock.clone()).await;
@@ -289,7 +302,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let storage = storage::Storage::new(db.clone(), &data, &registry);
     let status = status::Status::new(db.backend(), storage.clone(), fleet.clone(), telemetry.clone());
     serving.push(tokio::spawn(status.clone().keep(shutdown.clone())));
-    let settings = settings::Settings::new(&config, set.clone(), fleet.clone());
+    let settings = settings::Settings::new(&config, set.clone(), fleet.clone(), certificates);
     let backups =
         Backups::open(db.clone(), access.clone(), clock.clone(), set.clone(), &data, &config.database, &registry);
     serving.push(tokio::spawn({
@@ -314,11 +327,12 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         set,
         backups,
     };
-    let open = parts.open_router().split_for_parts().0;
+    let limit = middleware::from_fn_with_state(authentication.clone(), access::http::limit);
+    let open = parts.open_router().split_for_parts().0.layer(limit);
     let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
     let api = parts.router().split_for_parts().0.layer(layer).merge(open);
     health.started(api.layer(middleware::from_fn(http::named)), telemetry.clone());
-    let base = format!("http://{http}");
+    let base = base(&config, http);
     let first_link = authentication.first_link(&data, &base).await?;
     serving.push(tokio::spawn({
         let (shutdown, data) = (shutdown.clone(), data.clone());
@@ -328,8 +342,8 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         }
     }));
     let address_file = data.join(ADDRESS_FILE);
-    write_address(&address_file, http)?;
-    tracing::info!(%http, %agents, advertised = advertise, data = %data.display(), "ready");
+    write_address(&address_file, &https::local_base(&config.http, http))?;
+    tracing::info!(%http, tls = config.http.scheme() == "https", %agents, advertised = advertise, data = %data.display(), "ready");
     Ok(Running {
         http,
         agents,
@@ -399,7 +413,7 @@ fn document() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
     #[openapi(info(
         title = "Tongtu",
-        description = "E-government cloud and network operations: agents, hosts, measurements.",
+        description = "E-government cloud and network operations: agents, hosts, measurements. Any operation may answer 429 to who asks too often; `retry-after` says when to try again.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ))]
     struct Frame;
@@ -453,8 +467,8 @@ fn report_token_file(found: ApiTokenFile, data: &Path) {
 }
 
 /// Whole or not at all, because the command line may read it at any moment.
-fn write_address(path: &Path, http: SocketAddr) -> Result<(), StartError> {
-    let text = format!("http://{http}\n");
+fn write_address(path: &Path, base: &str) -> Result<(), StartError> {
+    let text = format!("{base}\n");
     // A start after a crash needs no room for it.
     if fs::read_to_string(path).is_ok_and(|said| said == text) {
         return Ok(());

@@ -14,6 +14,7 @@ use crate::config::{Config, units};
 use crate::fleet::Fleet;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
+use crate::platform::http::tls::{CertificateShown, Certificates};
 use crate::settings;
 
 /// What is asked for the answer.
@@ -22,11 +23,13 @@ pub(super) struct Settings {
     settings: Arc<[Setting]>,
     set: settings::Settings,
     fleet: Fleet,
+    /// Of the HTTP port, if it speaks TLS.
+    https: Option<Certificates>,
 }
 
 impl Settings {
-    pub(super) fn new(config: &Config, set: settings::Settings, fleet: Fleet) -> Self {
-        Self { settings: config.settings().into(), set, fleet }
+    pub(super) fn new(config: &Config, set: settings::Settings, fleet: Fleet, https: Option<Certificates>) -> Self {
+        Self { settings: config.settings().into(), set, fleet, https }
     }
 
     /// With what was set while control runs, which stands before file and default.
@@ -87,7 +90,7 @@ struct SettingReport {
 /// A certificate.
 #[derive(Debug, Serialize, ToSchema)]
 struct CertificateReport {
-    /// What it is for: `agents` is the authority of the agents' certificates.
+    /// What it is for: `agents` is the authority of the agents' certificates, `http` what the API and the dashboard show.
     #[schema(value_type = String, example = "agents")]
     name: &'static str,
     /// Whose it is.
@@ -112,19 +115,25 @@ async fn settings_fetch(
     let permit = principal.permit::<SettingsRead>()?;
     let mut sections: Vec<SettingSection> = Vec::new();
     for Setting { section, name, value, default, source } in settings.in_force(&permit) {
-        let unit = (name == "commit_frames").then_some("frames");
+        let unit = match name.as_str() {
+            "commit_frames" => Some("frames"),
+            "requests_per_second" => Some("requests"),
+            _ => None,
+        };
         let report = SettingReport { name, value, unit, default, source };
         match sections.last_mut().filter(|last| last.name == section) {
             Some(last) => last.settings.push(report),
             None => sections.push(SettingSection { name: section, settings: vec![report] }),
         }
     }
-    let authority = settings.fleet.authority_shown(&permit);
-    let certificates = vec![CertificateReport {
-        name: "agents",
-        subject: authority.subject,
-        fingerprint: authority.fingerprint,
-        not_after_ms: authority.not_after_ms,
-    }];
+    let shown = [
+        Some(("agents", settings.fleet.authority_shown(&permit))),
+        settings.https.as_ref().map(|https| ("http", https.shown())),
+    ];
+    let certificates =
+        shown.into_iter().flatten().map(|(name, CertificateShown { subject, fingerprint, not_after_ms })| {
+            CertificateReport { name, subject, fingerprint, not_after_ms }
+        });
+    let certificates = certificates.collect();
     Ok(Json(SettingsReport { sections, certificates }))
 }

@@ -12,6 +12,7 @@ use crate::metrics;
 use crate::platform::testing;
 
 mod directory;
+mod https;
 mod ledger;
 mod matrix;
 mod people;
@@ -28,6 +29,8 @@ fn options(data: &Path) -> Options {
     let mut config = Config::default();
     config.http.listen = ([127, 0, 0, 1], 0).into();
     config.agents.listen = ([127, 0, 0, 1], 0).into();
+    // Tests ask as quickly as they can; what the limit does has a test of its own.
+    config.http.requests_per_second = 100_000;
     Options { config, data: data.to_owned(), clock: Clock::System, renew_api_token: false }
 }
 
@@ -40,9 +43,13 @@ async fn started_at(clock: Clock) -> Started {
 }
 
 async fn started_in(data: TempDir, clock: Clock) -> Started {
+    let options = Options { clock, ..options(data.path()) };
+    started_with(data, options).await
+}
+
+async fn started_with(data: TempDir, options: Options) -> Started {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let shutdown = Shutdown::new();
-    let options = Options { clock, ..options(data.path()) };
     let running = run(options, shutdown.clone()).await.expect("control starts");
     let client = Client::builder().no_proxy().build().expect("a client");
     Started { running, data, shutdown, client }
@@ -54,7 +61,7 @@ impl Started {
     }
 
     async fn send(&self, method: Method, path: &str, token: Option<&str>) -> Response {
-        let mut request = self.client.request(method, format!("http://{}{path}", self.running.http()));
+        let mut request = self.client.request(method, format!("{}{path}", self.base()));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -97,7 +104,8 @@ const PASSWORD: &str = "a quiet thoroughfare";
 
 impl Started {
     fn base(&self) -> String {
-        format!("http://{}", self.running.http())
+        let said = fs::read_to_string(self.data.path().join(ADDRESS_FILE)).expect("it runs");
+        said.trim().to_owned()
     }
 
     async fn post(&self, path: &str, body: Value) -> Response {
@@ -230,6 +238,26 @@ async fn health_needs_no_token_and_gives_its_reasons() {
     let ready: Value = started.send(Method::GET, "/readyz", None).await.json().await.expect("JSON");
     assert_eq!(ready["ready"], true, "{ready}");
     assert!(ready["checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["name"] == "database")));
+}
+
+/// Who asks is anybody, and the check writes: however many ask, it writes once a second.
+#[tokio::test]
+async fn many_who_ask_whether_it_is_ready_make_few_writes() {
+    use sea_orm::ConnectionTrait as _;
+    let started = started().await;
+    let checks = async || {
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "SELECT checks FROM writer");
+        let row = started.running.db.read().query_one_raw(statement).await.expect("a row").expect("one row");
+        row.try_get_by_index::<i64>(0).expect("a number")
+    };
+    let before = checks().await;
+    let stopwatch = crate::platform::clock::Stopwatch::start();
+    let asked = (0..200).map(|_| started.send(Method::GET, "/readyz", None));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let (writes, most) = (checks().await - before, stopwatch.elapsed().as_secs() as i64 + 1);
+    assert!((1..=most).contains(&writes), "{writes} writes in {most} s");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, pem::PemObject};
@@ -24,13 +24,16 @@ use time::OffsetDateTime;
 use tongtu_protocol::{CONTROL_NAME, limits, reason::Reason};
 
 use crate::platform::clock::UnixMs;
+use crate::platform::http::tls::CertificateShown;
 use crate::platform::ids::AgentId;
 
 const DAY_MS: i64 = 86_400_000;
 /// An agent's certificate.
 const AGENT_DAYS: i64 = 365;
-/// Control's certificate; a running control replaces it when a quarter is left.
+/// Control's certificates; a running control replaces them when a quarter is left.
 pub(super) const SERVER_DAYS: i64 = 365;
+/// The HTTP port's certificate begins so long ago. Browsers want no certificate that is good for years.
+const HTTP_BEGAN_DAYS: i64 = 7;
 /// The authority's own.
 const AUTHORITY_DAYS: i64 = 50 * 365;
 
@@ -65,23 +68,12 @@ pub enum AuthorityError {
 }
 
 /// The authority, loaded.
-pub(super) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
     fingerprint: [u8; 32],
     random: SystemRandom,
-}
-
-/// A certificate as people compare it.
-#[derive(Debug, Clone)]
-pub struct CertificateShown {
-    /// Whose it is.
-    pub subject: String,
-    /// SHA-256, in hexadecimal digits.
-    pub fingerprint: String,
-    /// When it ends.
-    pub not_after_ms: UnixMs,
 }
 
 /// A certificate made for an agent.
@@ -126,7 +118,10 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 impl Authority {
     /// Loads the authority of a data directory, or makes it at the first start.
-    pub(super) fn open(data: &Path, now_ms: UnixMs) -> Result<Self, AuthorityError> {
+    ///
+    /// # Errors
+    /// It cannot be read or made, or is damaged.
+    pub fn open(data: &Path, now_ms: UnixMs) -> Result<Self, AuthorityError> {
         let directory = data.join("ca");
         if !directory.exists() {
             create(data, &directory, now_ms)?;
@@ -136,17 +131,7 @@ impl Authority {
 
     /// What may be shown of it.
     pub(super) fn shown(&self) -> CertificateShown {
-        use std::fmt::Write as _;
-        let mut fingerprint = String::with_capacity(64);
-        for byte in self.fingerprint {
-            let _ = write!(fingerprint, "{byte:02x}");
-        }
-        let parsed = x509_parser::parse_x509_certificate(&self.certificate).ok();
-        CertificateShown {
-            subject: parsed.as_ref().map(|(_, found)| found.subject().to_string()).unwrap_or_default(),
-            fingerprint,
-            not_after_ms: parsed.map_or(0, |(_, found)| found.validity().not_after.timestamp() * 1_000),
-        }
+        CertificateShown::of(&self.certificate)
     }
 
     /// What agents know control by.
@@ -164,13 +149,32 @@ impl Authority {
         &self.certificate
     }
 
-    /// A new key and certificate for control itself, with the authority's certificate behind it:
+    /// A new key and certificate for the agents' port, with the authority's certificate behind it:
     /// an agent that enrols has only its fingerprint.
     pub(super) fn issue_server(&self, now_ms: UnixMs) -> Result<CertifiedKey, AuthorityError> {
-        let key = KeyPair::generate()?;
+        self.issue_control(self.params(CONTROL_NAME, now_ms + SERVER_DAYS * DAY_MS)?, &[])
+    }
+
+    /// A new key and certificate for the HTTP port, under these names and addresses and [`CONTROL_NAME`].
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn issue_http(&self, names: &[String], now_ms: UnixMs) -> Result<CertifiedKey, AuthorityError> {
         let mut params = self.params(CONTROL_NAME, now_ms + SERVER_DAYS * DAY_MS)?;
-        params.subject_alt_names =
-            vec![rcgen::SanType::DnsName(CONTROL_NAME.try_into().expect("a name of ASCII letters"))];
+        params.not_before = instant(now_ms - HTTP_BEGAN_DAYS * DAY_MS)?;
+        self.issue_control(params, names)
+    }
+
+    fn issue_control(&self, mut params: CertificateParams, names: &[String]) -> Result<CertifiedKey, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let named = std::iter::once(CONTROL_NAME).chain(names.iter().map(String::as_str));
+        // What is neither a name nor an address can be nobody's certificate.
+        params.subject_alt_names = named
+            .filter_map(|name| match name.parse() {
+                Ok(address) => Some(SanType::IpAddress(address)),
+                Err(_) => name.try_into().ok().map(SanType::DnsName),
+            })
+            .collect();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;

@@ -28,6 +28,7 @@ use crate::access::capability::{HealthRead, SettingsRead};
 use crate::metrics as list;
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
+use crate::platform::http::tls::CertificateShown;
 use crate::platform::metrics::Registry;
 
 mod admission;
@@ -49,8 +50,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use authority::AuthorityError;
-pub use authority::CertificateShown;
+pub use authority::{Authority, AuthorityError};
 pub use configuration::{Collector, ConfigurationError, Desired};
 pub use counts::AgentCounts;
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};

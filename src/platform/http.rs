@@ -26,6 +26,7 @@ pub mod origin;
 pub mod page;
 mod problem;
 mod serve;
+pub mod tls;
 
 pub use origin::Language;
 use origin::Origin;
@@ -36,6 +37,8 @@ pub use serve::serve;
 const BODY_LIMIT: usize = 1024 * 1024;
 /// Answers below this are not worth compressing.
 const COMPRESS_FROM_BYTES: u64 = 8 << 10;
+/// For a year a browser asks this host over TLS alone.
+const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// A request is answered within this or not at all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -153,6 +156,9 @@ async fn observe(State(observed): State<Observed>, mut request: Request, next: N
         _ => "other".to_owned(),
     };
     let matched = request.extensions().get::<MatchedPath>().cloned();
+    // What is said of `localhost` would hold for every other service of that machine.
+    let is_strict = origin.is_secure
+        && !request.headers().get(header::HOST).is_some_and(|host| host.as_bytes().starts_with(b"localhost"));
     // Measured whatever the route turns out to be.
     let stopwatch = Stopwatch::start();
     let mut response = next.run(request).await;
@@ -160,6 +166,9 @@ async fn observe(State(observed): State<Observed>, mut request: Request, next: N
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_strict {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT);
+    }
     if let Ok(id) = HeaderValue::from_str(&origin.request.to_string()) {
         headers.insert("x-request-id", id);
     }

@@ -10,6 +10,7 @@ mod dashboards;
 mod durability;
 mod end_to_end;
 mod faults;
+mod https;
 mod identities;
 mod machines;
 mod outage;

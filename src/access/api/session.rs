@@ -105,7 +105,7 @@ pub(super) fn welcome(state: &Authentication, somebody: &LoggedIn, origin: Origi
 
 /// From where and with what.
 pub(super) fn client(headers: &HeaderMap, origin: Origin) -> Result<Client, Problem> {
-    if !is_same_origin(headers) {
+    if !is_same_origin(headers, origin) {
         return Err(Problem::of_kind(StatusCode::FORBIDDEN, "csrf"));
     }
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
@@ -155,7 +155,7 @@ async fn session_fetch(
     origin: Origin,
     headers: HeaderMap,
 ) -> Result<Json<Me>, Problem> {
-    Me::read(&state.access, &principal, session_secret(&headers).unwrap_or_default(), origin).map(Json)
+    Me::read(&state.access, &principal, session_secret(&headers, origin).unwrap_or_default(), origin).map(Json)
 }
 
 /// Logs out: the session ends.

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::*;
-use crate::access::Actor;
+use crate::access::{Actor, NewToken, Role};
 
 /// An open stream of events.
 struct Events(axum::body::BodyDataStream);
@@ -112,5 +112,30 @@ async fn a_stream_ends_with_the_token_and_with_control() {
     access.token_revoke(&Permit::system(), token).await.expect("revoked");
     control.compute.tick();
     assert_eq!(events.next().await, None, "the token is revoked");
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn one_who_listens_does_not_take_every_place() {
+    let test = testing::sqlite().await;
+    let mut control = Control::start(&test).await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(Events::open(&control, "hosts").await);
+    }
+    let (status, problem) = control.get("/api/v1/live?topics=hosts").await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(problem.contains("urn:tongtu:problem:too-many"), "{problem}");
+
+    let access = &control.compute.0.access;
+    let wished = NewToken { name: "wall".to_owned(), role: Role::Reader, organization: None, expires_ms: None };
+    let (_, secret) = access.token_create(&Permit::system(), wished).await.expect("a token");
+    let other = access.authenticate(&secret).expect("a live token");
+    let first = std::mem::replace(&mut control.principal, other);
+    Events::open(&control, "hosts").await;
+
+    control.principal = first;
+    open.pop();
+    Events::open(&control, "hosts").await;
     control.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Where a request comes from: its id, the client's address, whether it came over TLS, its language.
 //!
-//! Control listens on loopback and a proxy with TLS may stand before it. So `X-Forwarded-For` (its last
+//! Control speaks TLS itself, or listens on loopback and a proxy with TLS stands before it. So `X-Forwarded-For` (its last
 //! entry: what the proxy itself saw) and `X-Forwarded-Proto` are believed from loopback and from nowhere else.
 
 use std::fmt;
@@ -94,6 +94,10 @@ impl Language {
     }
 }
 
+/// Stands among a request's extensions if it came over TLS to this very port.
+#[derive(Debug, Clone, Copy)]
+pub struct OverTls;
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Origin {
@@ -101,7 +105,7 @@ pub struct Origin {
     pub request: RequestId,
     /// The client's address, behind a proxy as that says.
     pub address: Option<IpAddr>,
-    /// Whether the client speaks TLS (to the proxy).
+    /// Whether the client speaks TLS, to control or to the proxy.
     pub is_secure: bool,
     /// The language of the answer's words.
     pub language: Language,
@@ -123,7 +127,8 @@ impl Origin {
         Self {
             request: RequestId::next(),
             address: forwarded.or(peer),
-            is_secure: is_proxy && text("x-forwarded-proto") == Some("https"),
+            is_secure: request.extensions().get::<OverTls>().is_some()
+                || (is_proxy && text("x-forwarded-proto") == Some("https")),
             language: language(headers),
         }
     }

@@ -1152,7 +1152,7 @@ export interface components {
             /** @description SHA-256, in hexadecimal digits. */
             fingerprint: string;
             /**
-             * @description What it is for: `agents` is the authority of the agents' certificates.
+             * @description What it is for: `agents` is the authority of the agents' certificates, `http` what the API and the dashboard show.
              * @example agents
              */
             name: string;
@@ -3832,6 +3832,15 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This session or token has 20 open. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
