@@ -20,6 +20,7 @@ mod m0010_audit;
 mod m0011_unreadable;
 mod m0012_intervals;
 mod m0013_settings;
+mod m0014_events;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_unreadable::Migration),
             Box::new(m0012_intervals::Migration),
             Box::new(m0013_settings::Migration),
+            Box::new(m0014_events::Migration),
         ]
     }
 }

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -82,7 +83,9 @@ async fn host_fetch(
 ) -> Result<Json<HostDetail>, Problem> {
     let permit = principal.permit()?;
     let host = id.parse().ok().and_then(|id| compute.host_fetch(&permit, id));
-    host.map(Json).ok_or_else(|| Problem::not_found(format!("there is no host {id}")))
+    host.map(Json).ok_or_else(|| {
+        Problem::not_found(format!("there is no host {id}")).chinese(format!("没有主机 {id}，或您看不到它"))
+    })
 }
 
 /// Everything at a glance: hosts and agents by state, sums, the busiest hosts. At most two seconds old.
@@ -136,5 +139,5 @@ async fn live(
     }
     let events = compute.listen(&principal, permit, agents.ok(), topics)?;
     let kind = HeaderValue::from_static("text/event-stream");
-    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(events)).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(events.fuse())).into_response())
 }

@@ -1,6 +1,7 @@
 //! What is to be known at a glance: how many hosts and agents are how, what they have in sum, which
 //! are the busiest. A sum says of how many hosts it is; what is not known is in no sum.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,12 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Compute;
-use super::board::Board;
 use super::list::memory_used_percent;
 use super::report::{HostState, HostSummary};
 use crate::access::Permit;
 use crate::access::capability::{AgentsRead, MeasurementsRead};
-use crate::fleet::AgentCounts;
+use crate::fleet::{AgentCounts, AgentEvent};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, OrganizationId};
 
@@ -21,6 +21,10 @@ use crate::platform::ids::{HostId, OrganizationId};
 const MADE_FOR_MS: i64 = 2_000;
 /// The busiest that are named.
 const BUSIEST: usize = 5;
+/// A file system of which so much is in use needs somebody.
+const FULL_PERCENT: f64 = 90.0;
+/// The newest events that are told.
+const EVENTS: usize = 12;
 
 /// Everything at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -35,6 +39,46 @@ pub(super) struct Overview {
     pub totals: Totals,
     /// Which hosts are the busiest now.
     pub busiest: Busiest,
+    /// Hosts whose fullest file system is nearly full.
+    pub full: Full,
+    /// What became of hosts and agents, the newest first: starts of hosts, and, for who may see agents, what
+    /// became of these.
+    pub events: Vec<Event>,
+}
+
+/// How many hosts have a file system that is nearly full.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub(super) struct Full {
+    /// From so much in use on.
+    pub from_percent: f64,
+    /// So many of the hosts that report.
+    pub hosts: usize,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Event {
+    /// A host was started, as its kernel says.
+    HostStarted {
+        /// When.
+        at_ms: UnixMs,
+        /// Which.
+        #[schema(value_type = String, example = "host_1")]
+        host: HostId,
+        /// Its name.
+        name: String,
+    },
+    /// An agent's state changed.
+    Agent(AgentEvent),
+}
+
+impl Event {
+    fn at_ms(&self) -> UnixMs {
+        match self {
+            Self::HostStarted { at_ms, .. } | Self::Agent(AgentEvent { at_ms, .. }) => *at_ms,
+        }
+    }
 }
 
 /// Hosts by state.
@@ -140,26 +184,25 @@ impl Compute {
             return Arc::clone(&made.json);
         }
         known.retain(|_, made| (0..MADE_FOR_MS).contains(&(now_ms - made.at_ms)));
+        let events = agents.map(|permit| self.0.fleet.agent_events(permit, EVENTS)).unwrap_or_default();
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
-        let overview = self.look(hosts, |board| overview(board, agents, now_ms));
+        let overview = self.look(hosts, |board| of(board.rows.iter().map(|row| &row.shown), agents, events, now_ms));
         let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
         known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
         json
     }
 }
 
-/// The overview of a board.
-pub(super) fn overview(board: &Board, agents: Option<AgentCounts>, at_ms: UnixMs) -> Overview {
-    of(board.rows.iter().map(|row| &row.shown), agents, at_ms)
-}
-
+/// The overview of hosts.
 fn of<'a>(
     hosts: impl Iterator<Item = &'a HostSummary> + Clone,
     agents: Option<AgentCounts>,
+    became: Vec<AgentEvent>,
     at_ms: UnixMs,
 ) -> Overview {
     let mut counts = HostCounts::default();
     let mut totals = Totals::default();
+    let mut full = Full { from_percent: FULL_PERCENT, hosts: 0 };
     for host in hosts.clone() {
         counts.total += 1;
         match host.state {
@@ -170,6 +213,7 @@ fn of<'a>(
         if host.state != HostState::Up {
             continue;
         }
+        full.hosts += usize::from(host.filesystem_fullest_percent.is_some_and(|percent| percent >= FULL_PERCENT));
         let bytes = |bytes: Option<i64>| bytes.map(|bytes| bytes as f64);
         let cores = host.cpu_count.map(|count| count as f64);
         totals.cpu_count.add(cores);
@@ -188,9 +232,27 @@ fn of<'a>(
         cpu_usage_percent: busiest(up.clone(), |host| host.cpu_usage_percent),
         memory_used_percent: busiest(up.clone(), memory_used_percent),
         filesystem_fullest_percent: busiest(up.clone(), |host| host.filesystem_fullest_percent),
-        network_bytes_per_second: busiest(up, network),
+        network_bytes_per_second: busiest(up.clone(), network),
     };
-    Overview { at_ms, hosts: counts, agents, totals, busiest }
+    let events = events(up, became);
+    Overview { at_ms, hosts: counts, agents, totals, busiest, full, events }
+}
+
+/// The newest of what happened.
+fn events<'a>(up: impl Iterator<Item = &'a HostSummary>, became: Vec<AgentEvent>) -> Vec<Event> {
+    let started = |host: &'a HostSummary| Some((host.last_report_ms? - (host.uptime_seconds? * 1_000.0) as i64, host));
+    let mut youngest: Vec<_> = up.filter_map(started).collect();
+    if youngest.len() > EVENTS {
+        youngest.select_nth_unstable_by_key(EVENTS, |(at_ms, _)| Reverse(*at_ms));
+        youngest.truncate(EVENTS);
+    }
+    let told =
+        |(at_ms, host): (UnixMs, &HostSummary)| Event::HostStarted { at_ms, host: host.id, name: host.name.clone() };
+    let mut events: Vec<_> = youngest.into_iter().map(told).collect();
+    events.extend(became.into_iter().map(Event::Agent));
+    events.sort_by_key(|event| Reverse(event.at_ms()));
+    events.truncate(EVENTS);
+    events
 }
 
 fn busiest<'a>(hosts: impl Iterator<Item = &'a HostSummary>, value: impl Fn(&HostSummary) -> Option<f64>) -> Vec<Busy> {
@@ -212,6 +274,8 @@ fn busiest<'a>(hosts: impl Iterator<Item = &'a HostSummary>, value: impl Fn(&Hos
 mod tests {
     use super::*;
     use crate::compute::list::tests::host;
+    use crate::fleet::state::AgentState;
+    use crate::platform::ids::AgentId;
 
     #[test]
     fn what_is_not_known_is_in_no_sum() {
@@ -223,7 +287,15 @@ mod tests {
         hosts.extend([gone, host(12, "new", None, HostState::NeverSeen)]);
         hosts[0].cpu_count = Some(2);
         hosts[9].cpu_count = Some(4);
-        let overview = of(hosts.iter(), None, 7);
+        hosts[1].filesystem_fullest_percent = Some(90.0);
+        hosts[2].filesystem_fullest_percent = Some(89.9);
+        (hosts[3].uptime_seconds, hosts[3].last_report_ms) = (Some(60.0), Some(100_000));
+        let became =
+            vec![AgentEvent { at_ms: 50_000, agent: AgentId(1), hostname: "up".into(), state: AgentState::Lost }];
+        let overview = of(hosts.iter(), None, became, 7);
+        assert_eq!(overview.full.hosts, 1);
+        let told: Vec<_> = overview.events.iter().map(Event::at_ms).collect();
+        assert_eq!(told, [50_000, 40_000]);
         assert_eq!(overview.hosts, HostCounts { total: 12, up: 10, stale: 1, never_seen: 1 });
         assert_eq!(overview.totals.cpu_count, Sum { value: Some(6.0), hosts: 2 });
         assert_eq!(overview.totals.cpu_busy_count, Sum { value: Some(0.02), hosts: 1 });

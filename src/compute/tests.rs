@@ -350,6 +350,7 @@ async fn organisations_never_share_a_host_or_see_each_others() {
             source: SourceId(1),
             metrics: vec!["node_boot_time_seconds".to_owned()],
             points: None,
+            sum_by: None,
             resource: None,
             from_ms: NOON - 60_000,
             to_ms: NOON + 1,

@@ -56,7 +56,7 @@ async fn agent_list(
 }
 
 fn no_agent(id: AgentId) -> Problem {
-    Problem::not_found(format!("there is no agent {id}"))
+    Problem::not_found(format!("there is no agent {id}")).chinese(format!("没有探针 {id}，或您看不到它"))
 }
 
 /// One agent.

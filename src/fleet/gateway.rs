@@ -78,6 +78,7 @@ impl Fleet {
         };
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let reports = tokio::spawn(self.clone().keep_reports(shutdown.clone()));
+        let events = tokio::spawn(self.clone().keep_events(shutdown.clone()));
         // Each connection holds a sender: when all are gone, nothing comes any more.
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         let told = shutdown.triggered();
@@ -109,6 +110,7 @@ impl Fleet {
         drop(open);
         let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
         let _ = reports.await;
+        let _ = events.await;
         Ok(())
     }
 

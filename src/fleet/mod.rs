@@ -10,6 +10,7 @@
 //! | `admission`, `state` | rules, pure |
 //! | `configuration` | what agents are told to be like |
 //! | `directory` | all agents in memory, and the stream each holds |
+//! | `events` | what became of agents: changes of their states |
 //! | `reports` | what is known of agents, for others and for the database |
 //! | `sink` | where records go; `telemetry` implements it |
 //!
@@ -38,6 +39,7 @@ mod configuration;
 mod counts;
 mod directory;
 mod enrolment;
+mod events;
 mod gateway;
 mod inbound;
 mod peer;
@@ -54,6 +56,7 @@ pub use authority::{Authority, AuthorityError};
 pub use configuration::{Collector, ConfigurationError, Desired};
 pub use counts::AgentCounts;
 pub use enrolment::{EnrolmentToken, TTL_MAX, TokenError, USES_MAX};
+pub use events::AgentEvent;
 pub use reports::{AgentInfo, AgentReport};
 
 /// Why the fleet cannot be opened or served.
@@ -94,6 +97,7 @@ pub struct Shared {
     /// Address in tokens.
     advertise: String,
     directory: directory::Directory,
+    events: events::Events,
     desired: configuration::Newest,
     refusals: refusals::Refusals,
     metrics: Metrics,
@@ -158,6 +162,8 @@ impl Fleet {
             directory.insert(directory::Agent::new(row));
         }
         let desired = configuration::Newest::new(store::configuration_load(db.read()).await?.unwrap_or_default());
+        let noted = store::events_load(&db, events::KEPT).await?;
+        let events = events::Events::new(clock.now_ms(), noted, &directory.all());
         Ok(Self(Arc::new(Shared {
             db,
             access,
@@ -165,6 +171,7 @@ impl Fleet {
             authority,
             advertise,
             directory,
+            events,
             desired,
             refusals: refusals::Refusals::new(registry.counter_vec(&list::AGENTS_REFUSED)),
             metrics: Metrics {

@@ -294,7 +294,8 @@ impl Fleet {
     }
 }
 
-fn interval_ms(said: u32) -> u32 {
+/// Milliseconds between two frames of an agent that said so, or nothing yet.
+pub(super) fn interval_ms(said: u32) -> u32 {
     if said == 0 { INTERVAL_MS } else { said }
 }
 

@@ -35,6 +35,14 @@ impl AgentState {
             Self::Revoked => "revoked",
         }
     }
+
+    /// The state of a name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::NeverSeen, Self::Up, Self::Late, Self::Lost, Self::Cloned, Self::Revoked]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
 }
 
 /// What a state follows from.

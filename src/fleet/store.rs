@@ -8,6 +8,8 @@ use super::authority::{Issued, Serial};
 use super::configuration::Desired;
 use super::directory::{Certificate, Details};
 use super::enrolment::{EnrolmentToken, NewAgent};
+use super::events::Noted;
+use super::state::AgentState;
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
@@ -337,6 +339,47 @@ pub(super) async fn agents_update(db: &Db, said: &[Said], heard: &[Heard]) -> Re
                 values.join(",")
             ))
             .await?;
+    }
+    transaction.commit().await
+}
+
+/// The newest changes of agents' states, oldest first.
+pub(super) async fn events_load(db: &Db, most: usize) -> Result<Vec<Noted>, FleetError> {
+    let newest = Query::select()
+        .columns(["id", "agent_id", "at_ms", "state"])
+        .from("agent_event")
+        .order_by("id", sea_orm::Order::Desc)
+        .limit(most as u64)
+        .to_owned();
+    let mut noted = Vec::new();
+    for row in db.read().query_all(&newest).await? {
+        let state: String = row.try_get("", "state")?;
+        noted.push(Noted {
+            id: row.try_get("", "id")?,
+            agent: AgentId(row.try_get("", "agent_id")?),
+            at_ms: row.try_get("", "at_ms")?,
+            state: AgentState::of_name(&state).ok_or(FleetError::Unknown { table: "agent_event", column: "state" })?,
+        });
+    }
+    noted.reverse();
+    Ok(noted)
+}
+
+/// Inserts changes and forgets those before the newest `kept`.
+pub(super) async fn events_insert(db: &Db, noted: &[Noted], kept: usize) -> Result<(), DbErr> {
+    let transaction = db.begin("agent_events").await?;
+    for some in noted.chunks(500) {
+        let mut insert =
+            Query::insert().into_table("agent_event").columns(["id", "agent_id", "at_ms", "state"]).to_owned();
+        for one in some {
+            insert.values_panic([one.id.into(), one.agent.0.into(), one.at_ms.into(), one.state.as_str().into()]);
+        }
+        transaction.execute(&insert).await?;
+    }
+    if let Some(last) = noted.last() {
+        let before = last.id - kept as i64;
+        let old = Query::delete().from_table("agent_event").and_where(Expr::col("id").lte(before)).to_owned();
+        transaction.execute(&old).await?;
     }
     transaction.commit().await
 }

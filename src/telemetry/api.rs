@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::gaps::{Gap, GapReason};
 use super::query::{QueryError, evidence_stars};
-use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition, json};
+use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition, json, slot};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Principal};
 use crate::fleet::Fleet;
@@ -64,7 +64,7 @@ struct SeriesParameters {
     /// End of the period, exclusive; now if absent.
     to_ms: Option<UnixMs>,
     /// Width of a point, a multiple of 300. Absent: frames as they came; with `points`, what shows the
-    /// period best: frames of up to 12 hours, else slots of five minutes, of years hours. Points
+    /// period best: frames of up to 12 hours, else slots of five minutes, of years, or of very many series, hours. Points
     /// of a day and longer begin at midnight in Asia/Shanghai.
     step_seconds: Option<i64>,
     /// To draw: at most so many points a series, 2 to 20000. Where there are more, each point is the mean
@@ -72,6 +72,10 @@ struct SeriesParameters {
     /// covered. A counter then always shows its rate.
     #[param(minimum = 2, maximum = 20_000)]
     points: Option<usize>,
+    /// Adds up series of a metric that agree in these labels, separated by commas; empty: all of them. Done
+    /// before points are made: a sum stands only where every part has a value.
+    #[param(example = "mode")]
+    sum_by: Option<String>,
 }
 
 /// Series of one source.
@@ -114,13 +118,16 @@ struct SeriesReport {
     resets: u64,
     /// Intervals left out because their rate was above the interface's speed.
     dropped: u64,
+    /// Of how many series it is the sum; 1: it is one itself.
+    parts: usize,
     /// Where nothing is known, and why. Of slots and hours they begin and end with a point.
     gaps: Vec<GapReport>,
     /// Begin of each point.
     instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
     value: Vec<Option<f64>>,
-    /// Smallest sample, or smallest rate of several; empty where a point is one sample or one rate.
+    /// Smallest sample, or smallest rate of several; empty where a point is one sample or one rate, and of a sum
+    /// of gauges over slots, of which it is not known.
     min: Vec<Option<f64>>,
     /// Largest sample or rate.
     max: Vec<Option<f64>>,
@@ -203,6 +210,7 @@ impl SeriesReport {
             evidence_stars: evidence_stars(series.coverage),
             resets: series.resets,
             dropped: series.dropped,
+            parts: series.parts,
             gaps: series.gaps.into_iter().map(GapReport::from).collect(),
             instants_ms: Vec::new(),
             value: Vec::new(),
@@ -232,10 +240,28 @@ async fn series(
         None if asked.points.is_some() => api.telemetry.drawn_from(from_ms, to_ms),
         None => None,
     };
-    let metrics = asked.metric.split(',').map(str::to_owned).collect();
-    let query =
-        SeriesQuery { source, metrics, resource: asked.resource, from_ms, to_ms, step_ms, points: asked.points };
-    let series = match api.telemetry.series(&permit, &query).await {
+    let names = |text: &str| text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut query = SeriesQuery {
+        source,
+        metrics: asked.metric.split(',').map(str::to_owned).collect(),
+        resource: asked.resource,
+        from_ms,
+        to_ms,
+        step_ms,
+        points: asked.points,
+        sum_by: asked.sum_by.as_deref().map(names),
+    };
+    let mut answer = api.telemetry.series(&permit, &query).await;
+    // To draw many series, wider slots do: all of them matter more than the finest step.
+    while let Err(QueryError::TooManyInAll { .. }) = answer
+        && asked.points.is_some()
+        && asked.step_seconds.is_none()
+        && let Some(wider) = wider(query.step_ms)
+    {
+        query.step_ms = Some(wider);
+        answer = api.telemetry.series(&permit, &query).await;
+    }
+    let series = match answer {
         Ok(Some(series)) => series,
         Ok(None) => return Err(no_source(&source)),
         Err(error) => return Err(error.into()),
@@ -250,6 +276,15 @@ async fn series(
     }
     body.extend_from_slice(b"]}");
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+/// What is drawn from if it would be too much otherwise.
+fn wider(step_ms: Option<i64>) -> Option<i64> {
+    match step_ms {
+        None => Some(slot::SLOT_MS),
+        Some(slot::SLOT_MS) => Some(slot::HOUR_MS),
+        Some(_) => None,
+    }
 }
 
 impl From<QueryError> for Problem {

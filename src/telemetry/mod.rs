@@ -207,6 +207,8 @@ pub struct SeriesQuery {
     pub step_ms: Option<i64>,
     /// At most so many points a series, to be drawn.
     pub points: Option<usize>,
+    /// Series that agree in these labels are added up. None: each by itself.
+    pub sum_by: Option<Vec<String>>,
 }
 
 /// What the points of a series were made from.
@@ -239,6 +241,8 @@ pub struct Series {
     pub resets: u64,
     /// Rates above the interface's speed that were dropped.
     pub dropped: u64,
+    /// Of how many series it is the sum; 1: of itself.
+    pub parts: usize,
     /// Where nothing is known, and why.
     pub gaps: Vec<gaps::Gap>,
 }

@@ -92,6 +92,8 @@ pub struct Assembly {
     framed: Vec<bool>,
     /// Of each schema seen: column → series.
     known: HashMap<i64, Vec<(usize, usize)>>,
+    /// Series that agree in these labels are added up.
+    sum_by: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,8 @@ struct Growing {
     points: Vec<Point>,
     resets: u64,
     dropped: u64,
+    /// Of how many series it is the sum.
+    parts: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -190,6 +194,7 @@ impl Assembly {
             asked: HashMap::new(),
             framed: Vec::new(),
             known: HashMap::new(),
+            sum_by: query.sum_by.clone(),
         })
     }
 
@@ -349,7 +354,10 @@ impl Assembly {
         self.series.sort_by_cached_key(|series| {
             (series.column.metric.clone(), series.column.resource.clone(), labels(&series.column))
         });
-        let series = std::mem::take(&mut self.series);
+        let mut series = std::mem::take(&mut self.series);
+        if let Some(by) = &self.sum_by {
+            series = sum::summed(series, by);
+        }
         Ok(series.into_iter().map(|series| self.series(series, known)).collect())
     }
 
@@ -374,7 +382,14 @@ impl Assembly {
         self.points += points;
         // An answer that is too large is not even held.
         let points = if self.points > ALL_POINTS { Vec::new() } else { vec![Point::default(); points] };
-        self.series.push(Growing { column: column.clone(), frames: Vec::new(), points, resets: 0, dropped: 0 });
+        self.series.push(Growing {
+            column: column.clone(),
+            frames: Vec::new(),
+            points,
+            resets: 0,
+            dropped: 0,
+            parts: 1,
+        });
         self.series.len() - 1
     }
 
@@ -392,6 +407,7 @@ impl Assembly {
             coverage,
             resets: growing.resets,
             dropped: growing.dropped,
+            parts: growing.parts,
             gaps,
         }
     }
@@ -463,7 +479,9 @@ impl Assembly {
         let counter = growing.column.kind() == v1::Kind::Counter;
         let all = growing.points.len().max(1);
         let fold = self.thin.map_or(1, |most| all.div_ceil(most as usize));
-        let mut points = Points::with_capacity(all.div_ceil(fold), !counter || fold > 1);
+        // A sum of gauges has no extremes: of slots only those of its parts are known.
+        let extremes_known = if counter { fold > 1 } else { growing.parts == 1 };
+        let mut points = Points::with_capacity(all.div_ceil(fold), extremes_known);
         let (mut covered_all_ms, mut expected_all_ms) = (0, 0);
         let real = |value: f64| scale(value, growing.column.exponent);
         let rate = |point: &Point| real(point.sum as f64 * 1_000.0 / point.covered_ms as f64);
@@ -499,8 +517,10 @@ impl Assembly {
                 }
             } else {
                 points.value.push(known.then(|| real(sum.sum as f64 / sum.count as f64)));
-                points.min.push(known.then(|| real(sum.min as f64)));
-                points.max.push(known.then(|| real(sum.max as f64)));
+                if extremes_known {
+                    points.min.push(known.then(|| real(sum.min as f64)));
+                    points.max.push(known.then(|| real(sum.max as f64)));
+                }
             }
         }
         (points, self.step_ms * fold as i64, ratio(covered_all_ms, expected_all_ms))
@@ -618,5 +638,6 @@ pub fn evidence_stars(coverage: f64) -> u8 {
     }
 }
 
+mod sum;
 #[cfg(test)]
 mod tests;

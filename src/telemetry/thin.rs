@@ -146,6 +146,7 @@ mod tests {
             to_ms: START + minutes * 60_000,
             step_ms,
             points,
+            sum_by: None,
         };
         let source = SourceInfo {
             id: SourceId(1),

@@ -69,6 +69,11 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
 
     let csv = auditor.send(Method::GET, "/api/v1/audit/export?format=csv", None).await.text().await.expect("text");
     assert_eq!(csv.lines().count(), numbers.len() + 1, "{csv}");
+    // As a browser asks for it.
+    let export = auditor.request(Method::GET, "/api/v1/audit/export?format=csv").header("accept-encoding", "gzip");
+    let export = export.send().await.expect("an answer");
+    assert_eq!(export.headers()["content-encoding"], "gzip");
+    assert!(!export.bytes().await.expect("it comes to its end").is_empty());
     let lines =
         auditor.send(Method::GET, "/api/v1/audit/export?format=jsonl&from=0", None).await.text().await.expect("text");
     assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|entry| entry["number"].is_i64())));

@@ -29,6 +29,7 @@ use crate::platform::testing::{self, TestDatabase};
 
 mod configuration;
 mod enrolment;
+mod events;
 mod http;
 mod stream;
 
@@ -155,7 +156,11 @@ impl Control {
     }
 
     async fn start_on(database: TestDatabase, timing: Timing) -> Self {
-        let now = Arc::new(AtomicI64::new(NOW));
+        Self::start_at(database, NOW, timing).await
+    }
+
+    async fn start_at(database: TestDatabase, now_ms: i64, timing: Timing) -> Self {
+        let now = Arc::new(AtomicI64::new(now_ms));
         let clock = Clock::Manual(now.clone());
         let registry = Registry::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

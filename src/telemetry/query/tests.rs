@@ -28,6 +28,7 @@ fn ask(metric: &str, resource: Option<&str>, minutes: i64, step_ms: Option<i64>)
         to_ms: START + minutes * 60_000,
         step_ms,
         points: None,
+        sum_by: None,
     }
 }
 
@@ -215,4 +216,79 @@ fn an_answer_that_is_too_large_is_not_held_either() {
 fn stars() {
     let stars = [1.0, 0.99, 0.989, 0.95, 0.9, 0.8, 0.5, 0.49, 0.0].map(evidence_stars);
     assert_eq!(stars, [5, 5, 4, 4, 3, 3, 2, 1, 1]);
+}
+
+fn processors() -> StoredSchema {
+    let of = |cpu: &str, mode: &str| {
+        let mut column = column("cpu_seconds_total", "", v1::Kind::Counter, -2);
+        let label = |name: &str, value: &str| v1::Label { name: name.into(), value: value.into() };
+        column.labels = vec![label("cpu", cpu), label("mode", mode)];
+        column
+    };
+    let mut columns = vec![of("0", "user"), of("1", "user"), of("0", "idle")];
+    columns.push(column("used_bytes", "sda", v1::Kind::Gauge, 0));
+    columns.push(column("used_bytes", "sdb", v1::Kind::Gauge, 0));
+    StoredSchema::new(9, SchemaId([9; 16]), columns)
+}
+
+fn summing(metric: &str, by: &[&str], step_ms: Option<i64>, points: Option<usize>) -> Assembly {
+    let sum_by = Some(by.iter().map(|name| (*name).to_owned()).collect());
+    let query = SeriesQuery { sum_by, points, ..ask(metric, None, 20, step_ms) };
+    assemble(&query, &[ALL]).expect("a question")
+}
+
+#[test]
+fn a_sum_of_rates_ends_where_one_part_is_missing_or_goes_back() {
+    let schema = processors();
+    let meta = |at: i64| FrameMeta {
+        instant_ms: START + at * 1_000,
+        sequence: 1,
+        epoch: 1,
+        boot: 1,
+        uncertain: false,
+        interval_ms: 15_000,
+    };
+    let frames: Vec<_> = [0, 15, 30, 45, 60, 75].map(meta).into();
+    let mut assembly = summing("cpu_seconds_total", &["mode"], None, Some(100));
+    assembly.frames(&schema, 0, &frames, &[0, 1_500, 3_000, 4_500, 6_000, 7_500].map(Some));
+    // It goes back by less than the other one grows, and is missing later.
+    assembly.frames(&schema, 1, &frames, &[Some(900), Some(1_650), Some(1_600), Some(1_600), None, Some(1_600)]);
+    assembly.frames(&schema, 2, &frames, &[0, 0, 0, 0, 0, 15].map(Some));
+    let series = assembly.finish().expect("an answer");
+    let [idle, user] = &series[..] else { panic!("two series: {series:?}") };
+    assert_eq!((idle.parts, user.parts), (1, 2));
+    assert_eq!(user.column.labels.iter().map(|label| label.value.as_str()).collect::<Vec<_>>(), ["user"]);
+    assert_eq!(user.points.value, [Some(1.5), None, Some(1.0), None, None]);
+    assert_eq!(user.points.coverage, [1.0, 0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(idle.points.value[4], Some(0.01));
+    assert_eq!(user.gaps[0].reason, gaps::GapReason::NotMeasured, "{:?}", user.gaps);
+}
+
+#[test]
+fn a_sum_of_slots_covers_what_all_parts_do() {
+    let schema = processors();
+    let mut assembly = summing("cpu_seconds_total", &["mode"], Some(SLOT_MS), None);
+    assembly.slots(&schema, 0, START, SLOT_MS, &counters(&[(300, 300_000), (300, 300_000), (0, 0)]));
+    assembly.slots(&schema, 1, START, SLOT_MS, &counters(&[(600, 300_000), (300, 150_000), (600, 300_000)]));
+    let [_, user] = &assembly.finish().expect("an answer")[..] else { panic!("two series") };
+    assert_eq!(user.points.value, [Some(0.03), Some(0.03), None, None]);
+    assert_eq!(user.points.coverage, [1.0, 0.5, 0.0, 0.0]);
+    assert!(user.points.min.is_empty());
+}
+
+#[test]
+fn a_sum_of_gauges_has_no_extremes_of_its_own() {
+    let schema = processors();
+    let gauge = |sum, min, max, count| GaugeSlot { sum, min, max, count, covered_ms: 300_000 };
+    for points in [None, Some(2)] {
+        let mut assembly = summing("used_bytes", &[], Some(SLOT_MS), points);
+        let slots = vec![gauge(30, 5, 15, 3), gauge(20, 20, 20, 1)];
+        assembly.slots(&schema, 3, START, SLOT_MS, &ColumnSlots::Gauge(slots));
+        assembly.slots(&schema, 4, START, SLOT_MS, &ColumnSlots::Gauge(vec![gauge(1_000, 90, 110, 10)]));
+        let [used] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        assert_eq!(used.column.resource, "");
+        // Ten and a hundred; where one is missing there is no sum.
+        assert_eq!(used.points.value[0], Some(110.0));
+        assert!(used.points.value[1..].iter().all(Option::is_none) && used.points.min.is_empty());
+    }
 }

@@ -277,6 +277,7 @@ async fn frames_that_cannot_be_decoded_are_kept_as_they_came() {
             to_ms: NOON + 14 * i64::from(INTERVAL_MS),
             step_ms: None,
             points: None,
+            sum_by: None,
         };
         let permit = crate::access::Permit::system();
         let series = control.telemetry.series(&permit, &query).await.expect("an answer").expect("a source");

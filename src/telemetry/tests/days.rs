@@ -14,6 +14,7 @@ async fn growth(control: &Control, step_ms: i64, from_ms: i64, to_ms: i64) -> (f
         source: SourceId(1),
         metrics: vec!["sequence_total".to_owned()],
         points: None,
+        sum_by: None,
         resource: None,
         from_ms,
         to_ms,

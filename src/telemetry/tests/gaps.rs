@@ -20,6 +20,7 @@ async fn gaps(control: &Control, metric: &str, step_ms: Option<i64>) -> Vec<(i64
         to_ms: at(140),
         step_ms,
         points: None,
+        sum_by: None,
     };
     let series = control.telemetry.series(&Permit::system(), &query).await.expect("an answer").expect("a source");
     let each = |gap: &crate::telemetry::gaps::Gap| (gap.from_ms, gap.to_ms, gap.reason);

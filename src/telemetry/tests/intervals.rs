@@ -16,8 +16,16 @@ const END: i64 = 80;
 
 async fn series(control: &Control, metric: &str, step_ms: Option<i64>) -> super::super::Series {
     let (metrics, to_ms) = (vec![metric.to_owned()], at(END) + 1);
-    let query =
-        SeriesQuery { source: SourceId(1), metrics, resource: None, from_ms: NOON, to_ms, step_ms, points: None };
+    let query = SeriesQuery {
+        source: SourceId(1),
+        metrics,
+        resource: None,
+        from_ms: NOON,
+        to_ms,
+        step_ms,
+        points: None,
+        sum_by: None,
+    };
     let series = control.telemetry.series(&Permit::system(), &query).await.expect("an answer").expect("a source");
     series.into_iter().next().expect("one series")
 }

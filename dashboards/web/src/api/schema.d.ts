@@ -845,6 +845,20 @@ export interface components {
             /** @description Reporting as they should. */
             up: number;
         };
+        /** @description A change of an agent's state. */
+        AgentEvent: {
+            /**
+             * @description Whose.
+             * @example agent_7
+             */
+            agent: string;
+            /** @description When (Unix time in milliseconds); of what control had to look for, to a few seconds. */
+            at_ms: components["schemas"]["i64"];
+            /** @description Host name of its machine. */
+            hostname: string;
+            /** @description What it became. */
+            state: components["schemas"]["AgentState"];
+        };
         /** @description An agent, as its API shows it. */
         AgentReport: {
             certificate_not_after_ms?: components["schemas"]["i64"] | null;
@@ -1224,6 +1238,23 @@ export interface components {
              */
             version: number;
         };
+        /** @description Something that happened. */
+        Event: {
+            /** @description When. */
+            at_ms: components["schemas"]["i64"];
+            /**
+             * @description Which.
+             * @example host_1
+             */
+            host: string;
+            /** @enum {string} */
+            kind: "host_started";
+            /** @description Its name. */
+            name: string;
+        } | (components["schemas"]["AgentEvent"] & {
+            /** @enum {string} */
+            kind: "agent";
+        });
         /**
          * @description What was done to a log.
          * @enum {string}
@@ -1277,6 +1308,16 @@ export interface components {
         /** @description Who is still missing before the system can be used. */
         FirstRunStep: {
             step: components["schemas"]["FirstRun"];
+        };
+        /** @description How many hosts have a file system that is nearly full. */
+        Full: {
+            /**
+             * Format: double
+             * @description From so much in use on.
+             */
+            from_percent: number;
+            /** @description So many of the hosts that report. */
+            hosts: number;
         };
         /** @description A stretch without values, or without some of them. */
         GapReport: {
@@ -1750,6 +1791,13 @@ export interface components {
             at_ms: components["schemas"]["i64"];
             /** @description Which hosts are the busiest now. */
             busiest: components["schemas"]["Busiest"];
+            /**
+             * @description What became of hosts and agents, the newest first: starts of hosts, and, for who may see agents, what
+             *     became of these.
+             */
+            events: components["schemas"]["Event"][];
+            /** @description Hosts whose fullest file system is nearly full. */
+            full: components["schemas"]["Full"];
             /** @description Hosts by state. */
             hosts: components["schemas"]["HostCounts"];
             /** @description What the hosts that report have in sum. */
@@ -2390,8 +2438,13 @@ export interface components {
             max: (number | null)[];
             /** @description Name of the metric. */
             metric: string;
-            /** @description Smallest sample, or smallest rate of several; empty where a point is one sample or one rate. */
+            /**
+             * @description Smallest sample, or smallest rate of several; empty where a point is one sample or one rate, and of a sum
+             *     of gauges over slots, of which it is not known.
+             */
             min: (number | null)[];
+            /** @description Of how many series it is the sum; 1: it is one itself. */
+            parts: number;
             /**
              * Format: int64
              * @description Counter resets in the period; what lies across one is not covered.
@@ -4200,10 +4253,16 @@ export interface operations {
                 source: string;
                 /**
                  * @description Width of a point, a multiple of 300. Absent: frames as they came; with `points`, what shows the
-                 *     period best: frames of up to 12 hours, else slots of five minutes, of years hours. Points
+                 *     period best: frames of up to 12 hours, else slots of five minutes, of years, or of very many series, hours. Points
                  *     of a day and longer begin at midnight in Asia/Shanghai.
                  */
                 step_seconds?: number;
+                /**
+                 * @description Adds up series of a metric that agree in these labels, separated by commas; empty: all of them. Done
+                 *     before points are made: a sum stands only where every part has a value.
+                 * @example mode
+                 */
+                sum_by?: string;
                 /** @description End of the period, exclusive; now if absent. */
                 to_ms?: components["schemas"]["i64"];
             };
