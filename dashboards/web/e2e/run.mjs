@@ -3,7 +3,9 @@ import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
-import { accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
+import { audit, enrolAndRevoke, happened, keyboard, outage, sizes } from "./duties.mjs";
+import { DUTIES, accept, disable, organizations, rights, tokens, users } from "./people.mjs";
+import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
 
 const FIRST_VIEW_LIMIT = 250_000;
 const binaries = resolve(process.argv[2] ?? "../../target/debug");
@@ -34,14 +36,36 @@ try {
   await step("this machine is measured", () => until("a host with figures", () => operator.page.getByRole("link", { name: "1", exact: true }).first().isVisible(), 60).then(() => undefined));
   await step("a host's charts", () => hostPage(operator.page, url));
   await step("Ctrl-K", () => quick(operator.page));
-  for (const [language, theme] of [["zh-CN", "light"], ["en", "dark"]]) {
-    await step(`the operator's pages, ${language}, ${theme}`, () => everyPage(operator.page, url, "operator", language, theme));
-    await step(`the security administrator's pages, ${language}, ${theme}`, () => everyPage(security.page, url, "security", language, theme));
+  await step("enrolling an agent and revoking it", () => enrolAndRevoke(operator.page, url, binaries));
+  await step("what happened", () => happened(operator.page, url));
+  await step("the keyboard alone", () => keyboard(operator.page, url));
+  await step("organisations", () => organizations(security.page));
+  let links = {};
+  await step("users", async () => void (links = await users(security.page)));
+  await step("machine tokens", () => tokens(security.page));
+  const visits = { operator, security };
+  for (const { name, landing } of DUTIES) {
+    visits[name] = await visit(browser);
+    opened.push(visits[name]);
+    await step(`${name} lands on the page of the duty`, () => accept(visits[name].page, url, links[name], landing));
   }
-  await step("nothing was said wrong", () => none([...operator.faults, ...security.faults]));
+  await step("disabling a user", () => disable(security.page, visits.migration.page, url));
+  for (const { name, pages } of DUTIES) if (name !== "migration") await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
+  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "我的账号"]));
+  await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
+  await step("the audit log", () => audit(visits.auditor.page, url));
+  await step("control does not answer", () => outage(operator.page, url));
+  for (const [language, theme] of [["zh-CN", "light"], ["en", "dark"], ["zh-CN", "dark"]]) {
+    for (const duty of Object.keys(PAGES)) await step(`the pages of ${duty}, ${language}, ${theme}`, () => everyPage(visits[duty].page, url, duty, language, theme));
+  }
+  await step("small and large screens", () => sizes(browser, operator.context, url));
+  await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
     none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/account"]));
-    none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions"]));
+    none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"]));
+    none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
+    none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"]));
+    none(await accessibility(browser, visits.department.context, url, ["/overview", "/hosts"]));
     none(await accessibility(browser, await browser.newContext(), url, ["/login"]));
   });
   await step("the first view", async () => {

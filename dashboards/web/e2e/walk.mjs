@@ -17,8 +17,8 @@ export async function visit(browser, options = {}) {
   page.setDefaultTimeout(15_000);
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("console", (message) => {
-    // Being nobody yet is an answer, not a fault.
-    if (message.type() === "error" && !message.text().includes("401")) faults.push(message.text());
+    // A refusal is an answer, not a fault; so is that nothing answers, while the test wants it so.
+    if (message.type() === "error" && !/status of 4\d\d|ERR_INTERNET_DISCONNECTED/.test(message.text())) faults.push(message.text());
   });
   return { context, page, faults };
 }
@@ -70,6 +70,9 @@ export async function logIn(page, url, link) {
 /** Pages by their names in both languages. */
 export const PAGES = {
   operator: [["总览", "Overview"], ["主机", "Hosts"], ["探针", "Agents"], ["我的账号", "My account"]],
+  auditor: [["总览", "Overview"], ["用户", "Users"], ["机器令牌", "Machine tokens"], ["审计日志", "Audit log"], ["系统设置", "Settings"]],
+  system: [["系统设置", "Settings"], ["探针", "Agents"]],
+  department: [["总览", "Overview"], ["主机", "Hosts"]],
   security: [["用户", "Users"], ["角色", "Roles"], ["组织机构", "Organisations"], ["机器令牌", "Machine tokens"], ["会话", "Sessions"]],
 };
 
@@ -85,7 +88,7 @@ export async function everyPage(page, url, duty, language, theme) {
     await page.getByRole("navigation").getByRole("link", { name, exact: true }).click();
     await page.getByRole("heading", { name, level: 1, exact: true }).waitFor();
     await page.getByRole("status").filter({ hasText: /正在加载|Loading/ }).waitFor({ state: "detached" });
-    await screenshot(page, `${names[1].toLowerCase().replaceAll(" ", "-")}-${language}-${theme}`);
+    await screenshot(page, `${duty}-${names[1].toLowerCase().replaceAll(" ", "-")}-${language}-${theme}`);
   }
 }
 

@@ -8,6 +8,7 @@ import App from "@/frame/App.vue";
 import { queries } from "@/frame/queries";
 import { router } from "@/frame/router";
 import { usePreferences } from "@/session/preferences";
+import { doubted, onceBack } from "@/session/reach";
 import { context } from "@/session/request";
 import { useSession } from "@/session/store";
 import { i18n, speak } from "@/texts";
@@ -21,6 +22,12 @@ context.ended = () => {
 };
 // What one person was shown is nothing of the next one's.
 watch(() => session.me?.user.id, () => queries.clear(), { flush: "sync" });
+// Who this is was not answered; it may be now.
+onceBack(() => {
+  const { to } = router.currentRoute.value.query;
+  if (!session.known) void router.replace(typeof to === "string" ? to : "/");
+});
+router.afterEach(() => session.known || doubted());
 watch(() => preferences.language, speak);
 await speak(preferences.language);
 app.use(router).mount("#app");

@@ -25,21 +25,27 @@ test("what is not shown is counted", () => {
 
 function series(metric: string, labels: Record<string, string>, value: (number | null)[], unit = "1"): Series {
   return {
-    metric, labels, value, unit, resource: "", kind: "counter", resolution: "slot", definition: "rate", step_seconds: 300, coverage_percent: 100, evidence_stars: 5, resets: 0, dropped: 0,
+    metric, labels, value, unit, resource: "", kind: "counter", resolution: "slot", definition: "rate", step_seconds: 300, coverage_percent: 100, evidence_stars: 5, resets: 0, dropped: 0, parts: 1,
     gaps: [], instants_ms: value.map((_, index) => index * 300_000), min: [], max: [], coverage: value.map(() => 1),
   };
 }
 const plan = (key: string) => CHARTS.find((chart) => chart.key === key);
 
-test("processors are summed by mode, and what one of them lacks is a gap", () => {
-  const name = "node_cpu_seconds_total";
-  const lines = plan("cpu")?.lines([series(name, { cpu: "0", mode: "user" }, [0.5, 1]), series(name, { cpu: "1", mode: "user" }, [0.1, null]), series(name, { cpu: "0", mode: "idle" }, [0.5, 0])], "source_1");
-  expect(lines?.map(({ label, value, unit }) => [label, unit, value])).toEqual([["user", "%", [30, null]]]);
+test("processors come as sums by mode, and are shown as a part of all of them", () => {
+  const of = (mode: string, value: (number | null)[]) => ({ ...series("node_cpu_seconds_total", { mode }, value), parts: 2, max: value });
+  const lines = plan("cpu")?.lines([of("user", [0.6, null]), of("idle", [0.5, 0])], "source_1");
+  expect(lines?.map(({ label, value, max, unit }) => [label, unit, value, max])).toEqual([["user", "%", [30, null], [30, null]]]);
 });
 
 test("a file system is as full as df tells", () => {
   const of = (name: string, value: number) => series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, [value]);
   expect(plan("filesystem")?.lines([of("size", 100), of("free", 40), of("avail", 20)], "source_1")[0]?.value).toEqual([75]);
+});
+
+test("series are joined by instant, not by place", () => {
+  const of = (name: string, instants_ms: number[], value: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), instants_ms });
+  const [line] = plan("filesystem")?.lines([of("size", [1, 2, 3], [100, 100, 100]), of("free", [2, 3], [40, 100]), of("avail", [1, 2, 3], [20, 20, 0])], "source_1") ?? [];
+  expect([line?.value, line?.coverage, line?.max]).toEqual([[null, 75, null], [0, 1, 1], []]);
 });
 
 test("twenty charts are one question", () => {

@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { ACTIONS, actionKey, reasonKey } from "../src/access/audit";
 import en from "../src/texts/en";
 import zh from "../src/texts/zh-CN";
 
@@ -64,4 +65,29 @@ test("no text stands in a page itself", () => {
   });
   // Each language is named in itself.
   expect(own.filter((one) => !/中文$|简体中文$/.test(one))).toEqual([]);
+});
+
+const rust = fileURLToPath(new URL("../../../src", import.meta.url));
+const service = readdirSync(rust, { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".rs") && !/(^|\/)tests(\/|\.rs$)/.test(name))
+  .map((name) => readFileSync(join(rust, name), "utf8").split("#[cfg(test)]\nmod tests {")[0] ?? "");
+const found = (pattern: RegExp) => [...new Set(service.flatMap((text) => [...text.matchAll(pattern)].map(([, name]) => name ?? "")))].sort();
+
+test("every action that the service records has a word", () => {
+  const actions = [...new Set([...found(/\baction: "([a-z_]+\.[a-z_]+)"/g), ...found(/\brefused\([^;"]*"([a-z_]+\.[a-z_]+)"/g)])].sort();
+  expect(actions.length).toBeGreaterThan(10);
+  expect(actions).toEqual([...ACTIONS].sort());
+  expect([...actions, "many"].map(actionKey).filter((key) => !chinese.has(key))).toEqual([]);
+});
+
+test("every request that may be refused has a word", () => {
+  const { paths } = JSON.parse(readFileSync(join(rust, "openapi.json"), "utf8")) as { paths: Record<string, Record<string, unknown>> };
+  const requests = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`));
+  expect(requests.map(actionKey).filter((key) => !chinese.has(key))).toEqual([]);
+});
+
+test("every reason of a refusal has a word", () => {
+  const reasons = [...found(/^ {4,8}\(?\s*"([a-z-]+)",\s*"\p{Script=Han}/gmu), ...found(/AuditResult::Refused, "([^"]+)"/g), ...found(/login_refused\([^;"]*"([^"]+)"/g)];
+  expect(reasons).toContain("forbidden");
+  expect(reasons.map(reasonKey).filter((key) => !chinese.has(key))).toEqual([]);
 });

@@ -66,20 +66,23 @@ function rising(key: string, metrics: readonly string[], label: Shape["label"]):
   return { key, metrics, lines: (all, source) => lines(all, source).map(rate) };
 }
 
-/** Point by point from several series of one length; a point that one of them lacks is a gap. */
+/** Instant by instant from several series; an instant that one of them lacks is a gap. */
 function combined(parts: readonly Series[], source: string, label: string, unit: string, formula: string, of: (values: number[]) => number | null): Line {
   const first = parts[0] as Series;
-  const value = first.instants_ms.map((_, index) => {
-    const values = parts.map((part) => part.value[index]);
+  const others = parts.map((part) => new Map(part.instants_ms.map((instant, index) => [instant, index])));
+  const at = (instant: number) => parts.map((_, place) => others[place]?.get(instant));
+  const value = first.instants_ms.map((instant) => {
+    const values = at(instant).map((index, place) => (index === undefined ? null : parts[place]?.value[index]));
     return values.every((one) => one != null) ? of(values as number[]) : null;
   });
   return {
     ...line(first, source, { label: () => label, unit }),
     key: `${label} ${notation(first, source)}`,
     value,
+    // The least of a part is not at the time of another's: of what is reckoned from them nothing like it is known.
     min: [],
     max: [],
-    coverage: first.instants_ms.map((_, index) => Math.min(...parts.map((part) => part.coverage[index] ?? 0))),
+    coverage: first.instants_ms.map((instant) => Math.min(...at(instant).map((index, place) => (index === undefined ? 0 : (parts[place]?.coverage[index] ?? 0))))),
     coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
     resets: Math.max(...parts.map((part) => part.resets)),
     definition: `${formula} (${first.definition})`,
@@ -94,15 +97,19 @@ function grouped(all: readonly Series[], by: (series: Series) => string): Map<st
 }
 
 const CPU = "node_cpu_seconds_total";
-const sum = (values: number[]) => values.reduce((all, one) => all + one, 0);
 
+/** The service adds processors up by mode, sample by sample, so the band is that of the sum. */
 const cpu: ChartPlan = {
   key: "cpu",
   metrics: [CPU],
   lines: (all, source) =>
-    [...grouped(all, ({ labels }) => labels.mode ?? "")]
-      .filter(([mode]) => mode !== "idle")
-      .map(([mode, parts]) => combined(parts, source, mode, "%", `Σ cpu ${CPU}{mode="${mode}"} ÷ ${parts.length} × 100`, (values) => (sum(values) / values.length) * 100)),
+    all
+      .filter(({ labels }) => labels.mode !== "idle")
+      .map((series) => ({
+        ...line(series, source, { label: ({ labels }) => labels.mode ?? "", factor: 100 / series.parts, unit: "%" }),
+        definition: `Σ (${series.definition}) ÷ ${series.parts} × 100`,
+        series: `sum by (mode) (${CPU}{mode=${JSON.stringify(series.labels.mode ?? "")},source=${JSON.stringify(source)}})`,
+      })),
 };
 
 const FILES = ["node_filesystem_size_bytes", "node_filesystem_free_bytes", "node_filesystem_avail_bytes"] as const;
@@ -156,4 +163,6 @@ export const CHARTS: readonly ChartPlan[] = [
   plain("conntrack", ["node_nf_conntrack_entries"], { label: short(/^node_nf_/) }),
 ];
 
-export const METRICS = [...new Set(CHARTS.flatMap(({ metrics }) => metrics))];
+/** What is asked for as it is, and what is asked for as sums. */
+export const METRICS = [...new Set(CHARTS.flatMap(({ metrics }) => metrics))].filter((metric) => metric !== CPU);
+export const SUMS = { metrics: [CPU], by: "mode" } as const;

@@ -27,7 +27,7 @@ export function useHostActions(typed: Ref<string>, go: (id: string) => void): vo
   });
   useQuickActions(
     computed(() =>
-      search.value ? (found.data.value?.items ?? []).map((host) => ({ key: host.id, label: host.name, group: t("page.hosts"), icon: "host" as const, run: () => go(host.id) })) : [],
+      search.value ? (found.data.value?.items ?? []).map((host) => ({ key: host.id, label: host.name, group: t("page.hosts"), words: search.value, icon: "host" as const, run: () => go(host.id) })) : [],
     ),
   );
 }

@@ -1,22 +1,24 @@
 /** What the overview asks: one answer of the service, pushed anew every few seconds. */
 import { useQuery, useQueryClient } from "@tanstack/vue-query";
+import { computed } from "vue";
 import type { components } from "@/api/schema";
 import { useLive } from "@/session/live";
 import { answer, api } from "@/session/request";
 
 export type Overview = components["schemas"]["Overview"];
 export type Busy = components["schemas"]["Busy"];
+export type Happened = components["schemas"]["Event"];
 
 export const OVERVIEW_KEY = ["overview"] as const;
 
 export function useOverview() {
   const cache = useQueryClient();
-  useLive(
+  const live = useLive(
     ["overview"],
     (_, data) => cache.setQueryData(OVERVIEW_KEY, data as Overview),
     () => void cache.invalidateQueries({ queryKey: OVERVIEW_KEY }),
   );
-  return useQuery({ queryKey: OVERVIEW_KEY, queryFn: ({ signal }) => answer(api.GET("/api/v1/overview", { signal })), refetchInterval: 60_000, shallow: true });
+  return useQuery({ queryKey: OVERVIEW_KEY, queryFn: ({ signal }) => answer(api.GET("/api/v1/overview", { signal })), refetchInterval: computed(() => (live.value ? 60_000 : 10_000)), shallow: true });
 }
 
 const MOST = 6;

@@ -8,6 +8,8 @@ export interface QuickAction {
   /** Where it belongs, shown beside it. */
   readonly group: string;
   readonly icon?: IconName;
+  /** What else it is found by. */
+  readonly words?: string;
   readonly run: () => void;
 }
 
@@ -25,7 +27,7 @@ export function matching(actions: readonly QuickAction[], typed: string, most = 
   const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
   const found: { action: QuickAction; rank: number }[] = [];
   for (const action of actions) {
-    const text = `${action.label} ${action.group}`.toLowerCase();
+    const text = `${action.label} ${action.group} ${action.words ?? ""}`.toLowerCase();
     if (!words.every((word) => text.includes(word))) continue;
     const rank = words.length > 0 && text.startsWith(words[0] ?? "") ? 0 : 1;
     found.push({ action, rank });

@@ -68,6 +68,14 @@ function strip(plot: uPlot, drawing: Drawing) {
   ctx.restore();
 }
 
+/** Samples between two gaps, which no line would show. */
+function alone(plot: uPlot, place: number): number[] {
+  const column = [...(plot.data[place] ?? [])];
+  // What is undefined is drawn through.
+  const known = column.flatMap((value, index) => (value === undefined ? [] : [index]));
+  return known.filter((index, at) => column[index] != null && column[known[at - 1] ?? -1] == null && column[known[at + 1] ?? -1] == null);
+}
+
 export function draw(target: HTMLElement, width: number, height: number, drawing: Drawing, listener: Listener): uPlot {
   const grid = { stroke: style("--line"), width: 1 };
   const axis = { stroke: style("--muted"), font: `11px ${style("--font")}`, grid, ticks: { show: false }, gap: 4 };
@@ -75,7 +83,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
   const bands: uPlot.Band[] = [];
   drawing.data.value.forEach((_, index) => {
     const stroke = style(`--series-${(index % COLOURS) + 1}`);
-    series.push({ stroke, width: 1.25, points: { show: false }, spanGaps: false });
+    series.push({ stroke, width: 1.25, points: { show: true, size: 3, width: 0, fill: stroke, filter: alone }, spanGaps: false });
     if (drawing.data.min[index] && drawing.data.max[index]) {
       bands.push({ series: [series.length, series.length + 1], fill: `color-mix(in srgb, ${stroke} 18%, transparent)` });
       series.push({ stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } });

@@ -1,0 +1,40 @@
+/** How the audit log's names are shown: each action, request and reason by the key of its word. Pure. */
+
+/** What is done and recorded; a test holds it against the service's code. */
+export const ACTIONS = [
+  "account.password",
+  "account.update",
+  "agent.enrol",
+  "agent.revoke",
+  "agent_configuration.update",
+  "audit.retain",
+  "enrolment_token.create",
+  "enrolment_token.revoke",
+  "first_link.create",
+  "invitation.accept",
+  "organization.create",
+  "organization.update",
+  "session.begin",
+  "session.end",
+  "token.create",
+  "token.revoke",
+  "user.create",
+  "user.invite",
+  "user.update",
+] as const;
+
+const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");
+
+/** `user.update` was done; `POST /api/v1/users/{id}` was asked for and refused. */
+export function actionKey(action: string): string {
+  return action.includes(" ") ? `audit.request_name.${plain(action.replace("/api/v1", ""))}` : `audit.action_name.${plain(action)}`;
+}
+
+export function reasonKey(reason: string): string {
+  return `audit.reason_name.${plain(reason)}`;
+}
+
+/** A name's word, or the name itself where a newer service has one more. */
+export function word(key: string, name: string, t: (key: string) => string, te: (key: string) => boolean): string {
+  return te(key) ? t(key) : name;
+}

@@ -1,0 +1,17 @@
+/** What is pushed, put into a list in its place. */
+import { expect, test } from "vitest";
+import { merged } from "../src/session/live";
+
+const rows = [{ id: "host_1", load: 1, name: "a" }, { id: "host_2", load: 2, name: "b" }];
+const changes = (total: number, ...changed: unknown[][]) => ({ total, columns: ["id", "load"], rows: changed });
+
+test("a row changes in its place and keeps what is not pushed; the others stay what they are", () => {
+  const next = merged(rows, changes(2, ["host_2", null]));
+  expect(next).toEqual([rows[0], { id: "host_2", load: null, name: "b" }]);
+  expect(next?.[0]).toBe(rows[0]);
+});
+
+test("what came or went is asked for", () => {
+  expect(merged(rows, changes(3))).toBeNull();
+  expect(merged(rows, changes(2, ["host_3", 1]))).toBeNull();
+});
