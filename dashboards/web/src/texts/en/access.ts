@@ -137,6 +137,10 @@ export default {
     every_action: "Every action",
     every_actor: "Actor or their id",
     action_name: {
+      backup_create: "Backup made",
+      backup_delete: "Backup deleted",
+      backup_schedule_update: "Backup schedule changed",
+      retention_update: "Retention changed",
       account_password: "Password changed",
       account_update: "Own account changed",
       agent_enrol: "Agent enrolled",
@@ -159,6 +163,13 @@ export default {
       many: "Many other attempts",
     },
     request_name: {
+      get_backups: "See backups",
+      post_backups: "Make a backup",
+      delete_backups_name: "Delete a backup",
+      get_settings_backup: "See the backup schedule",
+      put_settings_backup: "Change the backup schedule",
+      get_settings_retention: "See retention",
+      put_settings_retention: "Change retention",
       get_account_sessions: "See own sessions",
       patch_account: "Change own account",
       put_account_password: "Change the password",
@@ -211,6 +222,7 @@ export default {
       post_users_id_invitation: "Make a one-time link",
     },
     reason_name: {
+      no_room: "No room",
       bad_request: "Bad request",
       unauthenticated: "Not authenticated",
       login_failed: "Login failed",

@@ -137,6 +137,10 @@ export default {
     every_action: "全部操作",
     every_actor: "操作者或其编号",
     action_name: {
+      backup_create: "备份",
+      backup_delete: "删除备份",
+      backup_schedule_update: "修改备份计划",
+      retention_update: "修改保留期",
       account_password: "修改密码",
       account_update: "修改本人资料",
       agent_enrol: "登记探针",
@@ -159,6 +163,13 @@ export default {
       many: "其他多次尝试",
     },
     request_name: {
+      get_backups: "查看备份",
+      post_backups: "备份",
+      delete_backups_name: "删除备份",
+      get_settings_backup: "查看备份计划",
+      put_settings_backup: "修改备份计划",
+      get_settings_retention: "查看保留期",
+      put_settings_retention: "修改保留期",
       get_account_sessions: "查看本人会话",
       patch_account: "修改本人资料",
       put_account_password: "修改密码",
@@ -211,6 +222,7 @@ export default {
       post_users_id_invitation: "生成一次性链接",
     },
     reason_name: {
+      no_room: "空间不足",
       bad_request: "请求无法理解",
       unauthenticated: "尚未登录",
       login_failed: "登录失败",
