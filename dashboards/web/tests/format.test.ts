@@ -26,6 +26,13 @@ test("times are those of the zone, in 24 hours", () => {
   const instant = Date.UTC(2026, 10, 24, 16, 0, 5);
   expect(time.instant(instant)).toBe("2026-11-25 00:00:05");
   expect(time.minute(instant)).toBe("2026-11-25 00:00");
+  const { format } = new Intl.DateTimeFormat("sv-SE", { timeZone: "Asia/Shanghai", dateStyle: "short", timeStyle: "medium" });
+  for (const ms of [0, 1_700_000_000_000, instant + 86_399_999, Date.UTC(2028, 1, 29, 15, 59, 59)]) {
+    const local = time.zoned(ms);
+    // Before 1991 there was a summer time.
+    if (ms > 0) expect(time.instant(ms)).toBe(format(ms));
+    expect([local.getDate(), local.getHours(), local.getMinutes()]).toEqual(time.instant(ms).match(/-(\d+) (\d+):(\d+)/)?.slice(1).map(Number));
+  }
 });
 
 test("a span has its two largest units", () => {

@@ -1,6 +1,6 @@
 /** Sorting, filtering and exporting of a table. */
 import { expect, test } from "vitest";
-import { type Column, csv, filtered, sorted } from "../src/ui/table/columns";
+import { type Column, csv, drawn, filtered, sorted } from "../src/ui/table/columns";
 
 interface Row {
   readonly name: string;
@@ -26,4 +26,10 @@ test("every word must occur", () => {
 
 test("a cell is never run as a formula", () => {
   expect(csv(rows, columns)).toBe("Name,Load\r\nweb-10,1\r\nweb-9,\r\n'=1+1,3");
+});
+
+test("what is not known is a dash, what is 0 is not", () => {
+  const load = columns[1] as Column<Row>;
+  expect([null, 0, 2.5].map((value) => drawn(load, { name: "a", load: value }).number)).toEqual(["–", "0", "2.50"]);
+  expect(drawn({ ...load, kind: "bytes" }, { name: "a", load: 1536 })).toEqual({ number: "1.50", unit: "KiB" });
 });

@@ -1,6 +1,6 @@
 /** A chart on a canvas: uPlot, with the design's colours, bands, the strip of coverage, and one cursor for a page. */
 import uPlot from "uplot";
-import { ZONE } from "../format/time";
+import { zoned } from "../format/time";
 import { timeLabels, valueLabels } from "./axes";
 import type { Aligned } from "./lines";
 
@@ -96,7 +96,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
       series,
       bands,
       legend: { show: false },
-      tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), ZONE),
+      tzDate: (seconds) => zoned(seconds * 1000),
       scales: {
         x: { range: () => [drawing.from / 1000, drawing.to / 1000] },
         // From 0, so that a height means an amount.

@@ -1,28 +1,20 @@
 /** Times as the screen shows them: one zone for everybody, 24 hours, the same digits in both languages. */
 
 /** Days begin where the service's days do. */
-export const ZONE = "Asia/Shanghai";
 export const ZONE_NAME = "UTC+8";
 
-const parts = new Intl.DateTimeFormat("en-CA", {
-  timeZone: ZONE,
-  year: "numeric",
-  month: "2-digit",
-  day: "2-digit",
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-  hourCycle: "h23",
-});
-
-function split(ms: number): Record<string, string> {
-  return Object.fromEntries(parts.formatToParts(ms).map(({ type, value }) => [type, value]));
-}
+/** The zone has no summer time, so its clock is the universal one, moved: a hundred times quicker than asking Intl. */
+const OFFSET_MS = 8 * 3_600_000;
 
 /** 2026-11-25 09:30:05 */
 export function instant(ms: number): string {
-  const p = split(ms);
-  return `${p.year}-${p.month}-${p.day} ${p.hour}:${p.minute}:${p.second}`;
+  return new Date(ms + OFFSET_MS).toISOString().slice(0, 19).replace("T", " ");
+}
+
+/** A date whose local fields, wherever the browser is, are those of the zone. */
+export function zoned(ms: number): Date {
+  const date = new Date(ms);
+  return new Date(ms + OFFSET_MS + date.getTimezoneOffset() * 60_000);
 }
 
 /** 2026-11-25 09:30 */

@@ -48,6 +48,19 @@ export function quantity(kind: ColumnKind | undefined, value: number): format.Qu
   }
 }
 
+/** A row with its cells as text; null where the page draws the cell itself. */
+export interface Drawn<Row> {
+  readonly row: Row;
+  readonly cells: readonly (format.Quantity | null)[];
+}
+
+/** A cell as text, its unit apart. */
+export function drawn<Row>(column: Column<Row>, row: Row): format.Quantity {
+  const value = column.value(row);
+  const shown = isNumeric(column.kind) ? (value == null ? null : quantity(column.kind, value as number)) : (column.text?.(row) ?? value);
+  return shown != null && typeof shown === "object" ? shown : { number: shown == null ? format.NONE : String(shown), unit: "" };
+}
+
 export type Direction = "up" | "down";
 export interface Sort {
   readonly key: string;
