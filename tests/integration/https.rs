@@ -78,6 +78,7 @@ fn files_are_shown_to_people_and_the_command_line_needs_none_of_them() {
     let mut control = Control::new(directory.path()).with_configuration(&configuration);
     control.spawn();
     answers(&control);
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let known = reqwest::Certificate::from_pem(pem.as_bytes()).expect("PEM");
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([known]).resolve("control.test", control.http());
     let client = client.build().expect("a client");
