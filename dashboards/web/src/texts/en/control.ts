@@ -84,8 +84,8 @@ export default {
     schedule_keep: "How many stay",
     schedule_keep_hint: "Of the scheduled ones; the oldest beyond it is deleted. Those that somebody asked for stay.",
     certificate_until: "{span} left",
-    certificate_text: "Control's server certificates are renewed by themselves long before they end. The authority is what agents trust, so it is never replaced: keep it safe, with the backups.",
-    certificate_name: { agents: "Authority of the agents' certificates" },
+    certificate_text: "Control's own certificates are renewed by themselves long before they end; one of your files is yours to renew, and is taken without a restart. The authority is what agents trust, so it is never replaced: keep it safe, with the backups.",
+    certificate_name: { agents: "Authority of the agents' certificates", http: "API and dashboard" },
     not_ok: "Not well",
   },
 };

@@ -84,8 +84,8 @@ export default {
     schedule_keep: "保留份数",
     schedule_keep_hint: "只计自动备份，超出的最旧一份自动删除；手动备份不会自动删除。",
     certificate_until: "还有 {span}",
-    certificate_text: "各服务端证书在到期前自动更换，无需操作；签发机构的证书是探针信任的根，不更换，请随备份妥善保管。",
-    certificate_name: { agents: "探针证书的签发机构" },
+    certificate_text: "自行签发的服务端证书在到期前自动更换；来自文件的证书请自行更换，换上后无需重启；签发机构的证书是探针信任的根，不更换，请随备份妥善保管。",
+    certificate_name: { agents: "探针证书的签发机构", http: "API 与网页" },
     not_ok: "异常",
   },
 };
