@@ -1,7 +1,7 @@
 //! One-time links: the first security administrator's, and those with which a person sets a password.
 //!
-//! What must hold: a link works once and for three days; a new one of the same purpose ends the old one;
-//! unknown, used and expired ones are told apart by nobody. While no security administrator can log in,
+//! What must hold: a link works once and for three days; a new one of the same purpose ends the old one, and so
+//! does a new password of its user or that they are disabled; unknown, used and expired ones are told apart by nobody. While no security administrator can log in,
 //! a link for the first one stands in the data directory; it goes when it was used.
 
 use std::fs;
@@ -59,6 +59,12 @@ impl Made {
         let invitation =
             Invitation { id: InvitationId(secret::random_id()), purpose, created_ms: now, expires_ms: now + SPAN_MS };
         Self { hash: secret::hash(&secret), secret, invitation }
+    }
+
+    /// As the audit log shows that it was made for a user.
+    pub(super) fn change(&self, user: UserId) -> Change {
+        let after = serde_json::json!({ "expires_ms": self.invitation.expires_ms });
+        Change { action: "user.invite", resource: user.to_string(), before: Value::Null, after }
     }
 }
 
@@ -155,17 +161,14 @@ impl Access {
     /// # Errors
     /// The database failed.
     pub async fn link_from_machine(&self, name: &str, base: &str) -> Result<Option<String>, AccessError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let user = self.read().user_named(name).filter(|user| user.disabled_ms.is_none()).map(|user| user.id);
         let Some(user) = user else { return Ok(None) };
         let made = Made::new(Purpose::SetPassword(user), self.clock.now_ms());
         let transaction = self.db.begin("link_from_machine").await?;
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
-        let after = serde_json::json!({ "expires_ms": made.invitation.expires_ms });
-        let change = Change { action: "user.invite", resource: user.to_string(), before: Value::Null, after };
-        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), made.change(user)).await?;
+        self.commit(transaction, [recorded]).await?;
         self.write().invite(&made);
         Ok(Some(link(base, &made.secret)))
     }
@@ -177,7 +180,7 @@ impl Access {
     /// # Errors
     /// The file or the database cannot be written.
     pub async fn first_link_ensure(&self, data: &Path, base: &str) -> Result<Option<String>, FirstLinkError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let path = data.join(FIRST_LINK);
         if self.first_run() != FirstRun::SecurityAdministrator {
             return match fs::remove_file(&path) {
@@ -204,8 +207,7 @@ impl Access {
         };
         let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change);
         let recorded = recorded.await.map_err(AccessError::from)?;
-        transaction.commit().await.map_err(AccessError::from)?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await.map_err(AccessError::from)?;
         self.write().invite(&made);
         let link = link(base, &made.secret);
         write(&path, &link).map_err(FirstLinkError::File)?;

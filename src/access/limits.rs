@@ -1,7 +1,9 @@
 //! Limits of failed logins: a pause for each pair of address and name, that grows. Pure.
 //!
-//! A name alone is never slowed, so nobody locks another one out from elsewhere. One address has few
-//! logins under way at a time, so that it does not fill the pool of passwords alone.
+//! A name alone is never slowed, so nobody locks another one out from elsewhere; a browser in which its person
+//! has logged in before counts as a place of its own, so nobody locks another one out from behind the same
+//! address either. One place has few logins under way at a time, so that it does not fill the pool of passwords
+//! alone.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,22 +19,40 @@ const PAUSE_MS: i64 = 1_000;
 const LONGEST_MS: i64 = 15 * 60_000;
 /// After this without a failure a pair begins anew.
 const FORGET_MS: i64 = 60 * 60_000;
-/// Logins of one address under way.
+/// Logins of one place under way.
 const TOGETHER: usize = 8;
 /// Pairs that are remembered.
 const PAIRS: usize = 50_000;
 
-/// Who tries: an address (of IPv6 its network) and a name.
+/// From where somebody tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    /// An address, of IPv6 its network.
+    Address(Option<IpAddr>),
+    /// A browser, or a session in it, that has been proved.
+    Browser(Hash),
+}
+
+/// Who tries: a place and a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Pair {
-    address: Option<IpAddr>,
+    place: Place,
     name: Hash,
 }
 
 impl Pair {
-    pub(super) fn new(address: Option<IpAddr>, name: &str) -> Self {
-        Self { address: address.map(network), name: secret::hash(&name.to_lowercase()) }
+    /// Of a browser that is known by a text.
+    pub(super) fn of_browser(browser: &str, name: &str) -> Self {
+        Self { place: Place::Browser(secret::hash(browser)), name: name_hash(name) }
     }
+
+    pub(super) fn new(address: Option<IpAddr>, name: &str) -> Self {
+        Self { place: Place::Address(address.map(network)), name: name_hash(name) }
+    }
+}
+
+fn name_hash(name: &str) -> Hash {
+    secret::hash(&name.to_lowercase())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +86,7 @@ impl Limits {
                 return Err(wait);
             }
         }
-        let together = self.trying.iter().filter(|other| other.address == pair.address).count();
+        let together = self.trying.iter().filter(|other| other.place == pair.place).count();
         if together >= TOGETHER || self.trying.contains(&pair) {
             return Err(PAUSE_MS);
         }
@@ -137,6 +157,13 @@ mod tests {
         assert!(limits.begin(pair([10, 0, 0, 1], "ZHANG"), now).is_err(), "the same name");
         assert!(limits.begin(pair([10, 0, 0, 2], "zhang"), now).is_ok(), "zhang at another desk");
         assert!(limits.begin(pair([10, 0, 0, 1], "li"), now).is_ok(), "another at the same desk");
+        let known = Pair::of_browser("b", "zhang");
+        assert!(limits.begin(known, now).is_ok(), "zhang's own browser at the same desk");
+        limits.end(known);
+        for _ in 0..=FREE {
+            limits.failed(known, now);
+        }
+        assert!(limits.begin(known, now).is_err(), "it has a limit of its own");
         limits.succeeded(attacker);
         assert!(limits.begin(attacker, now).is_ok());
     }

@@ -8,14 +8,16 @@ use prometheus::{IntCounter, IntCounterVec};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::audit::{AuditResult, Change};
+use super::audit::{AuditResult, Change, Doer};
 use super::capability::AccountWrite;
 use super::form::{self, Fault, Faults};
 use super::invitation::{FirstLinkError, Invitation, InvitationError, Purpose};
 use super::limits::{Limits, Pair};
 use super::rate::Rates;
 use super::session::{Begun, Spans};
-use super::{Access, AccessError, Actor, Busy, Passwords, Permit, Principal, ROOT, Role, Roles, User, secret, store};
+use super::{
+    Access, AccessError, Actor, Busy, Passwords, Permit, Principal, ROOT, Role, Roles, User, known, secret, store,
+};
 use crate::config::Config;
 use crate::metrics;
 use crate::platform::http::Language;
@@ -73,6 +75,8 @@ impl From<sea_orm::DbErr> for LoginError {
 pub(super) struct LoggedIn {
     /// What the cookie holds.
     pub(super) secret: String,
+    /// By which the browser is known at the next login.
+    pub(super) remembered: Option<String>,
     pub(super) principal: Principal,
 }
 
@@ -82,6 +86,8 @@ pub(super) struct Client {
     pub(super) origin: Origin,
     /// What the browser says of itself.
     pub(super) agent: String,
+    /// Who has logged in there before.
+    pub(super) known: known::Shown,
 }
 
 /// What a person writes who uses a link.
@@ -188,9 +194,8 @@ impl Authentication {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Verifies a password within the limits of an address and a name.
-    async fn verify(&self, name: &str, password: String, origin: Origin) -> Result<User, LoginError> {
-        let pair = Pair::new(origin.address, name);
+    /// Verifies a password within the limits of a pair.
+    async fn verify(&self, pair: Pair, name: &str, password: String, origin: Origin) -> Result<User, LoginError> {
         if let Err(wait) = self.limits().begin(pair, self.access.clock.now_ms()) {
             self.count("limited");
             self.login_refused(name, origin, "limited");
@@ -218,9 +223,15 @@ impl Authentication {
 
     /// Begins a session for a name and its password.
     pub(super) async fn log_in(&self, name: &str, password: String, client: Client) -> Result<LoggedIn, LoginError> {
-        let user = self.verify(name, password, client.origin).await?;
+        let pair = self
+            .access
+            .read()
+            .user_named(name)
+            .and_then(|user| client.known.browser(user))
+            .map_or_else(|| Pair::new(client.origin.address, name), |browser| Pair::of_browser(browser, name));
+        let user = self.verify(pair, name, password, client.origin).await?;
         let access = &self.access;
-        let _changing = access.changing.lock().await;
+        let _changing = access.change().await?;
         // What was verified may have changed meanwhile.
         let now = access.clock.now_ms();
         let current = access.user(user.id).filter(|current| current.is_able() && current.password == user.password);
@@ -235,14 +246,14 @@ impl Authentication {
         let principal = begun.principal(&user, client.origin);
         let change = began(&begun, &user);
         let recorded = access.record_of(&transaction, principal.actor(), client.origin, change).await?;
-        transaction.commit().await?;
-        access.recorded(recorded);
+        access.commit(transaction, [recorded]).await?;
+        let remembered = known::remembered(&user);
         let mut state = access.write();
         state.sessions_remove(&beyond);
         state.sessions.insert(begun.hash, begun.session);
         state.users.insert(user.id, user);
         self.count("done");
-        Ok(LoggedIn { secret: begun.secret, principal })
+        Ok(LoggedIn { secret: begun.secret, remembered, principal })
     }
 
     /// Uses a link: sets the password of whom it is for and begins a session.
@@ -258,7 +269,7 @@ impl Authentication {
         let wished = wished(&acceptance, invited)?;
         let password = self.passwords.hash(acceptance.password).await?;
 
-        let _changing = access.changing.lock().await;
+        let _changing = access.change().await?;
         let now = access.clock.now_ms();
         let current: Option<Invitation> = access.read().invitation(&hash, now);
         let purpose = current.filter(|current| *current == invitation).ok_or(InvitationError::Unknown)?.purpose;
@@ -292,29 +303,32 @@ impl Authentication {
             before: Value::Null,
             after: user.audited(),
         };
-        let who = ("user", Some(user.id.to_string()), user.name.clone());
+        let who = Doer::user(user.id, user.name.clone());
         let recorded = access.record_as(&transaction, who, client.origin, change).await?;
-        transaction.commit().await?;
-        access.recorded(recorded);
+        access.commit(transaction, [recorded]).await?;
+        let remembered = known::remembered(&user);
         let mut state = access.write();
         state.uninvite(purpose);
         state.sessions_remove(&ended);
         state.sessions.insert(begun.hash, begun.session);
         state.users.insert(user.id, user);
-        Ok(LoggedIn { secret: begun.secret, principal })
+        Ok(LoggedIn { secret: begun.secret, remembered, principal })
     }
 
-    /// Replaces a person's own password; their other sessions end.
+    /// Replaces a person's own password; their other sessions end, and a link by which it could be set. Gives
+    /// that by which the browser is known at the next login.
     pub(super) async fn password_change(
         &self,
         permit: &Permit<AccountWrite>,
         current: String,
         new: String,
-    ) -> Result<(), LoginError> {
+    ) -> Result<Option<String>, LoginError> {
         let access = &self.access;
         let account = access.account(permit).ok_or(LoginError::Wrong)?;
         form::check_password("new", &new, &account.name).map_err(Faults::from)?;
-        let verified = self.verify(&account.name, current, permit.origin()).await;
+        let Actor::User(_, session) = permit.actor() else { return Err(LoginError::Wrong) };
+        let pair = Pair::of_browser(&session.to_string(), &account.name);
+        let verified = self.verify(pair, &account.name, current, permit.origin()).await;
         let verified = verified.map_err(|error| match error {
             LoginError::Wrong => {
                 Faults::from(Fault::new("current", "this is not your password", "当前密码不正确")).into()
@@ -323,27 +337,28 @@ impl Authentication {
         })?;
         let password = self.passwords.hash(new).await?;
 
-        let _changing = access.changing.lock().await;
+        let _changing = access.change().await?;
         let mut user =
             access.account(permit).filter(|user| user.password == verified.password).ok_or(LoginError::Wrong)?;
         user.password = Some(password);
         let mut ended = access.read().sessions_of(user.id);
-        if let Actor::User(_, session) = permit.actor() {
-            ended.retain(|other| *other != session);
-        }
+        ended.retain(|other| *other != session);
+        let link = Purpose::SetPassword(user.id);
         let transaction = access.db.begin("password_change").await?;
         store::user::update(&transaction, &user).await?;
         store::session::delete(&transaction, &ended).await?;
+        store::invitation::delete(&transaction, link).await?;
         let after = json!({ "sessions_ended": ended.len() });
         let resource = user.id.to_string();
         let change = Change { action: "account.password", resource, before: Value::Null, after };
         let recorded = access.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        access.recorded(recorded);
+        access.commit(transaction, [recorded]).await?;
+        let remembered = known::remembered(&user);
         let mut state = access.write();
+        state.uninvite(link);
         state.sessions_remove(&ended);
         state.users.insert(user.id, user);
-        Ok(())
+        Ok(remembered)
     }
 }
 

@@ -7,13 +7,15 @@
 //! - A secret's text (token, cookie, one-time link) is shown once and kept nowhere; tables hold its SHA-256.
 //! - A thing is visible to an organisation, and to those above it, only for the time it was theirs.
 //! - Every change and every refused attempt is in the [`audit`] log.
-//! - A change is checked and written under one lock, in one transaction; memory follows its commit.
+//! - A change is checked and written under one lock, in one transaction; memory follows its commit. If nobody
+//!   knows how a commit ended, memory is read anew before the next change.
 //!
 //! The state is small and one process writes, so it is kept in memory and read from there: no request
 //! asks the database who it is from.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sea_orm::{DatabaseTransaction, DbErr};
@@ -27,6 +29,7 @@ pub mod audit;
 pub mod form;
 pub mod http;
 mod invitation;
+mod known;
 mod limits;
 mod login;
 mod organization;
@@ -92,6 +95,8 @@ pub struct Access {
     state: Arc<RwLock<State>>,
     /// Held from the check of a change to the memory of its commit.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// A commit ended in a way that nobody knows, and memory has not been read anew since.
+    behind: Arc<AtomicBool>,
     audit: Arc<audit::Audit>,
 }
 
@@ -101,8 +106,10 @@ struct State {
     /// How often it was changed.
     revision: u64,
     organizations: BTreeMap<OrganizationId, Organization>,
-    /// By hash; revoked ones as well, so that a file's token is recognised.
-    tokens: HashMap<secret::Hash, ApiTokenInfo>,
+    /// Revoked ones as well, so that a file's token is recognised.
+    tokens: BTreeMap<ApiTokenId, ApiTokenInfo>,
+    /// Which token has a hash.
+    token_hashes: HashMap<secret::Hash, ApiTokenId>,
     /// When each token was last used.
     uses: HashMap<ApiTokenId, token::Use>,
     /// All of them, disabled ones as well.
@@ -116,6 +123,20 @@ struct State {
 }
 
 impl State {
+    /// When things were last used is newer here than in the tables that `self` was read from.
+    fn keep_uses(&mut self, known: &Self) {
+        for (hash, session) in &self.sessions {
+            if let Some(known) = known.sessions.get(hash) {
+                session.last_used_ms.fetch_max(known.last_used_ms(), Ordering::Relaxed);
+            }
+        }
+        for (id, used) in &self.uses {
+            if let Some(known) = known.uses.get(id) {
+                used.keep(known);
+            }
+        }
+    }
+
     fn own(&mut self, resource: Resource, organization: OrganizationId, from: UnixMs) {
         let owners = self.owners.entry(resource).or_default();
         let at = owners.partition_point(|(since, _)| *since < from);
@@ -133,12 +154,13 @@ impl Access {
     /// The database failed or was written by a newer version.
     pub async fn open(db: Db, clock: Clock) -> Result<Self, AccessError> {
         store::root_ensure(&db, clock.now_ms()).await?;
-        let state = store::load(&db).await?;
+        let state = store::load(db.read()).await?;
         Ok(Self {
             db,
             clock,
             state: Arc::new(RwLock::new(state)),
             changing: Arc::default(),
+            behind: Arc::default(),
             audit: Arc::new(audit::Audit::without_files()),
         })
     }
@@ -244,9 +266,8 @@ impl Access {
         let state = self.read();
         match principal.actor {
             Actor::System => true,
-            Actor::Token(id) => state.tokens.values().any(|token| {
-                token.id == id
-                    && token.is_live(now_ms)
+            Actor::Token(id) => state.tokens.get(&id).is_some_and(|token| {
+                token.is_live(now_ms)
                     && (token.organization, Roles::one(token.role)) == (principal.organization, principal.roles)
             }),
             Actor::User(id, session) => {
@@ -256,6 +277,58 @@ impl Access {
                     })
             }
         }
+    }
+
+    /// Begins a change: until its guard is dropped nothing else changes, and memory says what the tables do.
+    async fn change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, AccessError> {
+        let changing = self.changing.lock().await;
+        if self.behind.load(Ordering::Relaxed) {
+            self.reload().await?;
+        }
+        Ok(changing)
+    }
+
+    /// Reads the tables anew, if memory may be behind them.
+    async fn catch_up(&self) -> Result<(), AccessError> {
+        if self.behind.load(Ordering::Relaxed) {
+            drop(self.change().await?);
+        }
+        Ok(())
+    }
+
+    /// Commits a change and notes its entries; to be called while nothing else changes. Who is told that it
+    /// failed finds memory as the tables are, whatever became of the commit.
+    async fn commit(
+        &self,
+        transaction: DatabaseTransaction,
+        recorded: impl IntoIterator<Item = audit::Recorded>,
+    ) -> Result<(), DbErr> {
+        if let Err(error) = transaction.commit().await {
+            self.behind.store(true, Ordering::Relaxed);
+            if let Err(reload) = self.reload().await {
+                tracing::error!(%error, %reload, "a change of access may be committed; its tables are read when they can be");
+            }
+            return Err(error);
+        }
+        self.audit.note(recorded);
+        Ok(())
+    }
+
+    /// Reads the tables anew; to be called while nothing else changes.
+    async fn reload(&self) -> Result<(), AccessError> {
+        // On the writing connection: it is given only when the commit before has ended, in one way or the other,
+        // and while it is held nobody commits what is missing in what was read.
+        let transaction = self.db.begin("access_reload").await?;
+        let mut read = store::load(&transaction).await?;
+        {
+            let mut state = self.write();
+            read.keep_uses(&state);
+            read.revision = state.revision;
+            *state = read;
+        }
+        self.behind.store(false, Ordering::Relaxed);
+        transaction.rollback().await?;
+        Ok(())
     }
 
     /// Grows with every change: what a permit showed before may be another now.

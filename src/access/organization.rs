@@ -1,4 +1,8 @@
 //! Organisations: a tree with administrative levels. Whoever is above sees what is below.
+//!
+//! What must hold: it stays one tree, so no organisation is below itself, and none so deep that it would be lost.
+//! Whose a thing was is kept for ever, so an organisation is never deleted; under which another one it stands is
+//! known as it is now, for the past as well: who moves is seen, whole, by whom it moved under.
 
 use serde_json::{Value, json};
 
@@ -9,7 +13,7 @@ use super::{Access, PeopleError, Permit, State, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::OrganizationId;
 
-/// Depth of the tree that is followed: a circle must not hang a request.
+/// Organisations from the root to the deepest. No more are followed: a circle must not hang a request.
 const DEPTH: usize = 64;
 
 /// An administrative level, the highest first.
@@ -97,6 +101,19 @@ impl State {
         false
     }
 
+    /// Organisations from the root to this one.
+    fn depth(&self, organization: OrganizationId) -> usize {
+        let above = |id: &OrganizationId| self.organizations.get(id).and_then(|organization| organization.parent);
+        std::iter::successors(Some(organization), above).take(DEPTH).count()
+    }
+
+    /// Organisations from this one to the deepest below it.
+    fn height(&self, organization: OrganizationId) -> usize {
+        let own = self.depth(organization);
+        let below = self.organizations.keys().filter(|other| self.is_within(**other, organization));
+        below.map(|other| self.depth(*other) + 1 - own).max().unwrap_or(1)
+    }
+
     /// Whether the tree may hold an organisation as it is wished.
     fn check(&self, wished: &Organization, scope: OrganizationId) -> Result<(), Faults> {
         let mut faults = Faults::default();
@@ -108,6 +125,11 @@ impl State {
                     "parent",
                     "an organisation cannot be below itself",
                     "组织不能移到自己或自己的下级之下",
+                ))),
+                Some(_) if self.depth(parent) + self.height(wished.id) > DEPTH => faults.note(Err(Fault::new(
+                    "parent",
+                    format!("the tree would have more than {DEPTH} levels"),
+                    format!("组织层级不能超过 {DEPTH} 层"),
                 ))),
                 Some(above) if above.level > wished.level => faults.note(Err(level_fault())),
                 Some(_) => {}
@@ -160,7 +182,7 @@ impl Access {
         level: AdministrativeLevel,
         parent: OrganizationId,
     ) -> Result<Organization, PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let created_ms = self.clock.now_ms();
         let mut made = Organization { id: OrganizationId(0), name, level, parent: Some(parent), created_ms };
         self.read().check(&made, permit.organization())?;
@@ -169,8 +191,7 @@ impl Access {
         let (resource, after) = (made.id.to_string(), made.audited());
         let change = Change { action: "organization.create", resource, before: Value::Null, after };
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         self.write().organizations.insert(made.id, made.clone());
         Ok(made)
     }
@@ -185,7 +206,7 @@ impl Access {
         id: OrganizationId,
         change: OrganizationChange,
     ) -> Result<Option<Organization>, PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let scope = permit.organization();
         let (before, changed) = {
             let state = self.read();
@@ -213,8 +234,7 @@ impl Access {
             after: changed.audited(),
         };
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         self.write().organizations.insert(id, changed.clone());
         Ok(Some(changed))
     }
@@ -262,6 +282,41 @@ mod tests {
         assert_eq!(fields(4, 3, City), ["level"], "above its parent");
         assert_eq!(fields(2, 1, Unit), ["level"], "below its own department");
         assert_eq!(fields(4, 1, Province), ["level"]);
+    }
+
+    #[test]
+    fn nothing_stands_so_deep_that_it_is_lost() {
+        let mut state = State::default();
+        let organization = |id: i64, parent: Option<i64>| Organization {
+            id: OrganizationId(id),
+            name: id.to_string(),
+            level: AdministrativeLevel::Unit,
+            parent: parent.map(OrganizationId),
+            created_ms: 0,
+        };
+        let deepest = DEPTH as i64;
+        for id in 1..=deepest {
+            let made = organization(id, (id > 1).then(|| id - 1));
+            assert_eq!(state.check(&made, OrganizationId(1)), Ok(()), "{id}");
+            state.organizations.insert(made.id, made);
+        }
+        assert!(state.is_within(OrganizationId(deepest), OrganizationId(1)));
+        let fields = |wished: &Organization| {
+            let faults = state.check(wished, OrganizationId(1)).err().unwrap_or_default();
+            faults.0.into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&organization(0, Some(deepest))), ["parent"], "one more");
+        assert_eq!(fields(&organization(0, Some(deepest - 1))), [""; 0]);
+        assert_eq!(fields(&organization(deepest, Some(1))), [""; 0], "a leaf moves up");
+        // Three with a tail, under the one before the last.
+        state.organizations.insert(OrganizationId(900), organization(900, Some(1)));
+        state.organizations.insert(OrganizationId(901), organization(901, Some(900)));
+        let fields = |parent: i64| {
+            let faults = state.check(&organization(900, Some(parent)), OrganizationId(1)).err().unwrap_or_default();
+            faults.0.into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(deepest - 1), ["parent"], "what is below it moves as well");
+        assert_eq!(fields(deepest - 2), [""; 0]);
     }
 
     #[test]

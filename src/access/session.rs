@@ -3,6 +3,7 @@
 //! A cookie holds a random secret, tables and memory its hash. When a session was last used is written
 //! once a minute, not for each request; a crash forgets at most that minute.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -164,7 +165,7 @@ impl Access {
     /// # Errors
     /// The database failed.
     pub async fn account_session_end(&self, permit: &Permit<AccountWrite>, id: SessionId) -> Result<bool, AccessError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         if !self.account_sessions(permit).iter().any(|session| session.id == id) {
             return Ok(false);
         }
@@ -187,7 +188,7 @@ impl Access {
     /// # Errors
     /// The database failed.
     pub async fn session_end(&self, permit: &Permit<AccessWrite>, id: SessionId) -> Result<bool, AccessError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let is_there = {
             let state = self.read();
             state.sessions.values().any(|session| session.id == id && state.is_covered(session, permit))
@@ -206,15 +207,14 @@ impl Access {
         let before = serde_json::json!({ "user": user });
         let change = Change { action: "session.end", resource: id.to_string(), before, after: Value::Null };
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         self.write().sessions_remove(&[id]);
         Ok(())
     }
 
     /// Deletes what is over and writes when the others were last used.
-    pub(super) async fn sessions_settle(&self, idle: Duration) -> Result<(), DbErr> {
-        let _changing = self.changing.lock().await;
+    pub(super) async fn sessions_settle(&self, idle: Duration) -> Result<(), AccessError> {
+        let _changing = self.change().await?;
         let now = self.clock.now_ms();
         let (over, used) = {
             let state = self.read();
@@ -228,9 +228,8 @@ impl Access {
                 .sessions
                 .values()
                 .filter(|session| !session.is_over(now, idle))
-                .map(|session| (session.id, session.last_used_ms(), &session.stored_used_ms))
-                .filter(|(_, used, stored)| stored.swap(*used, Ordering::Relaxed) != *used)
-                .map(|(id, used, _)| (id, used))
+                .filter(|session| session.stored_used_ms.load(Ordering::Relaxed) != session.last_used_ms())
+                .map(|session| (session.id.0, session.last_used_ms()))
                 .collect();
             (over, used)
         };
@@ -239,9 +238,17 @@ impl Access {
         }
         let transaction = self.db.begin("sessions_settle").await?;
         store::session::delete(&transaction, &over).await?;
-        store::session::used(&transaction, &used).await?;
-        transaction.commit().await?;
-        self.write().sessions_remove(&over);
+        store::last_used(&transaction, store::session::TABLE, &used).await?;
+        self.commit(transaction, []).await?;
+        let stored: HashMap<_, _> = used.into_iter().collect();
+        for session in self.read().sessions.values() {
+            if let Some(used_ms) = stored.get(&session.id.0) {
+                session.stored_used_ms.store(*used_ms, Ordering::Relaxed);
+            }
+        }
+        if !over.is_empty() {
+            self.write().sessions_remove(&over);
+        }
         Ok(())
     }
 }

@@ -102,3 +102,110 @@ async fn a_reader_may_look_and_not_touch() {
     let denied = Denied { area: Area::Agents, level: Level::Write };
     assert_eq!(reader.permit::<AgentsWrite>().map(|_| ()), Err(denied));
 }
+
+/// Makes every commit fail that changed a user: what it inserts points nowhere, and that is found by the commit.
+const BREAK_COMMITS: [&str; 3] = [
+    "CREATE TABLE somewhere (id BIGINT PRIMARY KEY)",
+    "CREATE TABLE nowhere (id BIGINT REFERENCES somewhere (id) DEFERRABLE INITIALLY DEFERRED)",
+    "INSERT INTO somewhere VALUES (1)",
+];
+const BREAK_SQLITE: [&str; 1] =
+    ["CREATE TRIGGER breaks AFTER UPDATE ON user_account BEGIN INSERT INTO nowhere VALUES (2); END"];
+const BREAK_POSTGRES: [&str; 2] = [
+    "CREATE FUNCTION breaks_commit() RETURNS trigger AS $$ BEGIN INSERT INTO nowhere VALUES (2); RETURN NULL; END $$ LANGUAGE plpgsql",
+    "CREATE TRIGGER breaks AFTER UPDATE ON user_account FOR EACH ROW EXECUTE FUNCTION breaks_commit()",
+];
+
+async fn execute(db: &Db, statements: &[&str]) {
+    use sea_orm::ConnectionTrait;
+    let transaction = db.begin("test").await.expect("begun");
+    for statement in statements {
+        transaction.execute_unprepared(statement).await.expect(statement);
+    }
+    transaction.commit().await.expect("committed");
+}
+
+#[tokio::test]
+async fn after_a_commit_that_nobody_knows_of_memory_is_what_the_tables_say() {
+    for test in testing::databases().await {
+        let name = test.name;
+        let permit = || Permit::<AccessWrite>::system();
+        let access = Access::open(test.db.clone(), clock(1_000)).await.expect("access opens");
+        let reader = testing_token(&access, Role::Reader).await;
+        let wished = NewUser {
+            name: "zhang".to_owned(),
+            display_name: "张".to_owned(),
+            roles: vec![Role::Operator],
+            organization: ROOT,
+        };
+        let (user, _) = access.user_create(&permit(), wished).await.expect("made");
+        assert!(access.authenticate(&reader).is_some());
+        let known = |access: &Access| access.user(user.id).expect("there");
+        // What is committed without this memory, as by a commit whose answer was lost.
+        let elsewhere = Access::open(test.db.clone(), clock(1_000)).await.expect("access opens");
+        let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+        elsewhere.user_update(&permit(), user.id, disable).await.expect("committed");
+        assert_eq!(known(&access).disabled_ms, None);
+
+        execute(&test.db, &BREAK_COMMITS).await;
+        let breaks: &[&str] = if name == "sqlite" { &BREAK_SQLITE } else { &BREAK_POSTGRES };
+        execute(&test.db, breaks).await;
+        let rename = |name: &str| UserChange { display_name: Some(name.to_owned()), ..UserChange::default() };
+        access.user_update(&permit(), user.id, rename("李")).await.expect_err("the commit fails");
+        assert_eq!(known(&access).disabled_ms, Some(1_000), "{name}: read anew");
+        assert_eq!(known(&access).display_name, "张", "{name}");
+        let used = access.tokens(&Permit::testing(ROOT));
+        assert_eq!(used[0].1, Some(1_000), "{name}: what is not in the tables yet is not forgotten");
+
+        // While the tables cannot be read, nothing is changed on what may be wrong.
+        let enable = UserChange { disabled: Some(false), ..UserChange::default() };
+        execute(&test.db, &["ALTER TABLE ownership RENAME TO away"]).await;
+        access.user_update(&permit(), user.id, rename("李")).await.expect_err("the commit fails");
+        let (drop, create) = match name {
+            "sqlite" => ("DROP TRIGGER breaks", "ALTER TABLE away RENAME TO ownership"),
+            _ => ("DROP TRIGGER breaks ON user_account", "ALTER TABLE away RENAME TO ownership"),
+        };
+        execute(&test.db, &[drop]).await;
+        elsewhere.user_update(&permit(), user.id, enable).await.expect("committed");
+        access.user_update(&permit(), user.id, rename("李")).await.expect_err("memory may be behind");
+        assert_eq!(known(&elsewhere).display_name, "张", "{name}");
+        access.catch_up().await.expect_err("not yet");
+        execute(&test.db, &[create]).await;
+        access.catch_up().await.expect("read");
+        assert_eq!(known(&access).disabled_ms, None, "{name}");
+        let changed = access.user_update(&permit(), user.id, rename("李")).await.expect("changed").expect("there");
+        assert_eq!((changed.display_name.as_str(), changed.disabled_ms), ("李", None), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_moves_is_seen_whole_by_whom_it_moved_under() {
+    for test in testing::databases().await {
+        let access = Access::open(test.db.clone(), clock(1)).await.expect("access opens");
+        let permit = || Permit::<AccessWrite>::system();
+        let make = async |parent: OrganizationId, level| {
+            access.organization_create(&permit(), "甲".to_owned(), level, parent).await.expect("made").id
+        };
+        use AdministrativeLevel::{Department, District, Unit};
+        let (east, west) = (make(ROOT, District).await, make(ROOT, District).await);
+        let bureau = make(east, Department).await;
+        let school = make(bureau, Unit).await;
+        let thing = Resource::Source(SourceId(7));
+        let things = [(thing, school, 100)];
+        let transaction = test.db.begin("test").await.expect("begun");
+        access.own(&transaction, &things).await.expect("owned");
+        transaction.commit().await.expect("committed");
+        access.owned(&things);
+        let seen = |access: &Access, by| access.periods(&Permit::<MeasurementsRead>::testing(by), thing);
+        let all = vec![(100, UnixMs::MAX)];
+        assert_eq!((seen(&access, east), seen(&access, west)), (all.clone(), vec![]));
+        let to = |parent| OrganizationChange { parent: Some(parent), ..OrganizationChange::default() };
+        access.organization_update(&permit(), bureau, to(west)).await.expect("moved").expect("there");
+        for access in [&access, &Access::open(test.db.clone(), clock(1)).await.expect("access opens")] {
+            assert_eq!((seen(access, east), seen(access, west)), (vec![], all.clone()), "{}", test.name);
+        }
+        let circle = access.organization_update(&permit(), west, to(school)).await;
+        assert!(matches!(circle, Err(PeopleError::Form(_))), "{circle:?}");
+        assert!(access.organization_update(&permit(), ROOT, to(west)).await.is_err(), "the root stays the root");
+    }
+}

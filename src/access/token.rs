@@ -17,7 +17,7 @@ use super::audit::Change;
 use super::capability::{AccessRead, AccessWrite};
 use super::form::{self, Fault, Faults};
 use super::secret::{self, hash};
-use super::{Access, AccessError, Actor, PeopleError, Permit, Principal, ROOT, Role, Roles, store};
+use super::{Access, AccessError, Actor, PeopleError, Permit, Principal, ROOT, Role, Roles, State, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::Origin;
 use crate::platform::ids::{ApiTokenId, OrganizationId, UserId};
@@ -78,6 +78,11 @@ impl Use {
         Self { now_ms: AtomicI64::new(ms), stored_ms: AtomicI64::new(ms) }
     }
 
+    /// A use that is newer than the table's.
+    pub(super) fn keep(&self, known: &Self) {
+        self.now_ms.fetch_max(known.now_ms.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     fn last_ms(&self) -> Option<UnixMs> {
         Some(self.now_ms.load(Ordering::Relaxed)).filter(|ms| *ms != 0)
     }
@@ -133,6 +138,12 @@ fn is_token(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(secret::is_secret)
 }
 
+impl State {
+    fn token_of(&self, hash: &secret::Hash) -> Option<&ApiTokenInfo> {
+        self.tokens.get(self.token_hashes.get(hash)?)
+    }
+}
+
 impl Access {
     /// The principal of a live token.
     #[must_use]
@@ -140,7 +151,7 @@ impl Access {
         let hash = hash(bearer);
         let now = self.clock.now_ms();
         let state = self.read();
-        let token = state.tokens.get(&hash).filter(|token| token.is_live(now))?;
+        let token = state.token_of(&hash).filter(|token| token.is_live(now))?;
         if let Some(used) = state.uses.get(&token.id) {
             used.now_ms.fetch_max(now, Ordering::Relaxed);
         }
@@ -157,10 +168,7 @@ impl Access {
     pub fn tokens(&self, permit: &Permit<AccessRead>) -> Vec<(ApiTokenInfo, Option<UnixMs>)> {
         let state = self.read();
         let covered = state.tokens.values().filter(|token| state.is_within(token.organization, permit.organization()));
-        let mut tokens: Vec<_> =
-            covered.map(|token| (token.clone(), state.uses.get(&token.id).and_then(Use::last_ms))).collect();
-        tokens.sort_by_key(|(token, _)| token.id);
-        tokens
+        covered.map(|token| (token.clone(), state.uses.get(&token.id).and_then(Use::last_ms))).collect()
     }
 
     /// Makes a token; its text is given this once.
@@ -172,7 +180,7 @@ impl Access {
         permit: &Permit<AccessWrite>,
         wished: NewToken,
     ) -> Result<(ApiTokenInfo, String), PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let now = self.clock.now_ms();
         let organization = wished.organization.unwrap_or_else(|| permit.organization());
         let mut faults = Faults::default();
@@ -221,31 +229,39 @@ impl Access {
         let (resource, after) = (token.id.to_string(), token.audited());
         let change = Change { action: "token.create", resource, before, after };
         let recorded = self.record_of(&transaction, actor, origin, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         let mut state = self.write();
-        for old in state.tokens.values_mut().filter(|old| Some(old.id) == instead_of) {
+        if let Some(old) = instead_of.and_then(|old| state.tokens.get_mut(&old)) {
             old.revoked_ms.get_or_insert(token.created_ms);
         }
         state.uses.insert(token.id, Use::default());
-        state.tokens.insert(hash, token.clone());
+        state.token_hashes.insert(hash, token.id);
+        state.tokens.insert(token.id, token.clone());
         Ok(token)
     }
 
     /// Writes when tokens were last used.
-    pub(super) async fn tokens_settle(&self) -> Result<(), DbErr> {
+    pub(super) async fn tokens_settle(&self) -> Result<(), AccessError> {
+        let _changing = self.change().await?;
         let used: Vec<_> = {
             let state = self.read();
-            let changed = state.uses.iter().map(|(id, used)| (*id, used.now_ms.load(Ordering::Relaxed), used));
-            let changed = changed.filter(|(_, now, used)| used.stored_ms.swap(*now, Ordering::Relaxed) != *now);
+            let uses = state.uses.iter().map(|(id, used)| (id.0, used.now_ms.load(Ordering::Relaxed), used));
+            let changed = uses.filter(|(_, now, used)| used.stored_ms.load(Ordering::Relaxed) != *now);
             changed.map(|(id, now, _)| (id, now)).collect()
         };
         if used.is_empty() {
             return Ok(());
         }
         let transaction = self.db.begin("tokens_settle").await?;
-        store::token::used(&transaction, &used).await?;
-        transaction.commit().await
+        store::last_used(&transaction, store::token::TABLE, &used).await?;
+        self.commit(transaction, []).await?;
+        let state = self.read();
+        for (id, used_ms) in used {
+            if let Some(token) = state.uses.get(&ApiTokenId(id)) {
+                token.stored_ms.store(used_ms, Ordering::Relaxed);
+            }
+        }
+        Ok(())
     }
 
     /// Revokes a token for ever. `None`: there is no such token for this permit.
@@ -257,10 +273,10 @@ impl Access {
         permit: &Permit<AccessWrite>,
         id: ApiTokenId,
     ) -> Result<Option<ApiTokenInfo>, AccessError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let before = {
             let state = self.read();
-            let token = state.tokens.values().find(|token| token.id == id);
+            let token = state.tokens.get(&id);
             token.filter(|token| state.is_within(token.organization, permit.organization())).cloned()
         };
         let Some(before) = before else { return Ok(None) };
@@ -276,10 +292,9 @@ impl Access {
             after: after.audited(),
         };
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         let mut state = self.write();
-        let token = state.tokens.values_mut().find(|token| token.id == id);
+        let token = state.tokens.get_mut(&id);
         Ok(token.map(|token| {
             token.revoked_ms.get_or_insert(now);
             token.clone()
@@ -300,7 +315,7 @@ pub(super) async fn ensure(access: &Access, data: &Path) -> Result<ApiTokenFile,
         let now = access.clock.now_ms();
         let live = |token: &ApiTokenInfo| token.is_live(now);
         (
-            text.as_deref().and_then(|text| state.tokens.get(&hash(text))).is_some_and(live),
+            text.as_deref().and_then(|text| state.token_of(&hash(text))).is_some_and(live),
             state.tokens.values().any(live),
             !state.tokens.is_empty(),
         )
@@ -340,7 +355,7 @@ pub(super) async fn renew(access: &Access, data: &Path) -> Result<(), TokenFileE
 }
 
 async fn insert(access: &Access, text: &str, instead_of: Option<ApiTokenId>) -> Result<(), TokenFileError> {
-    let _changing = access.changing.lock().await;
+    let _changing = access.change().await?;
     let control = (Actor::System, Origin::default());
     access
         .token_insert(text, own(access, FILE, Role::Operator), instead_of, control)

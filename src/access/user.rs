@@ -166,7 +166,7 @@ impl Access {
         permit: &Permit<AccountWrite>,
         language: Option<Language>,
     ) -> Result<Option<User>, AccessError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let Some(mut user) = self.account(permit) else { return Ok(None) };
         let tag = |language: Option<Language>| json!({ "language": language });
         let change = Change {
@@ -179,8 +179,7 @@ impl Access {
         let transaction = self.db.begin("account_update").await?;
         store::user::update(&transaction, &user).await?;
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         self.write().users.insert(user.id, user.clone());
         Ok(Some(user))
     }
@@ -219,7 +218,7 @@ impl Access {
         permit: &Permit<AccessWrite>,
         wished: NewUser,
     ) -> Result<(User, Made), PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let now = self.clock.now_ms();
         let mut faults = Faults::default();
         faults.note(form::check_name(&wished.name));
@@ -247,11 +246,11 @@ impl Access {
         store::user::insert(&transaction, &mut user).await?;
         let made = Made::new(Purpose::SetPassword(user.id), now);
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
-        let change =
-            Change { action: "user.create", resource: user.id.to_string(), before: Value::Null, after: user.audited() };
-        let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        let resource = user.id.to_string();
+        let change = Change { action: "user.create", resource, before: Value::Null, after: user.audited() };
+        let created = self.record(&transaction, permit, change).await?;
+        let invited = self.record(&transaction, permit, made.change(user.id)).await?;
+        self.commit(transaction, [created, invited]).await?;
         let mut state = self.write();
         state.invite(&made);
         state.users.insert(user.id, user.clone());
@@ -266,7 +265,8 @@ impl Access {
         }
     }
 
-    /// Changes a user; one who is disabled is logged out. `None`: there is none such for this permit.
+    /// Changes a user; one who is disabled is logged out, and a link by which they could set a password ends.
+    /// `None`: there is none such for this permit.
     ///
     /// # Errors
     /// Fields; one's own rights; the last security administrator; the database.
@@ -276,19 +276,27 @@ impl Access {
         id: UserId,
         change: UserChange,
     ) -> Result<Option<User>, PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let Some(before) = self.user_covered(permit, id) else { return Ok(None) };
         let user = self.changed(permit, &before, change)?;
-        let ended = if user.disabled_ms.is_some() { self.read().sessions_of(id) } else { Vec::new() };
+        let is_disabled = user.disabled_ms.is_some();
+        let ended = if is_disabled { self.read().sessions_of(id) } else { Vec::new() };
+        let link = Purpose::SetPassword(id);
         let transaction = self.db.begin("user_update").await?;
         store::user::update(&transaction, &user).await?;
         store::session::delete(&transaction, &ended).await?;
-        let change =
-            Change { action: "user.update", resource: id.to_string(), before: before.audited(), after: user.audited() };
+        if is_disabled {
+            store::invitation::delete(&transaction, link).await?;
+        }
+        // By a name of its own, so that an auditor finds what gave or took rights.
+        let action = if user.roles == before.roles { "user.update" } else { "user.update.roles" };
+        let change = Change { action, resource: id.to_string(), before: before.audited(), after: user.audited() };
         let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        self.commit(transaction, [recorded]).await?;
         let mut state = self.write();
+        if is_disabled {
+            state.uninvite(link);
+        }
         state.sessions_remove(&ended);
         state.users.insert(id, user.clone());
         Ok(Some(user))
@@ -341,7 +349,7 @@ impl Access {
         permit: &Permit<AccessWrite>,
         id: UserId,
     ) -> Result<Option<(User, Made)>, PeopleError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.change().await?;
         let Some(user) = self.user_covered(permit, id) else { return Ok(None) };
         if user.disabled_ms.is_some() {
             return Err(PeopleError::Disabled);
@@ -349,11 +357,8 @@ impl Access {
         let made = Made::new(Purpose::SetPassword(id), self.clock.now_ms());
         let transaction = self.db.begin("user_invite").await?;
         store::invitation::replace(&transaction, &made.hash, &made.invitation).await?;
-        let after = json!({ "expires_ms": made.invitation.expires_ms });
-        let change = Change { action: "user.invite", resource: id.to_string(), before: Value::Null, after };
-        let recorded = self.record(&transaction, permit, change).await?;
-        transaction.commit().await?;
-        self.recorded(recorded);
+        let recorded = self.record(&transaction, permit, made.change(id)).await?;
+        self.commit(transaction, [recorded]).await?;
         self.write().invite(&made);
         Ok(Some((user, made)))
     }

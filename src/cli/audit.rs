@@ -27,7 +27,7 @@ fn text(found: &AuditVerification) -> String {
     let mut text =
         format!("{between}: {}\n", if found.verified { "as they were written" } else { "NOT as they were written" });
     for fault in &found.faults {
-        text.push_str(&format!("  {}: {} ({:?})\n", fault.number, fault.detail, fault.kind).to_lowercase());
+        text.push_str(&format!("  {}: {}: {}\n", fault.number, fault.kind.name(), fault.detail));
     }
     text
 }

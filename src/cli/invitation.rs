@@ -32,7 +32,7 @@ async fn set_password(command: &Invitation, name: &str) -> Result<(), CliError> 
     let db = Db::open(&config.database, &command.data).await.map_err(StartError::from)?;
     db.migrate().await.map_err(StartError::Migrate)?;
     let access = Access::open(db.clone(), Clock::System).await.map_err(StartError::from)?;
-    let access = access.audited(&command.data).map_err(StartError::from)?;
+    let access = access.audited(&command.data).await.map_err(StartError::from)?;
     let base = crate::control::base(&config, config.http.listen);
     let link = access.link_from_machine(name, &base).await.map_err(StartError::from)?;
     db.close().await;

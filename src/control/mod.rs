@@ -79,7 +79,7 @@ pub enum StartError {
     TokenFile(#[from] access::TokenFileError),
     /// The audit log.
     #[error(transparent)]
-    Audit(#[from] access::audit::AuditFilesError),
+    Audit(#[from] access::audit::AuditError),
     /// The link for the first security administrator.
     #[error(transparent)]
     FirstLink(#[from] access::FirstLinkError),
@@ -141,6 +141,7 @@ pub struct Running {
     recording: Shutdown,
     serving: Vec<JoinHandle<io::Result<()>>>,
     telemetry: Telemetry,
+    access: Access,
     db: Db,
     address_file: PathBuf,
     first_link: Option<String>,
@@ -182,6 +183,7 @@ impl Running {
         let _ = fs::remove_file(&self.address_file);
         self.recording.trigger();
         self.telemetry.close().await;
+        self.access.audit_close().await;
         self.db.close().await;
         match self.shutdown.broken().or(self.recording.broken()) {
             Some(task) => result.and(Err(io::Error::other(format!("{task} ended by itself")))),
@@ -233,7 +235,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         tracing::info!(step, "schema brought up to date");
     }
     health.phase("reading organisations and tokens");
-    let access = Access::open(db.clone(), clock.clone()).await?.audited(&data)?;
+    let access = Access::open(db.clone(), clock.clone()).await?.audited(&data).await?;
     if renew_api_token {
         access.renew_api_token(&data).await?;
     }
@@ -351,6 +353,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
         recording,
         serving,
         telemetry,
+        access,
         db,
         address_file,
         first_link,

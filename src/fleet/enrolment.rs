@@ -19,9 +19,9 @@ use super::authority::{Request, sha256};
 use super::directory::{Agent, Certificate, Details};
 use super::peer::PeerCertificate;
 use super::{Fleet, store};
-use crate::access::audit::Change;
+use crate::access::audit::{AuditResult, Change, Doer};
 use crate::access::capability::{AgentsRead, AgentsWrite};
-use crate::access::{Actor, Permit, Resource};
+use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::Origin;
 use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
@@ -30,6 +30,10 @@ use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
 pub const TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// A token enrols at most so many agents.
 pub const USES_MAX: u32 = 100_000;
+
+/// What the audit log calls getting a first certificate, and the next one.
+const ENROL: &str = "agent.enrol";
+pub(super) const RENEW: &str = "agent.renew";
 
 /// An enrolment token as control remembers it: without its secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,24 +175,47 @@ impl Fleet {
     }
 
     /// Turns a token and a request into an agent and its certificate.
-    pub(super) async fn enroll(&self, asked: v1::EnrollRequest) -> Result<v1::EnrollResponse, Fault> {
-        let now_ms = self.clock.now_ms();
+    pub(super) async fn enroll(&self, asked: v1::EnrollRequest, origin: Origin) -> Result<v1::EnrollResponse, Fault> {
+        let token = self.token_of(&asked).await;
+        let resource = token.as_ref().map(|token| token.id.to_string()).unwrap_or_default();
+        let enrolled = match token {
+            Ok(token) => self.enroll_with(token, asked, origin).await,
+            Err(fault) => Err(fault),
+        };
+        enrolled.inspect_err(|fault| self.attempt_failed(Doer::nobody(), origin, ENROL, &resource, fault.reason))
+    }
+
+    /// Notes in the audit log that somebody was refused a certificate.
+    pub(super) fn attempt_failed(&self, who: Doer, origin: Origin, action: &str, resource: &str, reason: Reason) {
+        let result = if reason == Reason::Unavailable { AuditResult::Failed } else { AuditResult::Refused };
+        self.access.refused_to(who, origin, action, resource, (result, reason.as_str()));
+    }
+
+    /// The token that somebody shows, whether it still enrols or not.
+    async fn token_of(&self, asked: &v1::EnrollRequest) -> Result<EnrolmentToken, Fault> {
         admission::identity(&[&asked.kind, &asked.machine_id], &[&asked.hostname, &asked.agent_version])?;
         if asked.token_secret.len() != SECRET_BYTES {
             return Err(Reason::TokenUnknown.into());
         }
         // The token before the request: who has none costs no signature check.
-        let token = store::token_by_hash(self.db.read(), &sha256(&asked.token_secret))
-            .await
-            .map_err(|error| unavailable(&error))?
-            .ok_or(Reason::TokenUnknown)?;
+        let token = store::token_by_hash(self.db.read(), &sha256(&asked.token_secret)).await;
+        Ok(token.map_err(|error| unavailable(&error))?.ok_or(Reason::TokenUnknown)?)
+    }
+
+    async fn enroll_with(
+        &self,
+        token: EnrolmentToken,
+        asked: v1::EnrollRequest,
+        origin: Origin,
+    ) -> Result<v1::EnrollResponse, Fault> {
+        let now_ms = self.clock.now_ms();
         let request = Request::read(&asked.csr_der)?;
         let enrolled_with = (token.id, request.key_hash());
         if !self.directory.knows(enrolled_with.1) {
             self.read_back(enrolled_with.1, &token).await?;
         }
         if let Some(agent) = self.directory.enrolled_before(enrolled_with, &asked.machine_id) {
-            return self.answer_again(&agent, &request, now_ms).await;
+            return self.answer_again(&agent, &request, (now_ms, origin)).await;
         }
         if let Some(reason) = token.fault(now_ms) {
             return Err(reason.into());
@@ -200,7 +227,7 @@ impl Fleet {
             version: asked.agent_version,
             enrolled_with,
         };
-        self.agent_make(agent, token, &request, now_ms).await
+        self.agent_make(agent, token, &request, (now_ms, origin)).await
     }
 
     /// Takes over an agent whose enrolment was committed and reported as failed.
@@ -218,11 +245,12 @@ impl Fleet {
         &self,
         agent: &Agent,
         request: &Request,
-        now_ms: UnixMs,
+        at: (UnixMs, Origin),
     ) -> Result<v1::EnrollResponse, Fault> {
         let current = agent.details().certificates.last().copied();
         let Some(current) = current else { return Err(Reason::Unavailable.into()) };
-        let certificate_pem = self.certify(agent, current, request, now_ms).await?;
+        let who = Doer::agent(agent.id, agent.details().hostname.clone());
+        let certificate_pem = self.certify(agent, current, request, at, (who, "agent.enrol_again")).await?;
         tracing::info!(agent = %agent.id, "enrolment answered again");
         Ok(v1::EnrollResponse {
             agent_id: agent.id.to_string(),
@@ -236,7 +264,7 @@ impl Fleet {
         agent: NewAgent,
         token: EnrolmentToken,
         request: &Request,
-        now_ms: UnixMs,
+        (now_ms, origin): (UnixMs, Origin),
     ) -> Result<v1::EnrollResponse, Fault> {
         let failed = |error: DbErr| unavailable(&error);
         let transaction = self.db.begin("enroll").await.map_err(failed)?;
@@ -254,9 +282,9 @@ impl Fleet {
         let owner = [(Resource::Agent(id), token.organization, now_ms)];
         self.access.own(&transaction, &owner).await.map_err(failed)?;
         let after = json!({ "hostname": agent.hostname, "organization": token.organization, "token": token.id });
-        let change = Change { action: "agent.enrol", resource: id.to_string(), before: Value::Null, after };
-        let recorded = self.access.record_of(&transaction, Actor::System, Origin::default(), change);
-        let recorded = recorded.await.map_err(failed)?;
+        let change = Change { action: ENROL, resource: id.to_string(), before: Value::Null, after };
+        let who = Doer::agent(id, agent.hostname.clone());
+        let recorded = self.access.record_as(&transaction, who, origin, change).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.access.recorded(recorded);
 
@@ -295,11 +323,26 @@ impl Fleet {
         &self,
         presented: PeerCertificate,
         asked: v1::RenewRequest,
+        origin: Origin,
     ) -> Result<v1::RenewResponse, Fault> {
-        let now_ms = self.clock.now_ms();
+        let name = self.directory.get(presented.agent).map(|agent| agent.details().hostname.clone());
+        let who = Doer::agent(presented.agent, name.unwrap_or_default());
+        let renewed = self.renew_as(who.clone(), presented, asked, origin).await;
+        let resource = presented.agent.to_string();
+        renewed.inspect_err(|fault| self.attempt_failed(who, origin, RENEW, &resource, fault.reason))
+    }
+
+    async fn renew_as(
+        &self,
+        who: Doer,
+        presented: PeerCertificate,
+        asked: v1::RenewRequest,
+        origin: Origin,
+    ) -> Result<v1::RenewResponse, Fault> {
         let (agent, current) = self.on_record(presented)?;
         let request = Request::read(&asked.csr_der)?;
-        let certificate_pem = self.certify(&agent, current, &request, now_ms).await?;
+        let at = (self.clock.now_ms(), origin);
+        let certificate_pem = self.certify(&agent, current, &request, at, (who, RENEW)).await?;
         self.metrics.renewed.inc();
         tracing::info!(agent = %agent.id, "certificate renewed");
         Ok(v1::RenewResponse { certificate_pem, ca_bundle_pem: self.authority.pem().to_owned() })
@@ -311,14 +354,20 @@ impl Fleet {
         agent: &Agent,
         current: Certificate,
         request: &Request,
-        now_ms: UnixMs,
+        (now_ms, origin): (UnixMs, Origin),
+        (who, action): (Doer, &'static str),
     ) -> Result<String, Fault> {
         let failed = |error: DbErr| unavailable(&error);
         let issued = self.authority.issue_agent(request, agent.id, now_ms).map_err(|error| unavailable(&error))?;
         let transaction = self.db.begin("renew").await.map_err(failed)?;
         store::certificate_insert(&transaction, agent.id, &issued, now_ms).await.map_err(failed)?;
         store::certificates_keep(&transaction, agent.id, [current.serial, issued.serial]).await.map_err(failed)?;
+        let before = json!({ "certificate_not_after_ms": current.not_after_ms });
+        let after = json!({ "certificate_not_after_ms": issued.not_after_ms });
+        let change = Change { action, resource: agent.id.to_string(), before, after };
+        let recorded = self.access.record_as(&transaction, who, origin, change).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
+        self.access.recorded(recorded);
         let mut details = agent.details();
         details.certificates.retain(|each| each.serial == current.serial);
         details.certificates.push(Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms });

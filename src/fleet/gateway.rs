@@ -34,7 +34,9 @@ use super::peer::{Peer, PeerCertificate, Verifier};
 use super::refusals::Subject;
 use super::session::Session;
 use super::sink::Sink;
-use super::{Fleet, FleetError};
+use super::{Fleet, FleetError, enrolment};
+use crate::access::audit::Doer;
+use crate::platform::http::origin::Origin;
 use crate::platform::shutdown::Shutdown;
 
 /// TLS handshakes under way at once.
@@ -324,6 +326,11 @@ impl Services {
         fault.reason.status_with(fault.detail)
     }
 
+    /// From where a call comes, for the audit log.
+    fn origin(peer: Peer) -> Origin {
+        Origin { address: Some(peer.address.ip().to_canonical()), ..Origin::default() }
+    }
+
     /// The certificate that a call needs.
     fn certificate(&self, peer: Peer) -> Result<PeerCertificate, Status> {
         peer.certificate.ok_or_else(|| self.refused(Reason::NoCertificate.into(), Subject::Address(peer.address.ip())))
@@ -371,9 +378,10 @@ impl Services {
 #[tonic::async_trait]
 impl Enrolment for Services {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
-        let subject = Subject::Address(self.peer(&request).address.ip());
+        let peer = self.peer(&request);
         let fleet = self.fleet.clone();
-        self.finish(async move { fleet.enroll(request.into_inner()).await }, subject).await
+        let work = async move { fleet.enroll(request.into_inner(), Self::origin(peer)).await };
+        self.finish(work, Subject::Address(peer.address.ip())).await
     }
 }
 
@@ -387,9 +395,13 @@ impl Telemetry for Services {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
-        let certificate = self.certificate(self.peer(&request))?;
+        let peer = self.peer(&request);
+        let origin = Self::origin(peer);
+        let certificate = self.certificate(peer).inspect_err(|_| {
+            self.fleet.attempt_failed(Doer::nobody(), origin, enrolment::RENEW, "", Reason::NoCertificate);
+        })?;
         let fleet = self.fleet.clone();
-        let work = async move { fleet.renew(certificate, request.into_inner()).await };
+        let work = async move { fleet.renew(certificate, request.into_inner(), origin).await };
         self.finish(work, Subject::Agent(certificate.agent)).await
     }
 }

@@ -3,6 +3,7 @@
 //! One binary, so that it links once. A file a promise; each starts its own control, agents and
 //! servers in its own folder, on its own ports (`tongtu_tests`, the laboratory).
 
+mod audit;
 mod backup;
 mod configuration;
 mod crash;

@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::finish;
 use crate::access::capability::AccountWrite;
-use crate::access::{Access, Actor, Authentication, Permit, Principal, Session};
+use crate::access::{Access, Actor, Authentication, Permit, Principal, Session, known};
+use crate::platform::http::origin::Origin;
 use crate::platform::http::page::Page;
 use crate::platform::http::{Language, Problem};
 use crate::platform::ids::SessionId;
@@ -57,7 +59,7 @@ struct PasswordChange {
     new: String,
 }
 
-/// Replaces one's own password. One's other sessions end.
+/// Replaces one's own password. One's other sessions end, and a link by which it could be set.
 #[utoipa::path(put, path = "/api/v1/account/password", tag = "account", request_body = PasswordChange,
     responses(
         (status = 204),
@@ -69,11 +71,13 @@ struct PasswordChange {
 async fn account_password(
     State(state): State<Authentication>,
     principal: Principal,
+    origin: Origin,
     Json(change): Json<PasswordChange>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let permit = principal.permit()?;
-    finish(async move { state.password_change(&permit, change.current, change.new).await }).await??;
-    Ok(StatusCode::NO_CONTENT)
+    let changed = finish(async move { state.password_change(&permit, change.current, change.new).await }).await??;
+    let known = changed.map(|remembered| (header::SET_COOKIE, known::cookie(&remembered, origin)));
+    Ok((StatusCode::NO_CONTENT, AppendHeaders(known)).into_response())
 }
 
 /// A session, without its secret.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::finish;
-use super::session::{Me, client, welcome};
+use super::session::{Welcome, client, welcome};
 use crate::access::login::Acceptance;
 use crate::access::{Authentication, InvitationError, Purpose};
 use crate::platform::http::origin::Origin;
@@ -99,7 +99,7 @@ struct Accept {
 /// Uses a link: sets the password and logs in. The person's other sessions end.
 #[utoipa::path(post, path = "/api/v1/invitations/accept", tag = "session", security(()), request_body = Accept,
     responses(
-        (status = 200, body = Me, headers(("set-cookie" = String, description = "The session, for this site alone."))),
+        (status = 200, response = inline(Welcome)),
         (status = 403, description = "Sent by a page of another site.", body = Problem),
         (status = 404, description = "Unknown, used or expired.", body = Problem),
         (status = 422, description = "`errors` names the field.", body = Problem),

@@ -131,6 +131,9 @@ struct OrganizationPatch {
 }
 
 /// Changes an organisation.
+///
+/// One that moves takes what is below it along, and is seen, its past as well, by whom it moved under. None is ever
+/// deleted: what it owned stays known.
 #[utoipa::path(patch, path = "/api/v1/organizations/{id}", tag = "access",
     params(("id" = String, Path, example = "org_2")), request_body = OrganizationPatch,
     responses((status = 200, body = OrganizationReport), (status = 401, body = Problem), (status = 403, body = Problem),

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{ToResponse, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::finish;
 use crate::access::http::{cookie, csrf, is_same_origin, session_secret};
 use crate::access::login::{Client, LoggedIn};
 use crate::access::roles::{Area, Level};
-use crate::access::{Access, Actor, Authentication, FirstRun, Principal, Role, User};
+use crate::access::{Access, Actor, Authentication, FirstRun, Principal, Role, User, known};
 use crate::platform::http::origin::Origin;
 use crate::platform::http::{Language, Problem};
 
@@ -96,11 +96,19 @@ impl Me {
     }
 }
 
-/// Somebody who has just logged in, with their cookie.
+/// Whoever has just logged in.
+#[derive(ToResponse)]
+#[response(description = "Who it is.", headers(("set-cookie" = String, description = "The session, for this site alone; and by what this browser is known at the next login.")))]
+#[expect(dead_code, reason = "it is what the document says of `welcome`")]
+pub(super) struct Welcome(Me);
+
+/// Somebody who has just logged in, with their cookies.
 pub(super) fn welcome(state: &Authentication, somebody: &LoggedIn, origin: Origin) -> Result<Response, Problem> {
     let me = Me::read(&state.access, &somebody.principal, &somebody.secret, origin)?;
-    let cookie = cookie(Some(&somebody.secret), state.spans.absolute.as_secs(), origin);
-    Ok(([(header::SET_COOKIE, cookie)], Json(me)).into_response())
+    let session = cookie(Some(&somebody.secret), state.spans.absolute.as_secs(), origin);
+    let known = somebody.remembered.as_deref().map(|remembered| known::cookie(remembered, origin));
+    let cookies = [session].into_iter().chain(known).map(|cookie| (header::SET_COOKIE, cookie));
+    Ok((AppendHeaders(cookies), Json(me)).into_response())
 }
 
 /// From where and with what.
@@ -109,7 +117,7 @@ pub(super) fn client(headers: &HeaderMap, origin: Origin) -> Result<Client, Prob
         return Err(Problem::of_kind(StatusCode::FORBIDDEN, "csrf"));
     }
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
-    Ok(Client { origin, agent })
+    Ok(Client { origin, agent, known: known::Shown::of(headers) })
 }
 
 /// A name and its password.
@@ -125,7 +133,7 @@ struct Login {
 /// Logs in: the answer sets the cookie of a session. An unknown name and a wrong password are answered alike.
 #[utoipa::path(post, path = "/api/v1/session", tag = "session", security(()), request_body = Login,
     responses(
-        (status = 200, body = Me, headers(("set-cookie" = String, description = "The session, for this site alone."))),
+        (status = 200, response = inline(Welcome)),
         (status = 401, description = "Name or password is wrong.", body = Problem),
         (status = 403, description = "Sent by a page of another site.", body = Problem),
         (status = 429, description = "Too many failures, or too many logins at once; `retry-after` says when.", body = Problem),

@@ -69,6 +69,8 @@ pub(super) struct Link {
     pub(super) number: i64,
     pub(super) content: Bytes32,
     pub(super) mac: Bytes32,
+    /// It says that the file of checkpoints was missing.
+    pub(super) is_loss: bool,
 }
 
 /// The last entry that retention removed, as it is sealed.
@@ -95,6 +97,24 @@ pub enum FaultKind {
     Truncated,
     /// Entries are chained, but not as control chained them.
     Recomputed,
+    /// The file of checkpoints is missing, or was: nothing tells whether entries were cut off before.
+    Unproven,
+}
+
+impl FaultKind {
+    /// As the API names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+            Self::Inserted => "inserted",
+            Self::Reordered => "reordered",
+            Self::Truncated => "truncated",
+            Self::Recomputed => "recomputed",
+            Self::Unproven => "unproven",
+        }
+    }
 }
 
 /// One thing that was done to a log.
@@ -156,6 +176,10 @@ pub(super) fn verify(
             if heads.get(&number).is_some_and(|noted| *noted != link.mac) {
                 unlike = unlike.or(Some(number));
             }
+            if link.is_loss {
+                let said = "the file of checkpoints was missing then, so nothing tells whether entries before this one were cut off";
+                faults.push(AuditFault::new(FaultKind::Unproven, number, said));
+            }
             before = link.mac;
             at += 1;
             number += 1;
@@ -210,8 +234,8 @@ pub(super) fn verify(
     }
     match (noted, heads.keys().max()) {
         (None, _) if !links.is_empty() => {
-            let said = "the file of checkpoints is missing, so nothing tells whether later entries were cut off";
-            faults.push(AuditFault::new(FaultKind::Truncated, number, said));
+            let said = "the file of checkpoints is missing, so nothing tells whether entries from here on were cut off";
+            faults.push(AuditFault::new(FaultKind::Unproven, number, said));
         }
         (Some(_), Some(last)) if *last >= number && faults.len() < FAULTS => {
             let said = format!("{last} entries were noted; those from here on are gone");
@@ -254,7 +278,7 @@ mod tests {
         let links = texts.into_iter().zip(1..).map(|(text, number)| {
             let content = digest(&[Some(&text.to_string())]);
             before = key.mac(number, &content, &before);
-            Link { number, content, mac: before }
+            Link { number, content, mac: before, is_loss: false }
         });
         links.collect()
     }
@@ -287,7 +311,7 @@ mod tests {
         removed.drain(4..6);
         assert_eq!(found(&removed, &noted), [(Removed, 4), (Removed, 6)]);
 
-        let forged = Link { number: 5, content: digest(&[Some("forged")]), mac: [9; 32] };
+        let forged = Link { number: 5, content: digest(&[Some("forged")]), mac: [9; 32], is_loss: false };
         let mut inserted = whole.clone();
         inserted.insert(4, forged);
         for (link, number) in inserted.iter_mut().zip(1..) {

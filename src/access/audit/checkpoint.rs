@@ -41,7 +41,7 @@ pub(super) fn open(data: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().append(true).create(true).mode(0o600).open(data.join(CHECKPOINTS))
 }
 
-/// Every checkpoint. `None`: there is no file. A line that was cut short at the end is none.
+/// Every checkpoint. `None`: there is no file, or none in it. A line that was cut short at the end is none.
 pub(super) fn read(data: &Path) -> io::Result<Option<Vec<(i64, Bytes32)>>> {
     let text = match fs::read_to_string(data.join(CHECKPOINTS)) {
         Ok(text) => text,
@@ -52,7 +52,8 @@ pub(super) fn read(data: &Path) -> io::Result<Option<Vec<(i64, Bytes32)>>> {
         let (number, mac) = line.split_once(' ')?;
         Some((number.parse().ok()?, bytes(mac)?))
     };
-    Ok(Some(text.lines().filter_map(line).collect()))
+    let noted: Vec<_> = text.lines().filter_map(line).collect();
+    Ok((!noted.is_empty()).then_some(noted))
 }
 
 /// A line of the file.
@@ -60,10 +61,14 @@ pub(super) fn line(number: i64, mac: &Bytes32) -> String {
     format!("{number} {}\n", hex(mac))
 }
 
-/// Leaves only the checkpoints behind a number.
+/// Leaves only the checkpoints from a number on.
 pub(super) fn cut(data: &Path, number: i64) -> io::Result<fs::File> {
-    let kept: String =
-        read(data)?.unwrap_or_default().iter().filter(|(at, _)| *at > number).map(|(at, mac)| line(*at, mac)).collect();
+    let kept: String = read(data)?
+        .unwrap_or_default()
+        .iter()
+        .filter(|(at, _)| *at >= number)
+        .map(|(at, mac)| line(*at, mac))
+        .collect();
     let new = data.join("audit.checkpoint.new");
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;

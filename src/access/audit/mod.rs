@@ -24,6 +24,7 @@ use super::capability::{AuditRead, SettingsRead};
 use super::{Access, AccessError, Actor, Permit, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::{Origin, RequestId};
+use crate::platform::ids::{AgentId, UserId};
 use crate::platform::shutdown::Shutdown;
 
 mod chain;
@@ -42,6 +43,8 @@ use refusals::{Attempt, Due, Refusals};
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what is too old goes, in intervals of refusals: an hour.
 const RETAIN_EVERY: u32 = 3_600;
+/// The action of an entry that says that the file of checkpoints was missing.
+const CHECKPOINTS_LOST: &str = "audit.checkpoints_lost";
 /// Entries that go in one transaction, and that are read at a time.
 const PORTION: u64 = 10_000;
 
@@ -76,7 +79,7 @@ pub struct AuditEntry {
     pub number: i64,
     /// When.
     pub at_ms: UnixMs,
-    /// `user`, `token`, `system` or `nobody`.
+    /// `user`, `token`, `agent`, `system` or `nobody`.
     pub actor_kind: String,
     /// `user_7`.
     pub actor_id: Option<String>,
@@ -101,6 +104,23 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
+    /// Its parts as the table names them, in order.
+    pub(super) const PARTS: [&'static str; 13] = [
+        "number",
+        "at_ms",
+        "actor_kind",
+        "actor_id",
+        "actor_name",
+        "address",
+        "action",
+        "resource",
+        "before",
+        "after",
+        "result",
+        "reason",
+        "request_id",
+    ];
+
     fn content(&self) -> Bytes32 {
         let at_ms = self.at_ms.to_string();
         chain::digest(&[
@@ -117,6 +137,32 @@ impl AuditEntry {
             self.reason.as_deref(),
             self.request_id.as_deref(),
         ])
+    }
+}
+
+/// Who did or tried something, as an entry says it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Doer {
+    kind: &'static str,
+    id: Option<String>,
+    name: String,
+}
+
+impl Doer {
+    /// Somebody who did not show who they are.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { kind: "nobody", id: None, name: String::new() }
+    }
+
+    /// Who shows an agent's certificate.
+    #[must_use]
+    pub fn agent(id: AgentId, name: String) -> Self {
+        Self { kind: "agent", id: Some(id.to_string()), name }
+    }
+
+    pub(super) fn user(id: UserId, name: String) -> Self {
+        Self { kind: "user", id: Some(id.to_string()), name }
     }
 }
 
@@ -141,12 +187,23 @@ pub struct Recorded {
     mac: Bytes32,
 }
 
-/// Why the log cannot be opened.
+/// Why the log's files are of no use.
 #[derive(Debug, thiserror::Error)]
 #[error("the audit log's files in {} cannot be read or written: {source}", data.display())]
 pub struct AuditFilesError {
     data: PathBuf,
     source: std::io::Error,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A file.
+    #[error(transparent)]
+    Files(#[from] AuditFilesError),
+    /// The database.
+    #[error("the audit log cannot be written: {0}")]
+    Database(#[from] DbErr),
 }
 
 /// What of the log is asked for.
@@ -210,8 +267,8 @@ impl Audit {
         Self { key, data: None, file: Mutex::default(), refused: Mutex::default() }
     }
 
-    /// With the files of a data directory; made if missing.
-    pub(super) fn open(data: &Path) -> Result<Self, AuditFilesError> {
+    /// With the key of a data directory; made if missing.
+    fn open(data: &Path) -> Result<Self, AuditFilesError> {
         let broken = |source| AuditFilesError { data: data.to_owned(), source };
         let key = match checkpoint::key_read(data).map_err(broken)? {
             Some(key) => key,
@@ -220,9 +277,11 @@ impl Audit {
                 checkpoint::key_create(data).map_err(broken)?
             }
         };
-        let file = checkpoint::open(data).map_err(broken)?;
-        let (data, file) = (Some(data.to_owned()), Mutex::new(Some(file)));
-        Ok(Self { key: Key::new(&key), data, file, refused: Mutex::default() })
+        Ok(Self { key: Key::new(&key), data: Some(data.to_owned()), file: Mutex::default(), refused: Mutex::default() })
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn append(&self, transaction: &DatabaseTransaction, mut entry: AuditEntry) -> Result<Recorded, DbErr> {
@@ -237,10 +296,10 @@ impl Audit {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, recorded: &[Recorded]) {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn note(&self, recorded: impl IntoIterator<Item = Recorded>) {
+        let mut file = self.file();
         let Some(file) = file.as_mut() else { return };
-        let lines: String = recorded.iter().map(|it| checkpoint::line(it.number, &it.mac)).collect();
+        let lines: String = recorded.into_iter().map(|it| checkpoint::line(it.number, &it.mac)).collect();
         if let Err(error) = file.write_all(lines.as_bytes()) {
             tracing::error!(%error, "audit.checkpoint cannot be written; a log that is cut off here would not be found");
         }
@@ -251,10 +310,45 @@ impl Access {
     /// With the audit log's files in a data directory.
     ///
     /// # Errors
-    /// They cannot be read or written.
-    pub fn audited(mut self, data: &Path) -> Result<Self, AuditFilesError> {
+    /// They or the log cannot be read or written.
+    pub async fn audited(mut self, data: &Path) -> Result<Self, AuditError> {
         self.audit = Arc::new(Audit::open(data)?);
+        self.checkpoints_ensure().await?;
         Ok(self)
+    }
+
+    /// Sees to the file of checkpoints. Where entries are and no file is, somebody took it away: that is said,
+    /// and written into the log before there is a new one, since nothing tells any more what was cut off before.
+    async fn checkpoints_ensure(&self) -> Result<(), AuditError> {
+        let Some(data) = &self.audit.data else { return Ok(()) };
+        let broken = |source| AuditFilesError { data: data.clone(), source };
+        if checkpoint::read(data).map_err(broken)?.is_some() {
+            let mut file = self.audit.file();
+            if file.is_none() {
+                *file = Some(checkpoint::open(data).map_err(broken)?);
+            }
+            return Ok(());
+        }
+        let transaction = self.db.begin("audit_checkpoints").await?;
+        // So that the first log's file is never empty either.
+        let mut first = Recorded { number: 0, mac: GENESIS };
+        if let Some((last, _)) = store::audit::head(&transaction).await? {
+            tracing::error!(
+                last,
+                "audit.checkpoint is missing or empty: nothing tells whether later entries of the audit log were cut off"
+            );
+            let change = Change {
+                action: CHECKPOINTS_LOST,
+                resource: "audit".to_owned(),
+                before: Value::Null,
+                after: serde_json::json!({ "last": last }),
+            };
+            first = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
+        }
+        transaction.commit().await?;
+        *self.audit.file() = Some(checkpoint::open(data).map_err(broken)?);
+        self.recorded(first);
+        Ok(())
     }
 
     /// Records a change inside its transaction. After the commit call [`recorded`](Self::recorded).
@@ -284,10 +378,14 @@ impl Access {
         self.record_as(transaction, self.named(actor), origin, change).await
     }
 
-    pub(super) async fn record_as(
+    /// The same, of whoever it was.
+    ///
+    /// # Errors
+    /// The database failed; the change must not be committed.
+    pub async fn record_as(
         &self,
         transaction: &DatabaseTransaction,
-        (kind, id, name): (&'static str, Option<String>, String),
+        doer: Doer,
         origin: Origin,
         change: Change,
     ) -> Result<Recorded, DbErr> {
@@ -295,9 +393,9 @@ impl Access {
         let entry = AuditEntry {
             number: 0,
             at_ms: self.clock.now_ms(),
-            actor_kind: kind.to_owned(),
-            actor_id: id,
-            actor_name: name,
+            actor_kind: doer.kind.to_owned(),
+            actor_id: doer.id,
+            actor_name: doer.name,
             address: origin.address.map(|address| address.to_string()),
             action: change.action.to_owned(),
             resource: change.resource,
@@ -305,33 +403,32 @@ impl Access {
             after: text(change.after),
             result: AuditResult::Done.name().to_owned(),
             reason: None,
-            request_id: (origin.request != RequestId::default()).then(|| origin.request.to_string()),
+            request_id: request_id(origin.request),
         };
         self.audit.append(transaction, entry).await
     }
 
     /// Notes what was committed, outside of the database.
     pub fn recorded(&self, recorded: Recorded) {
-        self.audit.note(&[recorded]);
+        self.audit.note([recorded]);
     }
 
     /// What somebody is called in the log.
     #[must_use]
     pub fn actor_name(&self, actor: Actor) -> String {
-        self.named(actor).2
+        self.named(actor).name
     }
 
-    fn named(&self, actor: Actor) -> (&'static str, Option<String>, String) {
+    fn named(&self, actor: Actor) -> Doer {
         let state = self.read();
         match actor {
-            Actor::System => ("system", None, "control".to_owned()),
+            Actor::System => Doer { kind: "system", id: None, name: "control".to_owned() },
             Actor::User(id, _) => {
-                let name = state.users.get(&id).map(|user| user.name.clone());
-                ("user", Some(id.to_string()), name.unwrap_or_default())
+                Doer::user(id, state.users.get(&id).map(|user| user.name.clone()).unwrap_or_default())
             }
             Actor::Token(id) => {
-                let token = state.tokens.values().find(|token| token.id == id);
-                ("token", Some(id.to_string()), token.map(|token| token.name.clone()).unwrap_or_default())
+                let name = state.tokens.get(&id).map(|token| token.name.clone());
+                Doer { kind: "token", id: Some(id.to_string()), name: name.unwrap_or_default() }
             }
         }
     }
@@ -343,9 +440,21 @@ impl Access {
         origin: Origin,
         action: &str,
         resource: &str,
+        ended: (AuditResult, &'static str),
+    ) {
+        let doer = actor.map_or_else(Doer::nobody, |actor| self.named(actor));
+        self.refused_to(doer, origin, action, resource, ended);
+    }
+
+    /// The same, of whoever it was.
+    pub fn refused_to(
+        &self,
+        actor: Doer,
+        origin: Origin,
+        action: &str,
+        resource: &str,
         (result, reason): (AuditResult, &'static str),
     ) {
-        let actor = actor.map_or_else(|| ("nobody", None, String::new()), |actor| self.named(actor));
         let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
         let attempt = Attempt {
             actor,
@@ -376,7 +485,7 @@ impl Access {
         let transaction = self.db.begin("audit_refusals").await?;
         let mut recorded = Vec::with_capacity(due.len());
         for (attempt, (times, request)) in due {
-            let (kind, actor_id, actor_name) = attempt.actor.clone();
+            let Doer { kind, id: actor_id, name: actor_name } = attempt.actor.clone();
             let entry = AuditEntry {
                 number: 0,
                 at_ms,
@@ -390,12 +499,12 @@ impl Access {
                 after: (*times > 1).then(|| serde_json::json!({ "times": times }).to_string()),
                 result: attempt.result.to_owned(),
                 reason: Some(attempt.reason.to_owned()),
-                request_id: Some(request.to_string()),
+                request_id: request_id(*request),
             };
             recorded.push(self.audit.append(&transaction, entry).await?);
         }
         transaction.commit().await?;
-        self.audit.note(&recorded);
+        self.audit.note(recorded);
         Ok(())
     }
 
@@ -405,8 +514,9 @@ impl Access {
         self.refusals_settle(true).await.expect("written");
     }
 
-    /// Until told to stop: writes refused attempts each second, and takes away what is older than
-    /// `retention` each hour, and when that changed.
+    /// Until told to stop: writes refused attempts each second, reads anew what may have been committed unseen,
+    /// and takes away what is older than `retention` each hour, and when that changed. What is refused while requests
+    /// under way come to their end is for [`audit_close`](Self::audit_close).
     pub(super) async fn audit_keep(&self, mut retention: watch::Receiver<Duration>, shutdown: Shutdown) {
         let told = shutdown.triggered();
         tokio::pin!(told);
@@ -421,6 +531,9 @@ impl Access {
             if stops {
                 return;
             }
+            if let Err(error) = self.catch_up().await {
+                tracing::warn!(%error, "what may have been committed is not read yet; tried again in a second");
+            }
             let is_due = round == 0 || retention.has_changed().unwrap_or(false);
             let kept = *retention.borrow_and_update();
             if is_due && let Err(error) = self.audit_retain(kept).await {
@@ -429,8 +542,16 @@ impl Access {
         }
     }
 
+    /// Writes the last refused attempts, when nobody can ask any more.
+    pub async fn audit_close(&self) {
+        if let Err(error) = self.refusals_settle(true).await {
+            tracing::error!(%error, "the last refused attempts are not in the audit log");
+        }
+    }
+
     /// Takes away entries older than `retention`, and leaves a sealed anchor in their place.
-    pub(super) async fn audit_retain(&self, retention: Duration) -> Result<(), DbErr> {
+    pub(super) async fn audit_retain(&self, retention: Duration) -> Result<(), AuditError> {
+        self.checkpoints_ensure().await?;
         let before_ms = self.clock.now_ms() - retention.as_millis() as i64;
         let mut removed = None;
         loop {
@@ -453,7 +574,7 @@ impl Access {
             removed = Some(number);
         }
         if let (Some(number), Some(data)) = (removed, &self.audit.data) {
-            let mut file = self.audit.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut file = self.audit.file();
             match checkpoint::cut(data, number) {
                 Ok(new) => *file = Some(new),
                 Err(error) => tracing::warn!(%error, "audit.checkpoint keeps what is no longer needed"),
@@ -517,17 +638,24 @@ pub async fn verify(read: &DatabaseConnection, data: &Path) -> Result<AuditVerif
     verified(read, Key::new(&key), noted).await
 }
 
+/// Of a request, if it was one.
+fn request_id(request: RequestId) -> Option<String> {
+    (request != RequestId::default()).then(|| request.to_string())
+}
+
 async fn verified(
     read: &DatabaseConnection,
     key: Key,
     noted: Option<Vec<(i64, Bytes32)>>,
 ) -> Result<AuditVerification, VerifyError> {
-    let anchor = store::audit::anchor(read).await?;
+    // Of one moment: retention may move the anchor at any time.
+    let read = store::audit::snapshot(read).await?;
+    let anchor = store::audit::anchor(&read).await?;
     let anchor = anchor.map(|(number, mac, seal)| Anchor { number, mac, seal });
     let mut links: Vec<Link> = Vec::new();
     loop {
         let behind = links.last().map_or(i64::MIN, |link| link.number);
-        let some = store::audit::portion(read, behind, PORTION).await?;
+        let some = store::audit::portion(&read, behind, PORTION).await?;
         if some.is_empty() {
             break;
         }
@@ -535,8 +663,10 @@ async fn verified(
             number: entry.number,
             content: entry.content(),
             mac: *mac,
+            is_loss: entry.action == CHECKPOINTS_LOST && entry.actor_kind == "system",
         }));
     }
+    read.rollback().await?;
     let (rows, first, last) = (links.len() as u64, links.first().map(|it| it.number), links.last().map(|it| it.number));
     let faults = tokio::task::spawn_blocking(move || chain::verify(&key, anchor, &links, noted.as_deref()));
     let faults = faults.await.map_err(|panic| DbErr::Custom(panic.to_string()))?;

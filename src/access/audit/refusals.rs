@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::Doer;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::origin::RequestId;
 
@@ -18,8 +19,7 @@ const A_MINUTE: u32 = 60;
 /// What makes refused attempts the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Attempt {
-    /// Kind, id, name.
-    pub(super) actor: (&'static str, Option<String>, String),
+    pub(super) actor: Doer,
     pub(super) address: Option<IpAddr>,
     pub(super) action: String,
     pub(super) resource: String,
@@ -35,7 +35,7 @@ impl Attempt {
 
     /// This and those of everybody, as one.
     fn anybody(self) -> Self {
-        Self { actor: ("nobody", None, String::new()), address: None, ..self.many() }
+        Self { actor: Doer::nobody(), address: None, ..self.many() }
     }
 }
 
@@ -70,7 +70,7 @@ impl Refusals {
             return due;
         }
         let over = due.extract_if(|attempt, _| {
-            let entries = self.entries.entry((attempt.actor.1.clone(), attempt.address)).or_default();
+            let entries = self.entries.entry((attempt.actor.id.clone(), attempt.address)).or_default();
             *entries += 1;
             *entries > A_MINUTE
         });
@@ -91,10 +91,11 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::ids::UserId;
 
     fn attempt(number: u32) -> Attempt {
         Attempt {
-            actor: ("user", Some("user_7".to_owned()), "zhang".to_owned()),
+            actor: Doer::user(UserId(7), "zhang".to_owned()),
             address: Some([192, 0, 2, 1].into()),
             action: "GET /api/v1/hosts/{id}".to_owned(),
             resource: format!("/api/v1/hosts/host_{number}"),
@@ -131,7 +132,7 @@ mod tests {
             refusals.add(attempt(number), 1, RequestId::default());
         }
         assert_eq!(refusals.due(0, false).len(), A_MINUTE as usize);
-        let other = Attempt { actor: ("user", Some("user_8".to_owned()), "li".to_owned()), ..attempt(1) };
+        let other = Attempt { actor: Doer::user(UserId(8), "li".to_owned()), ..attempt(1) };
         refusals.add(other.clone(), 1, RequestId::default());
         assert_eq!(refusals.due(1_000, false).into_keys().collect::<Vec<_>>(), [other]);
     }

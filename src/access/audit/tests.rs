@@ -61,7 +61,7 @@ async fn what_was_done_to_the_table_is_named_on_either_database() {
         for test in testing::databases().await {
             let access =
                 Access::open(test.db.clone(), Clock::Manual(Arc::new(AtomicI64::new(1)))).await.expect("opens");
-            let access = access.audited(test.data.path()).expect("the files");
+            let access = access.audited(test.data.path()).await.expect("the files");
             write(&access, 8).await;
             let transaction = test.db.begin("tamper").await.expect("begun");
             transaction.execute_unprepared(statement).await.expect("done");
@@ -77,7 +77,7 @@ async fn a_log_goes_on_after_a_restart_and_after_retention() {
         let now = Arc::new(AtomicI64::new(1_000 * DAY));
         let open = async || {
             let access = Access::open(test.db.clone(), Clock::Manual(now.clone())).await.expect("opens");
-            access.audited(test.data.path()).expect("the files")
+            access.audited(test.data.path()).await.expect("the files")
         };
         let access = open().await;
         write(&access, 3).await;
@@ -103,6 +103,56 @@ async fn a_log_goes_on_after_a_restart_and_after_retention() {
         transaction.execute_unprepared("UPDATE audit_anchor SET number = number + 1").await.expect("done");
         transaction.commit().await.expect("committed");
         assert_ne!(found(&access, test.data.path()).await, [], "{}: the anchor is sealed", test.name);
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_checkpoints_that_was_taken_away_is_said_and_stays_said() {
+    for test in testing::databases().await {
+        let now = Arc::new(AtomicI64::new(1_000 * DAY));
+        let open = async || {
+            let access = Access::open(test.db.clone(), Clock::Manual(now.clone())).await.expect("opens");
+            access.audited(test.data.path()).await.expect("the files")
+        };
+        let file = test.data.path().join("audit.checkpoint");
+        let access = open().await;
+        assert_eq!(found(&access, test.data.path()).await, [], "{}: an empty log", test.name);
+        let access = open().await;
+        write(&access, 3).await;
+        assert_eq!(found(&access, test.data.path()).await, [], "{}: a first start killed is no loss", test.name);
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(found(&access, test.data.path()).await, [(FaultKind::Unproven, 4)], "{}", test.name);
+        let access = open().await;
+        write(&access, 2).await;
+        assert_eq!(found(&access, test.data.path()).await, [(FaultKind::Unproven, 4)], "{}", test.name);
+        // Also while control runs, within the hour.
+        std::fs::write(&file, "").expect("emptied");
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        write(&access, 1).await;
+        let both = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7)];
+        assert_eq!(found(&access, test.data.path()).await, both, "{}", test.name);
+        // Until retention takes it away, as everything.
+        now.fetch_add(200 * DAY, Ordering::Relaxed);
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_verified_as_it_is_at_one_moment() {
+    for test in testing::databases().await {
+        let now = Arc::new(AtomicI64::new(1_000 * DAY));
+        let access = Access::open(test.db.clone(), Clock::Manual(now.clone())).await.expect("opens");
+        let access = access.audited(test.data.path()).await.expect("the files");
+        write(&access, 5).await;
+        let read = store::audit::snapshot(test.db.read()).await.expect("a snapshot");
+        assert_eq!(store::audit::anchor(&read).await.expect("read"), None);
+        now.fetch_add(200 * DAY, Ordering::Relaxed);
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        let rows = store::audit::portion(&read, 0, PORTION).await.expect("read");
+        assert_eq!(rows.len(), 5, "{}: what the anchor then was belongs to", test.name);
+        read.rollback().await.expect("ended");
+        assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
     }
 }
 

@@ -1,29 +1,21 @@
 //! Rows of the audit log.
 
 use sea_orm::sea_query::{Expr, ExprTrait, LikeExpr, Order, Query, SelectStatement};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
+use sea_orm::{
+    AccessMode, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel,
+    QueryResult, TransactionTrait,
+};
 
 use crate::access::audit::{AuditEntry, AuditFilter, Bytes32};
 use crate::platform::clock::UnixMs;
 
 const TABLE: &str = "audit_entry";
 const ANCHOR: &str = "audit_anchor";
-const COLUMNS: [&str; 14] = [
-    "number",
-    "at_ms",
-    "actor_kind",
-    "actor_id",
-    "actor_name",
-    "address",
-    "action",
-    "resource",
-    "before",
-    "after",
-    "result",
-    "reason",
-    "request_id",
-    "mac",
-];
+
+/// An entry's parts and its MAC.
+fn columns() -> impl Iterator<Item = &'static str> {
+    AuditEntry::PARTS.into_iter().chain(["mac"])
+}
 
 /// A MAC as a row holds it; one of another length is no MAC of ours, and verifies as none.
 fn mac_of(bytes: Vec<u8>) -> Bytes32 {
@@ -66,7 +58,7 @@ pub(in crate::access) async fn insert(
     mac: &Bytes32,
 ) -> Result<(), DbErr> {
     transaction
-        .execute(Query::insert().into_table(TABLE).columns(COLUMNS).values_panic([
+        .execute(Query::insert().into_table(TABLE).columns(columns()).values_panic([
             entry.number.into(),
             entry.at_ms.into(),
             entry.actor_kind.clone().into(),
@@ -86,8 +78,17 @@ pub(in crate::access) async fn insert(
     Ok(())
 }
 
+/// A transaction that reads the log as it is at one moment.
+pub(in crate::access) async fn snapshot(read: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    match read.get_database_backend() {
+        // What a transaction of SQLite reads first is what it goes on to read.
+        DbBackend::Sqlite => read.begin().await,
+        _ => read.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly)).await,
+    }
+}
+
 /// The anchor: number, MAC, seal.
-pub(in crate::access) async fn anchor(read: &DatabaseConnection) -> Result<Option<(i64, Bytes32, Bytes32)>, DbErr> {
+pub(in crate::access) async fn anchor(read: &DatabaseTransaction) -> Result<Option<(i64, Bytes32, Bytes32)>, DbErr> {
     let anchor = Query::select()
         .columns(["number", "mac", "seal"])
         .from(ANCHOR)
@@ -153,12 +154,12 @@ pub(in crate::access) async fn cut(
 
 /// Entries with their MACs behind a number, oldest first.
 pub(in crate::access) async fn portion(
-    read: &DatabaseConnection,
+    read: &DatabaseTransaction,
     behind: i64,
     limit: u64,
 ) -> Result<Vec<(AuditEntry, Bytes32)>, DbErr> {
     let some = Query::select()
-        .columns(COLUMNS)
+        .columns(columns())
         .from(TABLE)
         .and_where(Expr::col("number").gt(behind))
         .order_by("number", Order::Asc)
@@ -169,7 +170,7 @@ pub(in crate::access) async fn portion(
 }
 
 fn filtered(filter: &AuditFilter) -> SelectStatement {
-    let mut select = Query::select().columns(COLUMNS).from(TABLE).to_owned();
+    let mut select = Query::select().columns(AuditEntry::PARTS).from(TABLE).to_owned();
     if let Some(from_ms) = filter.from_ms {
         select.and_where(Expr::col("at_ms").gte(from_ms));
     }

@@ -1,7 +1,7 @@
 //! Rows of one-time links.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::hash_of;
 use crate::access::invitation::{Invitation, Purpose};
@@ -11,7 +11,7 @@ use crate::platform::ids::{InvitationId, UserId};
 
 const TABLE: &str = "invitation";
 
-pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait, state: &mut State) -> Result<(), AccessError> {
     let invitations =
         Query::select().columns(["id", "hash", "user_id", "created_ms", "expires_ms"]).from(TABLE).to_owned();
     for row in read.query_all(&invitations).await? {

@@ -1,6 +1,6 @@
 //! The tables of access: the only SQL here. One file a table; this one reads them all at the start.
 
-use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Alias, CaseStatement, Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::{AccessError, AdministrativeLevel, ROOT, Resource, State};
@@ -50,9 +50,8 @@ pub(super) async fn root_ensure(db: &Db, now: UnixMs) -> Result<(), DbErr> {
     transaction.commit().await
 }
 
-pub(super) async fn load(db: &Db) -> Result<State, AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait) -> Result<State, AccessError> {
     let mut state = State::default();
-    let read = db.read();
     organization::load(read, &mut state).await?;
     token::load(read, &mut state).await?;
     user::load(read, &mut state).await?;
@@ -79,6 +78,26 @@ async fn next_id(transaction: &DatabaseTransaction, table: &'static str) -> Resu
         None => None,
     };
     Ok(last.unwrap_or(0) + 1)
+}
+
+/// Writes when things of a table were last used.
+pub(super) async fn last_used(
+    transaction: &DatabaseTransaction,
+    table: &'static str,
+    used: &[(i64, UnixMs)],
+) -> Result<(), DbErr> {
+    for some in used.chunks(500) {
+        let when = some.iter().fold(CaseStatement::new(), |when, (id, ms)| when.case(Expr::col("id").eq(*id), *ms));
+        transaction
+            .execute(
+                Query::update()
+                    .table(table)
+                    .value("last_used_ms", when)
+                    .and_where(Expr::col("id").is_in(some.iter().map(|(id, _)| *id))),
+            )
+            .await?;
+    }
+    Ok(())
 }
 
 /// A hash as a row holds it.

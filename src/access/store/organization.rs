@@ -1,7 +1,7 @@
 //! Rows of organisations.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::next_id;
 use crate::access::organization::{AdministrativeLevel, Organization};
@@ -10,7 +10,7 @@ use crate::platform::ids::OrganizationId;
 
 const TABLE: &str = "organization";
 
-pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait, state: &mut State) -> Result<(), AccessError> {
     let organizations =
         Query::select().columns(["id", "parent_id", "name", "level", "created_ms"]).from(TABLE).to_owned();
     for row in read.query_all(&organizations).await? {

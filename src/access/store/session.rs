@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicI64;
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::hash_of;
 use crate::access::secret::Hash;
@@ -11,9 +11,9 @@ use crate::access::{AccessError, Session, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{SessionId, UserId};
 
-const TABLE: &str = "user_session";
+pub(in crate::access) const TABLE: &str = "user_session";
 
-pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait, state: &mut State) -> Result<(), AccessError> {
     let sessions = Query::select()
         .columns(["id", "hash", "user_id", "created_ms", "last_used_ms", "expires_ms", "address", "agent"])
         .from(TABLE)
@@ -66,21 +66,6 @@ pub(in crate::access) async fn delete(transaction: &DatabaseTransaction, ids: &[
     for some in ids.chunks(500) {
         transaction
             .execute(Query::delete().from_table(TABLE).and_where(Expr::col("id").is_in(some.iter().map(|id| id.0))))
-            .await?;
-    }
-    Ok(())
-}
-
-/// Writes when sessions were last used.
-pub(in crate::access) async fn used(
-    transaction: &DatabaseTransaction,
-    used: &[(SessionId, UnixMs)],
-) -> Result<(), DbErr> {
-    for (id, last_used_ms) in used {
-        transaction
-            .execute(
-                Query::update().table(TABLE).value("last_used_ms", *last_used_ms).and_where(Expr::col("id").eq(id.0)),
-            )
             .await?;
     }
     Ok(())

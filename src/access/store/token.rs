@@ -1,7 +1,7 @@
 //! Rows of machine tokens.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::{hash_of, next_id};
 use crate::access::secret::Hash;
@@ -10,9 +10,9 @@ use crate::access::{AccessError, ApiTokenInfo, Role, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{ApiTokenId, OrganizationId, UserId};
 
-const TABLE: &str = "api_token";
+pub(in crate::access) const TABLE: &str = "api_token";
 
-pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait, state: &mut State) -> Result<(), AccessError> {
     let tokens = Query::select()
         .columns([
             "id",
@@ -43,7 +43,8 @@ pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result
             revoked_ms: row.try_get("", "revoked_ms")?,
         };
         state.uses.insert(token.id, Use::stored(row.try_get("", "last_used_ms")?));
-        state.tokens.insert(hash_of(row.try_get("", "hash")?, TABLE)?, token);
+        state.token_hashes.insert(hash_of(row.try_get("", "hash")?, TABLE)?, token.id);
+        state.tokens.insert(token.id, token);
     }
     Ok(())
 }
@@ -90,20 +91,5 @@ pub(in crate::access) async fn revoke(
                 .and_where(Expr::col("revoked_ms").is_null()),
         )
         .await?;
-    Ok(())
-}
-
-/// Writes when tokens were last used.
-pub(in crate::access) async fn used(
-    transaction: &DatabaseTransaction,
-    used: &[(ApiTokenId, UnixMs)],
-) -> Result<(), DbErr> {
-    for (id, last_used_ms) in used {
-        transaction
-            .execute(
-                Query::update().table(TABLE).value("last_used_ms", *last_used_ms).and_where(Expr::col("id").eq(id.0)),
-            )
-            .await?;
-    }
     Ok(())
 }

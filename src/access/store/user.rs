@@ -1,7 +1,7 @@
 //! Rows of users.
 
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 
 use super::next_id;
 use crate::access::{AccessError, Password, Role, Roles, State, User};
@@ -20,7 +20,7 @@ fn roles_of(text: &str) -> Result<Roles, AccessError> {
     Roles::of_person(roles.ok_or_else(|| unknown(text))?).map_err(|_| unknown(text))
 }
 
-pub(super) async fn load(read: &DatabaseConnection, state: &mut State) -> Result<(), AccessError> {
+pub(super) async fn load(read: &impl ConnectionTrait, state: &mut State) -> Result<(), AccessError> {
     let users = Query::select()
         .columns([
             "id",

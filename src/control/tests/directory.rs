@@ -86,6 +86,49 @@ async fn what_people_write_is_kept_as_text() {
     assert_eq!(fields(&said), ["display_name", "name", "organization", "roles"]);
     let searched = administrator.send(Method::GET, "/api/v1/users?search=%25%27%20OR%201%3D1", None).await;
     assert_eq!(json_of(searched, StatusCode::OK).await["items"], json!([]));
+
+    // The same in every other field that takes a text, and in what is asked for.
+    let body = json!({ "name": script, "level": "department", "parent": "org_1" });
+    let organization = administrator.send(Method::POST, "/api/v1/organizations", Some(body)).await;
+    assert_eq!(json_of(organization, StatusCode::CREATED).await["name"], script);
+    let body = json!({ "name": script, "role": "reader" });
+    let token = administrator.send(Method::POST, "/api/v1/tokens", Some(body)).await;
+    assert_eq!(json_of(token, StatusCode::CREATED).await["token"]["name"], script);
+    let login = started.client.post(format!("{}/api/v1/session", started.base())).header("user-agent", script);
+    let login = login.json(&json!({ "name": "security", "password": PASSWORD })).send().await.expect("an answer");
+    let browser = Person::welcomed(&started.client, started.base(), login).await;
+    let (_, auditor) = started.join(&administrator, "auditor", "auditor").await;
+    let (_, operator) = started.join(&administrator, "op", "operator").await;
+    for name in [script, "security' --", "%", "\u{0}", "x\ny"] {
+        problem(started.log_in(name, PASSWORD).await, StatusCode::UNAUTHORIZED).await;
+        problem(started.log_in("security", name).await, StatusCode::UNAUTHORIZED).await;
+        let token = reqwest::header::HeaderValue::from_bytes(format!("Bearer tongtu_{name}").as_bytes());
+        if let Ok(token) = token {
+            let request = started.client.get(format!("{}/api/v1/agents", started.base()));
+            let refused = request.header("authorization", token).send().await.expect("an answer");
+            problem(refused, StatusCode::UNAUTHORIZED).await;
+        }
+    }
+    for (person, question) in [
+        (&auditor, "/api/v1/audit?actor={}"),
+        (&auditor, "/api/v1/audit?action={}"),
+        (&administrator, "/api/v1/users?search={}"),
+        (&operator, "/api/v1/hosts?search={}"),
+    ] {
+        for text in [script, "' OR 1=1 --", "%", "_"] {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let asked = person.send(Method::GET, &question.replace("{}", &encoded), None).await;
+            let found = json_of(asked, StatusCode::OK).await["items"].as_array().map(Vec::len);
+            let is_there = question.contains("users") && script.contains(text);
+            assert_eq!(found, Some(usize::from(is_there)), "{question} {text}");
+        }
+    }
+    let sessions = json_of(browser.send(Method::GET, "/api/v1/account/sessions", None).await, StatusCode::OK).await;
+    let mut agents = sessions["items"].as_array().expect("sessions").iter().map(|session| &session["agent"]);
+    assert!(agents.any(|agent| agent == script), "{sessions}");
+    let all =
+        json_of(auditor.send(Method::GET, "/api/v1/audit?action=organization.", None).await, StatusCode::OK).await;
+    assert_eq!(all["items"][0]["after"]["name"], script, "as text, in the log as well");
 }
 
 #[tokio::test]
@@ -140,6 +183,22 @@ async fn a_new_link_sets_a_new_password_and_ends_sessions() {
     assert_eq!(accept(&second).await.status(), StatusCode::OK);
     problem(operator.send(Method::GET, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
     problem(started.log_in("op", PASSWORD).await, StatusCode::UNAUTHORIZED).await;
+    // A link that waits dies with a new password, and with its user's right to log in.
+    let waits = invite().await;
+    let response = started.log_in("op", "a wide thoroughfare").await;
+    let operator = Person::welcomed(&started.client, started.base(), response).await;
+    let change = json!({ "current": "a wide thoroughfare", "new": "a long thoroughfare" });
+    let changed = operator.send(Method::PUT, "/api/v1/account/password", Some(change)).await;
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    problem(accept(&waits).await, StatusCode::NOT_FOUND).await;
+    let waits = invite().await;
+    for disabled in [true, false] {
+        let path = format!("/api/v1/users/{id}");
+        let changed = administrator.send(Method::PATCH, &path, Some(json!({ "disabled": disabled }))).await;
+        json_of(changed, StatusCode::OK).await;
+        problem(accept(&waits).await, StatusCode::NOT_FOUND).await;
+    }
+    assert_eq!(started.log_in("op", "a long thoroughfare").await.status(), StatusCode::OK);
     let late = invite().await;
     now.fetch_add(72 * 60 * 60_000, Ordering::Relaxed);
     problem(accept(&late).await, StatusCode::NOT_FOUND).await;

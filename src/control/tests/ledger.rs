@@ -17,6 +17,8 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
     let changed = administrator.send(Method::PATCH, &path, Some(json!({ "display_name": "<b>改</b>" }))).await;
     let request = changed.headers()["x-request-id"].to_str().expect("text").to_owned();
     assert_eq!(changed.status(), StatusCode::OK);
+    let granted = administrator.send(Method::PATCH, &path, Some(json!({ "roles": ["migration_manager"] }))).await;
+    assert_eq!(granted.status(), StatusCode::OK);
     problem(operator.send(Method::PATCH, &path, Some(json!({ "roles": ["auditor"] }))).await, StatusCode::FORBIDDEN)
         .await;
     problem(started.log_in("op", "wrong wrong wrong").await, StatusCode::UNAUTHORIZED).await;
@@ -40,6 +42,15 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
         (&json!(id), &json!("done"), &json!(request))
     );
     assert_eq!(update["address"], "127.0.0.1");
+    let invited = items.iter().filter(|item| item["action"] == "user.invite");
+    let invited: Vec<_> = invited.map(|item| (&item["actor"]["name"], &item["resource"])).collect();
+    let by = json!("security");
+    assert_eq!(invited, [(&by, &json!("user_3")), (&by, &json!("user_2"))], "every link that was made");
+    let granted = of("user.update.roles");
+    assert_eq!(
+        (&granted["before"]["roles"], &granted["after"]["roles"]),
+        (&json!(["operator"]), &json!(["migration_manager"]))
+    );
     let refused = of("PATCH /api/v1/users/{id}");
     assert_eq!(
         (&refused["result"], &refused["reason"], &refused["resource"]),
@@ -88,4 +99,43 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
     let read = Db::look(&config::Database::default(), started.data.path()).await.expect("a look");
     let found = access::audit::verify(&read, started.data.path()).await.expect("verified");
     assert!(found.verified && found.rows == numbers.len() as u64, "{found:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_while_control_stops_is_in_the_log() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (_, operator) = started.join(&administrator, "op", "operator").await;
+    let address = started.running.http();
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let body = r#"{"name":"x","display_name":"x","roles":["operator"],"organization":"org_1"}"#;
+    let head = format!(
+        "POST /api/v1/users HTTP/1.1\r\nhost: a\r\ncookie: {}\r\nx-csrf-token: {}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        operator.cookie,
+        operator.csrf,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut said = vec![0; 4096];
+    let length = stream.read(&mut said).await.expect("an answer");
+    assert!(said[..length].starts_with(b"HTTP/1.1 100"), "the request is under way");
+    started.shutdown.trigger();
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(body.as_bytes()).await.expect("sent");
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.expect("an answer");
+    assert!(said.starts_with(b"HTTP/1.1 403"), "{}", String::from_utf8_lossy(&said));
+    let Started { running, data, .. } = started;
+    running.finished().await.expect("a clean stop");
+
+    let again = started_in(data, Clock::System).await;
+    let access = again.running.parts.authentication.access();
+    let filter = access::audit::AuditFilter { action: Some("POST /api/v1/users".to_owned()), ..Default::default() };
+    let permit = access::Permit::testing(access::ROOT);
+    let entries = access.audit_entries(&permit, &filter, None, 10).await.expect("entries");
+    assert_eq!(entries.iter().map(|entry| entry.actor_name.as_str()).collect::<Vec<_>>(), ["op"]);
 }

@@ -99,6 +99,55 @@ async fn failures_slow_an_address_and_a_name_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn who_has_logged_in_in_a_browser_is_not_slowed_by_others_behind_the_address() {
+    let now = Arc::new(AtomicI64::new(NOW));
+    let started = started_at(Clock::Manual(now.clone())).await;
+    let me = started.first_administrator().await;
+    let from = async |cookie: &str, password: &str| {
+        let request = started.client.post(format!("{}/api/v1/session", started.base()));
+        let request = request.header("x-forwarded-for", "10.0.0.9").header("cookie", cookie);
+        request.json(&json!({ "name": "security", "password": password })).send().await.expect("an answer")
+    };
+    let known = |response: &Response| {
+        let cookies = response.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+        let mut known = cookies.filter(|cookie| cookie.starts_with("tongtu_known_"));
+        let cookie = known.next().expect("a cookie");
+        assert!(cookie.contains("HttpOnly; SameSite=Strict; Path=/api/v1/session; Max-Age="), "{cookie}");
+        cookie.split(';').next().expect("a value").to_owned()
+    };
+    let mine = known(&started.log_in("security", PASSWORD).await);
+    for _ in 0..5 {
+        assert_eq!(from("", "wrong wrong wrong").await.status(), StatusCode::UNAUTHORIZED);
+    }
+    let forged = format!("{mine}x");
+    for cookie in ["", &forged, "tongtu_known_1=a.b"] {
+        problem(from(cookie, PASSWORD).await, StatusCode::TOO_MANY_REQUESTS).await;
+    }
+    assert_eq!(from(&mine, PASSWORD).await.status(), StatusCode::OK, "from behind the same address");
+    problem(from("", PASSWORD).await, StatusCode::TOO_MANY_REQUESTS).await;
+    // Whoever has the cookie is slowed by what they try with it.
+    for _ in 0..5 {
+        assert_eq!(from(&mine, "wrong wrong wrong").await.status(), StatusCode::UNAUTHORIZED);
+    }
+    problem(from(&mine, PASSWORD).await, StatusCode::TOO_MANY_REQUESTS).await;
+    now.fetch_add(1_000, Ordering::Relaxed);
+    assert_eq!(from(&mine, PASSWORD).await.status(), StatusCode::OK, "after the pause");
+
+    // Nor does it slow one who is logged in and changes the password; the old cookie dies with the old one.
+    for _ in 0..7 {
+        from("", "wrong wrong wrong").await;
+        now.fetch_add(1_000, Ordering::Relaxed);
+    }
+    let change = json!({ "current": PASSWORD, "new": "a wide thoroughfare" });
+    let change = me.request(Method::PUT, "/api/v1/account/password").header("x-csrf-token", &me.csrf).json(&change);
+    let changed = change.header("x-forwarded-for", "10.0.0.9").send().await.expect("an answer");
+    assert_eq!(changed.status(), StatusCode::NO_CONTENT);
+    problem(from("", "a wide thoroughfare").await, StatusCode::TOO_MANY_REQUESTS).await;
+    problem(from(&mine, "a wide thoroughfare").await, StatusCode::TOO_MANY_REQUESTS).await;
+    assert_eq!(from(&known(&changed), "a wide thoroughfare").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_flood_of_logins_leaves_others_unharmed() {
     let started = started().await;
     let token = started.token();
@@ -141,12 +190,18 @@ async fn a_session_is_worth_nothing_without_its_page() {
     let login = login.json(&json!({ "name": "security", "password": PASSWORD }));
     problem(with(login).await, StatusCode::FORBIDDEN).await;
 
-    for cookie in ["tongtu_session=forged", "tongtu_session=", &format!("{}x", me.cookie)] {
+    // Changed in its middle, at its end, of another's name.
+    let (begin, end) = me.cookie.split_at(me.cookie.len() / 2);
+    let other = if end.starts_with('A') { "B" } else { "A" };
+    let tampered = format!("{begin}{other}{}", &end[1..]);
+    for cookie in ["tongtu_session=forged", "tongtu_session=", &format!("{}x", me.cookie), &tampered] {
         let request = started.client.get(format!("{}/api/v1/session", started.base())).header("cookie", cookie);
         problem(with(request).await, StatusCode::UNAUTHORIZED).await;
     }
     assert_eq!(me.send(Method::DELETE, "/api/v1/session", None).await.status(), StatusCode::NO_CONTENT);
+    // Replayed.
     problem(me.send(Method::GET, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
+    problem(me.send(Method::DELETE, "/api/v1/session", None).await, StatusCode::UNAUTHORIZED).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::access::capability::AgentsRead;
+use crate::platform::http::origin::Origin;
 use sea_orm::ConnectionTrait;
 
 fn reason<T>(result: Result<T, Status>) -> Option<Reason> {
@@ -106,7 +107,7 @@ async fn an_enrolment_that_was_committed_and_reported_as_failed_is_found() {
             hostname: "host-1".to_owned(),
             agent_version: "0.1.0".to_owned(),
         };
-        let again = behind.enroll(asked).await.expect("answered again");
+        let again = behind.enroll(asked, Origin::default()).await.expect("answered again");
         assert_eq!(again.agent_id, machine.id.to_string(), "{}", control.database.name);
         assert!(behind.agent_fetch(&Permit::testing(ROOT), machine.id).is_some(), "it has its owner");
     }
@@ -310,4 +311,50 @@ async fn a_failing_database_makes_no_agent_and_says_try_again() {
     transaction.execute_unprepared("ALTER TABLE elsewhere RENAME TO agent_certificate").await.expect("renamed");
     transaction.commit().await.expect("committed");
     machine.enroll(&token).await.expect("no use was taken");
+}
+
+#[tokio::test]
+async fn who_was_given_a_certificate_and_who_was_refused_one_is_in_the_audit_log() {
+    for database in testing::databases().await {
+        let control = Control::start_on(database, timing()).await;
+        let token = control.token(1).await;
+        let mut machine = Machine::new(&control);
+        machine.enroll(&token).await.expect("enrolled");
+        machine.renew().await.expect("renewed");
+        for _ in 0..3 {
+            assert_eq!(reason(Machine::new(&control).enroll(&token).await), Some(Reason::TokenUsed));
+        }
+        let foreign = Token { secret: [7; 24], ..token };
+        assert_eq!(reason(Machine::new(&control).enroll(&foreign).await), Some(Reason::TokenUnknown));
+        assert_eq!(reason(Machine::new(&control).renew().await), Some(Reason::NoCertificate));
+        control.fleet.agent_revoke(&Permit::testing(ROOT), machine.id).await.expect("stored").expect("it is there");
+        assert_eq!(reason(machine.renew().await), Some(Reason::Revoked));
+        let access = &control.fleet.access;
+        access.refusals_settled().await;
+        let filter = crate::access::audit::AuditFilter::default();
+        let entries = access.audit_entries(&Permit::testing(ROOT), &filter, None, 100).await.expect("entries");
+        let mut said: Vec<_> = entries
+            .iter()
+            .filter(|entry| ["agent.enrol", "agent.renew"].contains(&entry.action.as_str()))
+            .map(|entry| {
+                assert_eq!(entry.address.as_deref(), Some("127.0.0.1"), "{entry:?}");
+                let reason = entry.reason.as_deref().unwrap_or_default();
+                (&*entry.action, &*entry.actor_kind, &*entry.resource, &*entry.result, reason)
+            })
+            .collect();
+        said.sort_unstable();
+        let expected = [
+            ("agent.enrol", "agent", "agent_1", "done", ""),
+            ("agent.enrol", "nobody", "", "refused", "token_unknown"),
+            ("agent.enrol", "nobody", "enrolment_1", "refused", "token_used"),
+            ("agent.renew", "agent", "agent_1", "done", ""),
+            ("agent.renew", "agent", "agent_1", "refused", "revoked"),
+            ("agent.renew", "nobody", "", "refused", "no_certificate"),
+        ];
+        assert_eq!(said, expected, "{}", control.database.name);
+        let used = entries.iter().find(|entry| entry.reason.as_deref() == Some("token_used")).expect("it is there");
+        assert_eq!(used.after.as_deref(), Some(r#"{"times":3}"#), "one entry, however many");
+        let renewed = entries.iter().find(|entry| entry.action == "agent.renew" && entry.result == "done");
+        assert!(renewed.expect("it is there").after.as_deref().is_some_and(|after| after.contains("not_after_ms")));
+    }
 }
