@@ -5,8 +5,11 @@ export const ACTIONS = [
   "account.password",
   "account.update",
   "agent.enrol",
+  "agent.enrol_again",
+  "agent.renew",
   "agent.revoke",
   "agent_configuration.update",
+  "audit.checkpoints_lost",
   "audit.retain",
   "backup.create",
   "backup.delete",
@@ -25,6 +28,7 @@ export const ACTIONS = [
   "user.create",
   "user.invite",
   "user.update",
+  "user.update.roles",
 ] as const;
 
 const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");

@@ -29,7 +29,7 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        /** Replaces one's own password. One's other sessions end. */
+        /** Replaces one's own password. One's other sessions end, and a link by which it could be set. */
         put: operations["account_password"];
         post?: never;
         delete?: never;
@@ -439,7 +439,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        /** Changes an organisation. */
+        /**
+         * Changes an organisation.
+         * @description One that moves takes what is below it along, and is seen, its past as well, by whom it moved under. None is ever
+         *     deleted: what it owned stays known.
+         */
         patch: operations["organization_update"];
         trace?: never;
     };
@@ -1000,7 +1004,7 @@ export interface components {
             /** @example user_1 */
             id?: string | null;
             /**
-             * @description `user`, `token`, `system` or `nobody`.
+             * @description `user`, `token`, `agent`, `system` or `nobody`.
              * @example user
              */
             kind: string;
@@ -1259,7 +1263,7 @@ export interface components {
          * @description What was done to a log.
          * @enum {string}
          */
-        FaultKind: "changed" | "removed" | "inserted" | "reordered" | "truncated" | "recomputed";
+        FaultKind: "changed" | "removed" | "inserted" | "reordered" | "truncated" | "recomputed" | "unproven";
         /** @description What is wrong with one field. */
         FieldProblem: {
             /**
@@ -3765,9 +3769,10 @@ export interface operations {
             };
         };
         responses: {
+            /** @description Who it is. */
             200: {
                 headers: {
-                    /** @description The session, for this site alone. */
+                    /** @description The session, for this site alone; and by what this browser is known at the next login. */
                     "set-cookie"?: string;
                     [name: string]: unknown;
                 };
@@ -4364,9 +4369,10 @@ export interface operations {
             };
         };
         responses: {
+            /** @description Who it is. */
             200: {
                 headers: {
-                    /** @description The session, for this site alone. */
+                    /** @description The session, for this site alone; and by what this browser is known at the next login. */
                     "set-cookie"?: string;
                     [name: string]: unknown;
                 };
