@@ -142,6 +142,15 @@ export async function accept(page, url, link, landing) {
   await page.waitForURL(`${url}${landing}`);
 }
 
+/** Logs in again. */
+export async function enter(page, url, name, landing) {
+  await page.goto(`${url}/login`);
+  await page.getByLabel("用户名").fill(name);
+  await page.getByLabel("密码").fill(PASSWORD);
+  await page.getByRole("button", { name: "登录" }).click();
+  await page.waitForURL(`${url}${landing}`);
+}
+
 const PAGES = { 总览: "/overview", 主机: "/hosts", 探针: "/agents", 用户: "/users", 角色: "/roles", 组织机构: "/organizations", 机器令牌: "/tokens", 会话: "/sessions", 审计日志: "/audit", 系统设置: "/settings", 我的账号: "/account" };
 const ASKED = { "/overview": "overview", "/hosts": "hosts", "/agents": "agents", "/users": "users", "/organizations": "organizations", "/tokens": "tokens", "/sessions": "sessions", "/audit": "audit", "/settings": "settings" };
 

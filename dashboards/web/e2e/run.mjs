@@ -4,7 +4,7 @@ import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, outage, sizes } from "./duties.mjs";
-import { DUTIES, accept, disable, organizations, rights, tokens, users } from "./people.mjs";
+import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { settings } from "./settings.mjs";
 import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
 
@@ -51,7 +51,8 @@ try {
     await step(`${name} lands on the page of the duty`, () => accept(visits[name].page, url, links[name], landing));
   }
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
-  for (const { name, pages } of DUTIES) if (name !== "migration") await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
+  await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
+  for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
   await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "我的账号"]));
   await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
   await step("the audit log", () => audit(visits.auditor.page, url));
