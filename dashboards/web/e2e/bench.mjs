@@ -101,7 +101,7 @@ async function firstView() {
   devtools.on("Network.requestWillBeSent", ({ requestId, request, type }) => !over && type !== "EventSource" && requests.set(requestId, { address: request.url, bytes: null }));
   devtools.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => requests.has(requestId) && (requests.get(requestId).bytes = encodedDataLength));
   await page.goto(`${url}/overview`, { waitUntil: "commit" });
-  const drawn = await page.evaluate(() => globalThis.bench.painted(() => document.querySelector(".overview h2.title") !== null));
+  const drawn = await page.evaluate(() => globalThis.bench.painted(() => document.querySelector(".overview h2.title") !== null && document.querySelectorAll(".now-of figure.chart canvas").length >= 4));
   over = true;
   const cpu = await cpuMs();
   // What was asked for before that is part of it.
