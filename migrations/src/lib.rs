@@ -21,6 +21,7 @@ mod m0011_unreadable;
 mod m0012_intervals;
 mod m0013_settings;
 mod m0014_events;
+mod m0015_deleted;
 
 /// Applies the steps in order.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_intervals::Migration),
             Box::new(m0013_settings::Migration),
             Box::new(m0014_events::Migration),
+            Box::new(m0015_deleted::Migration),
         ]
     }
 }

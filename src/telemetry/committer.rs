@@ -6,8 +6,8 @@
 //!   same batch id until the database says that the id is there, or takes it: so it is never taken
 //!   for failed while it succeeds, and its records are never stored twice.
 //! - A commit that failed settles nothing; its lanes begin anew.
-//! - When control ends, a commit that does not end is left to itself: nobody is answered, and nothing
-//!   is committed after it, since it may be built on what is not there.
+//! - When control ends, what does not end is left to itself, and the task ends with it: nobody is answered,
+//!   and nothing is committed after it, since that may be built on what is not there.
 
 use super::batch::{self, Outcome, SettledEntry};
 use super::ingest::retry_after_ms;
@@ -31,15 +31,13 @@ const LONELY: f64 = 3.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
 const BACK_OFF_MOST: Duration = Duration::from_secs(5);
-/// A commit may take so long after the word to stop.
+/// Everything has so long after the word to stop.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Committer {
     inner: Arc<Inner>,
     stop: Shutdown,
-    /// A commit was left to itself.
-    ended: bool,
     window: Window,
     next_batch: i64,
     next_event: i64,
@@ -59,11 +57,26 @@ enum Failure {
 impl Committer {
     pub(super) fn new(inner: Arc<Inner>, start: CommitterStart, stop: Shutdown) -> Self {
         let CommitterStart { window, next_batch, next_event } = start;
-        Self { inner, stop, ended: false, window, next_batch, next_event, back_off: BACK_OFF }
+        Self { inner, stop, window, next_batch, next_event, back_off: BACK_OFF }
     }
 
-    /// Runs until the word to stop, then commits what waits.
+    /// Runs until the word to stop, then commits what waits, while there is time.
     pub(super) async fn run(mut self) {
+        let stop = self.stop.triggered();
+        let last_answer = async move {
+            stop.await;
+            sleep(LAST_ANSWER).await;
+        };
+        tokio::select! {
+            () = self.work() => {}
+            () = last_answer => {
+                tracing::warn!("control ends before its last commit does; what that holds was not acknowledged");
+            }
+        }
+    }
+
+    /// May end wherever it waits.
+    async fn work(&mut self) {
         let inner = Arc::clone(&self.inner);
         let mut stop = std::pin::pin!(self.stop.triggered());
         let mut stopping = false;
@@ -112,7 +125,7 @@ impl Committer {
         if self.window.is_due(now_ms) || (forced && self.window.bytes > 0) {
             self.roll(now_ms).await;
         }
-        if !self.inner.queue.is_empty() && !self.ended {
+        if !self.inner.queue.is_empty() {
             let pending = self.inner.queue.take(self.window.id);
             self.commit(pending).await;
         }
@@ -133,9 +146,6 @@ impl Committer {
         };
         if !last.ranges.is_empty() || !last.definitions.is_empty() {
             self.commit(last).await;
-        }
-        if self.ended {
-            return;
         }
         tracing::debug!(window = self.window.id, bytes = self.window.bytes, "window sealed");
         self.window = Window::new(next, now_ms, &self.inner.config);
@@ -161,19 +171,7 @@ impl Committer {
         batch::finish(&mut pending.body);
         let id = self.next_batch;
         self.next_batch += 1;
-        let stop = self.stop.triggered();
-        let last_answer = async move {
-            stop.await;
-            sleep(LAST_ANSWER).await;
-        };
-        let failed = tokio::select! {
-            failed = self.ask(id, &pending) => failed,
-            () = last_answer => {
-                tracing::warn!(batch = id, "control ends before a commit does; what it holds was not acknowledged");
-                self.ended = true;
-                return;
-            }
-        };
+        let failed = self.ask(id, &pending).await;
         self.inner.queue.resolved(appended);
         timer.observe_duration();
         match failed {

@@ -116,8 +116,14 @@ impl Anew {
 }
 
 /// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew. `widest_ms` is
-/// the widest interval at which the source was ever sampled.
-pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, widest_ms: u32) -> Vec<Anew> {
+/// the widest interval at which the source was ever sampled. Slots that frames from before `deleted_ms`
+/// matter to stay as they are.
+pub(super) fn anew(
+    frames: &[WindowFrame<'_>],
+    newest_ms: Option<UnixMs>,
+    widest_ms: u32,
+    deleted_ms: UnixMs,
+) -> Vec<Anew> {
     let Some(newest_ms) = newest_ms else { return Vec::new() };
     let mut late: Vec<_> =
         frames.iter().map(|frame| frame.meta.instant_ms).filter(|instant| *instant <= newest_ms).collect();
@@ -127,6 +133,9 @@ pub(super) fn anew(frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>, widest
     let mut stretches: Vec<Anew> = Vec::new();
     for instant in late {
         let (from_ms, to_ms) = (floor(instant - margin_ms), floor(instant + margin_ms) + SLOT_MS);
+        if from_ms - margin_ms < deleted_ms {
+            continue;
+        }
         match stretches.last_mut() {
             Some(last) if from_ms <= last.reach_to_ms() + margin_ms => last.to_ms = last.to_ms.max(to_ms),
             _ => stretches.push(Anew { from_ms, to_ms, margin_ms }),

@@ -300,7 +300,7 @@ fn compute_source(
         .transpose()
         .map_err(|error| broken(error.into()))?;
     let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
-    let stretches = compact::anew(frames, newest_ms, widest_ms);
+    let stretches = compact::anew(frames, newest_ms, widest_ms, inner.deleted().raw_ms);
     let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
     if !stretches.is_empty() {
         let read = async {

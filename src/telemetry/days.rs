@@ -8,6 +8,7 @@
 use super::DAY_MS;
 use super::compact::{self, CompactError};
 use super::compaction::CompactionError;
+use super::deleted::{AROUND, Deleted};
 use super::service::Inner;
 use super::slot::{HOUR_MS, SLOT_MS, SlotBlock};
 use super::slot_block::SlotBlockView;
@@ -27,8 +28,6 @@ use tokio::time::sleep;
 const EVERY: Duration = Duration::from_secs(300);
 /// A day is closed this long after its end, when its last windows are compacted in the usual case.
 const AFTER_MS: i64 = 3 * 3_600_000;
-/// Frames are kept this much longer than they are taken.
-const AROUND: Duration = Duration::from_secs(2 * 3_600);
 /// Boots and schemas stay this much longer than what refers to them: when they were used is known to
 /// a day, and to the last time that it was written.
 const UNUSED_MS: i64 = 3 * DAY_MS;
@@ -128,6 +127,7 @@ pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let raw_ms = before(retention.raw + inner.config.window_span + AROUND);
     let slots_ms = before(retention.slot);
     let hours_ms = before(retention.hour);
+    inner.delete_before(Deleted { raw_ms, slot_ms: slots_ms, hour_ms: hours_ms }, now_ms).await?;
     store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw_ms).await?;
     store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;
     store_days::days_delete(inner, SLOT_MS, slots_ms.div_euclid(DAY_MS)).await?;

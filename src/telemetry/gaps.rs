@@ -127,6 +127,8 @@ pub(super) struct Known {
     pub asked_ms: UnixMs,
     /// What was measured before is deleted by now.
     pub kept_ms: UnixMs,
+    /// What was lost or refused before is not told any more.
+    pub told_ms: UnixMs,
     pub created_ms: UnixMs,
     /// The longest interval that is covered.
     pub longest_ms: i64,
@@ -216,7 +218,7 @@ impl Known {
             GapReason::NotDelivered
         } else if is_first && run.from_ms < self.created_ms {
             GapReason::BeforeFirst
-        } else if self.more_losses || self.losses.iter().any(unplaced) {
+        } else if self.more_losses || run.from_ms < self.told_ms || self.losses.iter().any(unplaced) {
             GapReason::Unknown
         } else {
             GapReason::NotReporting
@@ -287,6 +289,8 @@ mod tests {
         assert_eq!(reason(&unplaced, missing(6_000, 7_000)), GapReason::NotReporting, "it was lost before");
         assert_eq!(reason(&Known { more_losses: true, ..known() }, gap), GapReason::Unknown, "one of them may say why");
         assert_eq!(reason(&Known { more_losses: true, ..lost }, gap), GapReason::Lost(LossReason::SpoolAge));
+        assert_eq!(reason(&Known { told_ms: 1_500, ..known() }, gap), GapReason::Unknown, "what was lost is forgotten");
+        assert_eq!(reason(&Known { told_ms: 1_000, ..known() }, gap), GapReason::NotReporting);
         assert_eq!(reason(&Known { boots: vec![1_500], ..known() }, gap), GapReason::Rebooted);
         assert_eq!(reason(&Known { awaited: Some((1_900, 2_100)), ..known() }, gap), GapReason::NotDelivered);
         let left_out = |resets, dropped| Stretch { missing_ms: 30, resets, dropped, ..gap };

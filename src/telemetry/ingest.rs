@@ -651,7 +651,7 @@ impl Inner {
     fn check_instant(&self, instant_ms: UnixMs, now_ms: UnixMs) -> Result<(), Refusal> {
         if instant::is_future(instant_ms, now_ms) {
             Err(Refusal::Future)
-        } else if instant_ms < now_ms - self.retention().raw.as_millis() as i64 {
+        } else if instant_ms < self.taken_ms(now_ms) {
             Err(Refusal::TooOld)
         } else {
             Ok(())

@@ -19,6 +19,7 @@ mod committer;
 mod compact;
 mod compaction;
 mod days;
+mod deleted;
 pub mod exposition;
 mod fetch;
 mod figures;

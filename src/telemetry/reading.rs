@@ -52,12 +52,6 @@ impl Telemetry {
         now_ms: UnixMs,
     ) -> Result<gaps::Known, DbErr> {
         let Inner { db, registry, .. } = &*self.inner;
-        let retention = self.inner.retention();
-        let kept = match assembly.resolution() {
-            Resolution::Raw => retention.raw,
-            Resolution::Slot => retention.slot,
-            Resolution::Hour => retention.hour,
-        };
         let agent = self.inner.agent(source.agent);
         let awaited = {
             let state = agent.lock();
@@ -73,7 +67,8 @@ impl Telemetry {
         Ok(gaps::Known {
             unreadable: store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted).await?,
             asked_ms: assembly.span().0,
-            kept_ms: now_ms - kept.as_millis() as i64,
+            kept_ms: self.inner.kept_ms(assembly.resolution(), now_ms),
+            told_ms: self.inner.kept_ms(Resolution::Slot, now_ms),
             created_ms: source.created_ms,
             longest_ms: slot::longest_ms(source.widest_ms()),
             losses,
@@ -96,8 +91,9 @@ impl Telemetry {
     /// From which step a period is drawn if nobody says; `None`: from frames.
     #[must_use]
     pub fn drawn_from(&self, from_ms: UnixMs, to_ms: UnixMs) -> Option<i64> {
-        let kept_ms = self.inner.retention().raw.as_millis() as i64;
-        thin::step_ms(from_ms, to_ms, self.inner.clock.now_ms() - kept_ms)
+        let now_ms = self.inner.clock.now_ms();
+        let kept_ms = |resolution| self.inner.kept_ms(resolution, now_ms);
+        thin::step_ms(from_ms, to_ms, kept_ms(Resolution::Raw), kept_ms(Resolution::Slot))
     }
 
     /// A source that the permit's organisations own now.

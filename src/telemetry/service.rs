@@ -2,6 +2,7 @@
 
 use super::agent_state::Agent;
 use super::committer::{self, Committer};
+use super::deleted::Deleted;
 use super::ingest::Session;
 use super::instruments::Instruments;
 use super::live::LiveSource;
@@ -60,6 +61,7 @@ pub(super) struct Inner {
     pub config: config::Telemetry,
     /// How long things are kept now.
     retention: RwLock<config::Retention>,
+    pub deleted: RwLock<Deleted>,
     pub metrics: Instruments,
     pub registry: Registry,
     pub queue: Queue,
@@ -74,7 +76,7 @@ pub(super) struct Inner {
     pub calendar: tokio::sync::Notify,
     /// New sources have their owners.
     pub sources_added: tokio::sync::Notify,
-    /// Held by who takes slots out of rows: compaction, or the closing of days.
+    /// Held by who takes slots out of rows: compaction, or the closing of days; and by who is to delete frames.
     pub slots_writer: tokio::sync::Mutex<()>,
     /// The open window should be sealed at once.
     pub seal_wanted: AtomicBool,
@@ -118,6 +120,7 @@ impl Telemetry {
     ) -> Result<Self, TelemetryError> {
         let metrics = Instruments::new(registry);
         let restored = restore::restore(&db, clock.now_ms(), &config).await?;
+        let deleted = RwLock::new(store_days::deleted(&db).await?);
         let queue = Queue::new(restored.start.window.id, config.queue_size as usize, config.commit_frames);
         let sealed = watch::Sender::new(restored.start.window.id);
         let tasks = Tasks { committer: Some(restored.start), ..Tasks::default() };
@@ -126,6 +129,7 @@ impl Telemetry {
             access,
             clock,
             retention: RwLock::new(config.retention()),
+            deleted,
             config,
             metrics,
             registry: restored.registry,
@@ -264,6 +268,17 @@ impl Telemetry {
         for task in tasks.committing.into_iter().chain(tasks.others) {
             task.abort();
             let _ = task.await;
+        }
+    }
+
+    /// Ends compaction and the calendar where they stand; records are still committed.
+    #[cfg(test)]
+    pub(super) async fn abandon_jobs(&self) {
+        let jobs = std::mem::take(&mut self.tasks().others);
+        // All at once: what one of them does at its end is not heard by the others.
+        jobs.iter().for_each(JoinHandle::abort);
+        for job in jobs {
+            let _ = job.await;
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tables that the calendar changes: closed days, and what is too old. The only SQL of it.
 
 use super::DAY_MS;
+use super::deleted::Deleted;
 use super::registry::Pruned;
 use super::service::Inner;
 use super::slot::{HOUR_MS, SLOT_MS};
@@ -9,7 +10,7 @@ use super::store_rows::{Replaced, day_of, ids_delete, replaced_delete};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
 use std::sync::atomic::Ordering;
 
@@ -115,6 +116,32 @@ pub(super) async fn close(inner: &Inner, replaced: &Replaced, days: Vec<DayRow>)
     let columns = ["id", "source_id", "slot_ms", "schema_number", "first_column", "day", "body"];
     replaced_delete(&transaction, replaced).await?;
     insert(&transaction, "telemetry_day", columns, None, rows).await?;
+    transaction.commit().await
+}
+
+/// How far deletion has come.
+pub(super) async fn deleted(db: &Db) -> Result<Deleted, DbErr> {
+    let text = "SELECT slot_ms, before_ms FROM telemetry_deleted";
+    let mut deleted = Deleted::default();
+    for row in db.read().query_all_raw(sql(db.read(), text, [])).await? {
+        let before_ms = row.try_get("", "before_ms")?;
+        match row.try_get::<i64>("", "slot_ms")? {
+            SLOT_MS => deleted.slot_ms = before_ms,
+            HOUR_MS => deleted.hour_ms = before_ms,
+            _ => deleted.raw_ms = before_ms,
+        }
+    }
+    Ok(deleted)
+}
+
+/// Writes how far deletion will come.
+pub(super) async fn deleted_set(inner: &Inner, deleted: Deleted) -> Result<(), DbErr> {
+    let rows = [(0, deleted.raw_ms), (SLOT_MS, deleted.slot_ms), (HOUR_MS, deleted.hour_ms)];
+    let row = |(slot_ms, before_ms): (i64, UnixMs)| -> [Expr; 2] { [slot_ms.into(), before_ms.into()] };
+    let conflict = OnConflict::column("slot_ms").update_column("before_ms").to_owned();
+    let transaction = inner.db.begin("deleted").await?;
+    let columns = ["slot_ms", "before_ms"];
+    insert(&transaction, "telemetry_deleted", columns, Some(conflict), Vec::from(rows.map(row))).await?;
     transaction.commit().await
 }
 

@@ -21,13 +21,13 @@ pub(super) struct Sample {
 }
 
 /// From what a period is drawn if nobody says: frames where they are still kept and not too many,
-/// else slots, which also keep a short peak in sight, else hours. `None`: frames.
+/// else slots, which also keep a short peak in sight, by the same rule, else hours. `None`: frames.
 #[must_use]
-pub(super) fn step_ms(from_ms: UnixMs, to_ms: UnixMs, frames_from_ms: UnixMs) -> Option<i64> {
+pub(super) fn step_ms(from_ms: UnixMs, to_ms: UnixMs, frames_from_ms: UnixMs, slots_from_ms: UnixMs) -> Option<i64> {
     let period_ms = to_ms.saturating_sub(from_ms);
     if period_ms <= FRAMES_PERIOD_MS && from_ms >= frames_from_ms {
         None
-    } else if period_ms / super::slot::SLOT_MS < super::query::POINTS {
+    } else if period_ms / super::slot::SLOT_MS < super::query::POINTS && from_ms >= slots_from_ms {
         Some(super::slot::SLOT_MS)
     } else {
         Some(super::slot::HOUR_MS)
@@ -243,12 +243,14 @@ mod tests {
     fn what_a_period_is_drawn_from() {
         const HOUR: i64 = 3_600_000;
         let now = 1_790_000_000_000;
-        let kept = now - 8 * 24 * HOUR;
-        assert_eq!(step_ms(now - HOUR, now, kept), None);
-        assert_eq!(step_ms(now - 12 * HOUR, now, kept), None);
-        assert_eq!(step_ms(now - 13 * HOUR, now, kept), Some(300_000));
-        assert_eq!(step_ms(kept - HOUR, kept, kept), Some(300_000), "frames that old are gone");
-        assert_eq!(step_ms(now - 30 * 24 * HOUR, now, kept), Some(300_000));
-        assert_eq!(step_ms(now - 365 * 24 * HOUR, now, kept), Some(HOUR));
+        let (kept, slots) = (now - 8 * 24 * HOUR, now - 400 * 24 * HOUR);
+        let step_ms = |from_ms, to_ms| step_ms(from_ms, to_ms, kept, slots);
+        assert_eq!(step_ms(now - HOUR, now), None);
+        assert_eq!(step_ms(now - 12 * HOUR, now), None);
+        assert_eq!(step_ms(now - 13 * HOUR, now), Some(300_000));
+        assert_eq!(step_ms(kept - HOUR, kept), Some(300_000), "frames that old are gone");
+        assert_eq!(step_ms(now - 30 * 24 * HOUR, now), Some(300_000));
+        assert_eq!(step_ms(now - 365 * 24 * HOUR, now), Some(HOUR));
+        assert_eq!(step_ms(slots - HOUR, slots), Some(HOUR), "slots that old are gone");
     }
 }

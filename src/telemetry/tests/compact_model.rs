@@ -48,7 +48,7 @@ impl Tables {
             .collect();
         let newest = self.handed_on.as_ref().map(|frame| frame.meta.instant_ms);
         self.widest_ms = frames.iter().map(|frame| frame.meta.interval_ms).fold(self.widest_ms, u32::max);
-        let anew = compact::anew(&frames, newest, self.widest_ms);
+        let anew = compact::anew(&frames, newest, self.widest_ms, UnixMs::MIN);
         let mut stretches: Vec<Stretch> = Vec::new();
         for (place, stretch) in anew.iter().enumerate() {
             let around = self.around(stretch);

@@ -9,7 +9,7 @@ use crate::telemetry::{SeriesQuery, days};
 const DAY_MS: i64 = 86_400_000;
 
 /// The growth of the sequence counter in each slot or hour of a period, as the query tells it.
-async fn growth(control: &Control, step_ms: i64, from_ms: i64, to_ms: i64) -> (f64, usize) {
+pub(super) async fn growth(control: &Control, step_ms: i64, from_ms: i64, to_ms: i64) -> (f64, usize) {
     let query = SeriesQuery {
         source: SourceId(1),
         metrics: vec!["sequence_total".to_owned()],

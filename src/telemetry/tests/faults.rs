@@ -180,8 +180,14 @@ async fn the_end_does_not_wait_for_a_commit_that_does_not_end() {
     until(|| control.telemetry.inner.queue.is_empty()).await;
     // Built on what is being committed.
     stream.frames(21..=30);
+    // The next window has to wait as well.
+    control.telemetry.seal();
     tokio::time::timeout(Duration::from_secs(15), control.telemetry.close()).await.expect("it ends");
     held.rollback().await.expect("over");
+    // Whoever still asked for the one who writes would have had it by then.
+    for _ in 0..6 {
+        database.db.begin("turn").await.expect("the one who writes").rollback().await.expect("over");
+    }
     stream.pending();
     assert!(stream.accepted.iter().all(|(_, last)| *last <= 10), "{:?}", stream.accepted);
     let control = Control::start(&database, NOON + 86_400_000).await;

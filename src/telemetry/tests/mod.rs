@@ -26,6 +26,7 @@ use tongtu_protocol::v1::{self, Verdict};
 mod compact_model;
 mod compaction;
 mod days;
+mod deleted;
 mod faults;
 mod gaps;
 mod ingest;
