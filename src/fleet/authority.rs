@@ -190,19 +190,19 @@ impl Authority {
         agent: AgentId,
         now_ms: UnixMs,
     ) -> Result<Issued, AuthorityError> {
-        self.issue_agent_until(request, agent, now_ms + AGENT_DAYS * DAY_MS)
+        self.issue_agent_as(request, agent, serial(&self.random), now_ms + AGENT_DAYS * DAY_MS)
     }
 
-    /// The same with an end of its own.
-    pub(super) fn issue_agent_until(
+    /// The same under a serial and until an instant: also one that was issued before, for the same key.
+    pub(super) fn issue_agent_as(
         &self,
         request: &Request,
         agent: AgentId,
+        serial: Serial,
         not_after_ms: UnixMs,
     ) -> Result<Issued, AuthorityError> {
         let mut params = self.params(&agent.to_string(), not_after_ms)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let serial = serial(&self.random);
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let certificate = params.signed_by(&request.key, &self.issuer)?;
         // Certificates count in seconds.

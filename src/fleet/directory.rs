@@ -33,6 +33,17 @@ pub(super) struct Agent {
     stored_report_ms: AtomicI64,
     clock_offset_ms: AtomicI64,
     cloned_ms: AtomicI64,
+    /// The certificate given last since control started; locked while one is made.
+    pub(super) given: tokio::sync::Mutex<Option<Given>>,
+}
+
+/// A certificate as it was given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given {
+    pub(super) at_ms: UnixMs,
+    /// Hash of its key.
+    pub(super) key: [u8; 32],
+    pub(super) certificate: Certificate,
 }
 
 /// What changes seldom.
@@ -165,6 +176,7 @@ impl Agent {
             stored_report_ms: AtomicI64::new(row.last_report_ms.unwrap_or(NEVER)),
             clock_offset_ms: AtomicI64::new(row.clock_offset_ms.unwrap_or(NEVER)),
             cloned_ms: AtomicI64::new(row.cloned_ms.unwrap_or(NEVER)),
+            given: tokio::sync::Mutex::default(),
         }
     }
 

@@ -4,7 +4,8 @@
 //! its certificate. A machine whose answer was lost asks again with the same key and is given the
 //! same agent, without another use; also where control itself was not told that its commit was done, so a
 //! key that memory does not know is looked for in the database. A certificate is good only while its serial is on record, so a
-//! database that is older than an agent refuses it, rather than taking it for another one.
+//! database that is older than an agent refuses it, rather than taking it for another one. An agent that asks
+//! again and again is given the same certificate, without an entry in the audit log each time: it cannot fill the disk.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tongtu_protocol::{reason::Reason, v1};
 
 use super::admission::{self, Fault};
 use super::authority::{Request, sha256};
-use super::directory::{Agent, Certificate, Details};
+use super::directory::{Agent, Certificate, Details, Given};
 use super::peer::PeerCertificate;
 use super::{Fleet, store};
 use crate::access::audit::{AuditResult, Change, Doer};
@@ -30,6 +31,8 @@ use crate::platform::ids::{AgentId, EnrolmentTokenId, OrganizationId};
 pub const TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// A token enrols at most so many agents.
 pub const USES_MAX: u32 = 100_000;
+/// Who asks again within this is given the same certificate.
+const AGAIN_MS: i64 = 10 * 60_000;
 
 /// What the audit log calls getting a first certificate, and the next one.
 const ENROL: &str = "agent.enrol";
@@ -251,7 +254,6 @@ impl Fleet {
         let Some(current) = current else { return Err(Reason::Unavailable.into()) };
         let who = Doer::agent(agent.id, agent.details().hostname.clone());
         let certificate_pem = self.certify(agent, current, request, at, (who, "agent.enrol_again")).await?;
-        tracing::info!(agent = %agent.id, "enrolment answered again");
         Ok(v1::EnrollResponse {
             agent_id: agent.id.to_string(),
             certificate_pem,
@@ -291,7 +293,8 @@ impl Fleet {
         self.access.owned(&owner);
         tracing::info!(agent = %id, token = %token.id, kind = agent.kind, hostname = agent.hostname, "agent enrolled");
         self.metrics.enrolled.inc();
-        self.directory.insert(Agent::new(store::AgentRow {
+        let certificate = Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms };
+        let mut made = Agent::new(store::AgentRow {
             id,
             enrolled_ms: now_ms,
             details: Details {
@@ -303,14 +306,16 @@ impl Fleet {
                 interval_ms: 0,
                 revoked_ms: None,
                 enrolled_with: agent.enrolled_with,
-                certificates: vec![Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms }],
+                certificates: vec![certificate],
                 live: None,
                 changed: false,
             },
             last_report_ms: None,
             clock_offset_ms: None,
             cloned_ms: None,
-        }));
+        });
+        *made.given.get_mut() = Some(Given { at_ms: now_ms, key: request.key_hash(), certificate });
+        self.directory.insert(made);
         Ok(v1::EnrollResponse {
             agent_id: id.to_string(),
             certificate_pem: issued.pem,
@@ -343,12 +348,12 @@ impl Fleet {
         let request = Request::read(&asked.csr_der)?;
         let at = (self.clock.now_ms(), origin);
         let certificate_pem = self.certify(&agent, current, &request, at, (who, RENEW)).await?;
-        self.metrics.renewed.inc();
-        tracing::info!(agent = %agent.id, "certificate renewed");
         Ok(v1::RenewResponse { certificate_pem, ca_bundle_pem: self.authority.pem().to_owned() })
     }
 
-    /// Issues a certificate beside `current`: whichever of the two the agent holds after a crash is good.
+    /// Issues a certificate beside `current`: whichever of the two the agent holds after a crash is good. Who was
+    /// given one a moment ago gets that one again, because its answer may have been lost; for another key, which no
+    /// agent of ours has so soon, it has to come later.
     async fn certify(
         &self,
         agent: &Agent,
@@ -358,6 +363,16 @@ impl Fleet {
         (who, action): (Doer, &'static str),
     ) -> Result<String, Fault> {
         let failed = |error: DbErr| unavailable(&error);
+        let key = request.key_hash();
+        let mut given = agent.given.lock().await;
+        if let Some(given) = given.filter(|given| (0..AGAIN_MS).contains(&(now_ms - given.at_ms))) {
+            if given.key != key {
+                return Err(Reason::Unavailable.into());
+            }
+            let Certificate { serial, not_after_ms } = given.certificate;
+            let same = self.authority.issue_agent_as(request, agent.id, serial, not_after_ms);
+            return same.map(|issued| issued.pem).map_err(|error| unavailable(&error));
+        }
         let issued = self.authority.issue_agent(request, agent.id, now_ms).map_err(|error| unavailable(&error))?;
         let transaction = self.db.begin("renew").await.map_err(failed)?;
         store::certificate_insert(&transaction, agent.id, &issued, now_ms).await.map_err(failed)?;
@@ -368,9 +383,15 @@ impl Fleet {
         let recorded = self.access.record_as(&transaction, who, origin, change).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.access.recorded(recorded);
+        if action == RENEW {
+            self.metrics.renewed.inc();
+        }
+        tracing::info!(agent = %agent.id, action, "certificate given");
+        let certificate = Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms };
+        *given = Some(Given { at_ms: now_ms, key, certificate });
         let mut details = agent.details();
         details.certificates.retain(|each| each.serial == current.serial);
-        details.certificates.push(Certificate { serial: issued.serial, not_after_ms: issued.not_after_ms });
+        details.certificates.push(certificate);
         Ok(issued.pem)
     }
 

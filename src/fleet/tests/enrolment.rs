@@ -5,6 +5,9 @@ use crate::access::capability::AgentsRead;
 use crate::platform::http::origin::Origin;
 use sea_orm::ConnectionTrait;
 
+/// After this an agent that asks again is given another certificate.
+const A_WHILE_MS: i64 = 10 * 60_000;
+
 fn reason<T>(result: Result<T, Status>) -> Option<Reason> {
     Reason::of(&result.err().expect("refused"))
 }
@@ -204,6 +207,7 @@ async fn a_renewed_certificate_and_the_one_before_are_good_and_older_ones_are_no
         // The answer was lost in a crash: the old one still serves.
         let second = std::mem::replace(&mut machine.certificate, first.clone());
         machine.session().await.expect("the old one is good");
+        control.now.fetch_add(A_WHILE_MS, Ordering::Relaxed);
         machine.renew().await.expect("renewed again");
         machine.session().await.expect("the newest is good");
         let third = std::mem::replace(&mut machine.certificate, second);
@@ -320,6 +324,7 @@ async fn who_was_given_a_certificate_and_who_was_refused_one_is_in_the_audit_log
         let token = control.token(1).await;
         let mut machine = Machine::new(&control);
         machine.enroll(&token).await.expect("enrolled");
+        control.now.fetch_add(A_WHILE_MS, Ordering::Relaxed);
         machine.renew().await.expect("renewed");
         for _ in 0..3 {
             assert_eq!(reason(Machine::new(&control).enroll(&token).await), Some(Reason::TokenUsed));
@@ -357,4 +362,47 @@ async fn who_was_given_a_certificate_and_who_was_refused_one_is_in_the_audit_log
         let renewed = entries.iter().find(|entry| entry.action == "agent.renew" && entry.result == "done");
         assert!(renewed.expect("it is there").after.as_deref().is_some_and(|after| after.contains("not_after_ms")));
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_ever_is_answered_and_fills_no_log() {
+    let control = Control::start().await;
+    let token = control.token(1).await;
+    let mut machine = Machine::new(&control);
+    machine.enroll(&token).await.expect("enrolled");
+    let said = async || {
+        let (permit, filter) = (Permit::testing(ROOT), crate::access::audit::AuditFilter::default());
+        let entries = control.fleet.access.audit_entries(&permit, &filter, None, 1_000).await.expect("entries");
+        let given = entries.into_iter().map(|entry| entry.action).filter(|action| action.starts_with("agent."));
+        given.rev().collect::<Vec<_>>()
+    };
+    // As who lost every answer, by a token that is used up.
+    for _ in 0..20 {
+        machine.certificate = None;
+        machine.enroll(&token).await.expect("enrolled again");
+        machine.renew().await.expect("renewed");
+    }
+    machine.session().await.expect("what it was given is good");
+    assert_eq!(said().await, ["agent.enrol"]);
+
+    control.now.fetch_add(A_WHILE_MS, Ordering::Relaxed);
+    let first = machine.copy();
+    for _ in 0..20 {
+        machine.certificate.clone_from(&first.certificate);
+        machine.renew().await.expect("renewed");
+    }
+    machine.session().await.expect("the new one is good");
+    assert_eq!(said().await, ["agent.enrol", "agent.renew"]);
+    assert_eq!(control.report(machine.id).certificate_not_after_ms, Some(NOW + A_WHILE_MS + 365 * DAY_MS));
+
+    // With another key each time it has to wait.
+    let asked = v1::RenewRequest { csr_der: Machine::new(&control).request().into() };
+    let other = async || {
+        let channel = machine.channel().await.expect("connected");
+        TelemetryClient::new(channel).renew(asked.clone()).await
+    };
+    assert_eq!(reason(other().await), Some(Reason::Unavailable));
+    control.now.fetch_add(A_WHILE_MS, Ordering::Relaxed);
+    other().await.expect("some minutes later");
+    assert_eq!(said().await, ["agent.enrol", "agent.renew", "agent.renew"]);
 }
