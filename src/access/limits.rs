@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::rate::network;
 use super::secret::{self, Hash};
 use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::network;
 
 /// Failures without a pause.
 const FREE: u32 = 5;

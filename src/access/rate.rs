@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::Actor;
 use crate::metrics;
 use crate::platform::clock::Stopwatch;
 use crate::platform::http::Problem;
+use crate::platform::http::origin::network;
 use crate::platform::metrics::Registry;
 
 /// How much more often a machine may ask than a person.
@@ -84,17 +85,6 @@ impl Rates {
     }
 }
 
-/// An address; of IPv6 its network, of which one customer has all addresses.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        IpAddr::V4(_) => address,
-    }
-}
-
 /// When each will have all of its requests again. `None` is everybody who found no place.
 #[derive(Debug)]
 struct Buckets<K> {
@@ -135,6 +125,8 @@ impl<K: Hash + Eq> Buckets<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::platform::ids::{ApiTokenId, SessionId, UserId};
 

@@ -10,6 +10,7 @@ use prometheus::IntCounterVec;
 use tongtu_protocol::reason::Reason;
 
 use crate::platform::clock::UnixMs;
+use crate::platform::http::origin::network;
 use crate::platform::ids::AgentId;
 
 /// What ends a connection before it can be told why.
@@ -60,6 +61,10 @@ impl Refusals {
     }
 
     fn is_due(&self, reason: &'static str, subject: Subject, now_ms: UnixMs) -> bool {
+        let subject = match subject {
+            Subject::Agent(_) => subject,
+            Subject::Address(address) => Subject::Address(network(address)),
+        };
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.get(&(reason, subject)).is_some_and(|then_ms| (now_ms - then_ms) < QUIET_MS) {
             return false;
@@ -86,6 +91,10 @@ mod tests {
         assert!(refusals.is_due("cloned", other, 0));
         assert!(refusals.is_due("limit", one, 0));
         assert!(refusals.is_due("cloned", one, QUIET_MS));
+        let [here, neighbour] =
+            ["2001:db8::1", "2001:db8::2"].map(|text| Subject::Address(text.parse().expect("IPv6")));
+        assert!(refusals.is_due("handshake_failed", here, 0));
+        assert!(!refusals.is_due("handshake_failed", neighbour, 0), "of one network");
         refusals.count("cloned", one, &"", 0);
         refusals.count("cloned", one, &"", 0);
         assert_eq!(counter.with_label_values(&["cloned"]).get(), 2);
