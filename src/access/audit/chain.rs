@@ -97,7 +97,8 @@ pub enum FaultKind {
     Truncated,
     /// Entries are chained, but not as control chained them.
     Recomputed,
-    /// The file of checkpoints is missing, or was: nothing tells whether entries were cut off before.
+    /// The file of checkpoints is missing, or was, or lacks its beginning: nothing tells whether entries were cut
+    /// off before.
     Unproven,
 }
 
@@ -228,6 +229,14 @@ pub(super) fn verify(
         let said = "no entry carries control's MAC: the log was recomputed with another key, or the key was replaced";
         faults = vec![AuditFault::new(FaultKind::Recomputed, first, said)];
     }
+    // Notes begin before the first entry, or with what says that they were lost.
+    if let Some(least) = heads.keys().min().copied()
+        && least >= first
+        && !links.iter().any(|link| link.is_loss && link.number >= least)
+    {
+        let said = "the checkpoints before this one are gone, so nothing tells whether entries before it were cut off";
+        faults.push(AuditFault::new(FaultKind::Unproven, least, said));
+    }
     if let Some(number) = unlike {
         let said = "from here on the entries are chained, but not as they were noted when they were written";
         faults.push(AuditFault::new(FaultKind::Recomputed, number, said));
@@ -283,8 +292,10 @@ mod tests {
         links.collect()
     }
 
+    /// As they are noted, from before the first one on.
     fn heads(links: &[Link]) -> Vec<(i64, Bytes32)> {
-        links.iter().map(|link| (link.number, link.mac)).collect()
+        let heads = links.iter().map(|link| (link.number, link.mac));
+        [(0, GENESIS)].into_iter().chain(heads).collect()
     }
 
     fn found(links: &[Link], noted: &[(i64, Bytes32)]) -> Vec<(FaultKind, i64)> {
@@ -293,11 +304,16 @@ mod tests {
 
     #[test]
     fn what_was_done_to_a_log_is_named() {
-        use FaultKind::{Changed, Inserted, Recomputed, Removed, Reordered, Truncated};
+        use FaultKind::{Changed, Inserted, Recomputed, Removed, Reordered, Truncated, Unproven};
         let whole = log(&key(), 0..10);
         let noted = heads(&whole);
         assert_eq!(found(&whole, &noted), []);
         assert_eq!(found(&whole, &noted[..7]), [], "notes may lag behind");
+        assert_eq!(found(&whole, &noted[7..]), [(Unproven, 7)], "but not begin late");
+        assert_eq!(found(&whole[..6], &noted[9..]), [(Unproven, 9), (Truncated, 7)]);
+        let mut said = whole.clone();
+        said[8].is_loss = true;
+        assert_eq!(found(&said, &noted[7..]), [(Unproven, 9)], "it is said once");
 
         let mut changed = whole.clone();
         changed[3].content = digest(&[Some("something else")]);
@@ -348,6 +364,12 @@ mod tests {
         let noted = heads(&whole);
         let anchor = Anchor { number: 4, mac: whole[3].mac, seal: key.seal(4, &whole[3].mac) };
         assert_eq!(verify(&key, Some(anchor), &whole[4..], Some(&noted)), []);
+        assert_eq!(verify(&key, Some(anchor), &whole[4..], Some(&noted[4..])), [], "from the anchor on");
+        let faults = verify(&key, Some(anchor), &whole[4..], Some(&noted[5..]));
+        assert_eq!(
+            faults.iter().map(|fault| (fault.kind, fault.number)).collect::<Vec<_>>(),
+            [(FaultKind::Unproven, 5)]
+        );
         // Who cuts off more, and moves the anchor without the key, is found.
         let moved = Anchor { number: 6, mac: whole[5].mac, ..anchor };
         let faults = verify(&key, Some(moved), &whole[6..], Some(&noted));

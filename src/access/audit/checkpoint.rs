@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use ring::rand::SecureRandom;
@@ -36,12 +36,26 @@ pub(super) fn key_create(data: &Path) -> io::Result<Vec<u8>> {
     Ok(key.to_vec())
 }
 
-/// The checkpoints' file, to append to.
+/// The checkpoints' file, to [`append`] to.
 pub(super) fn open(data: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(data.join(CHECKPOINTS))
+    fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(data.join(CHECKPOINTS))
 }
 
-/// Every checkpoint. `None`: there is no file, or none in it. A line that was cut short at the end is none.
+/// Appends lines. Where the one before was cut short, by a crash or a full disk, it ends there: what were continued
+/// would be another number's.
+pub(super) fn append(file: &mut fs::File, lines: &str) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut last = *b"\n";
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+    }
+    file.write_all(lines.as_bytes())
+}
+
+/// Every checkpoint. `None`: there is no file, or none in it. A line that was cut short is none.
 pub(super) fn read(data: &Path) -> io::Result<Option<Vec<(i64, Bytes32)>>> {
     let text = match fs::read_to_string(data.join(CHECKPOINTS)) {
         Ok(text) => text,
@@ -61,14 +75,12 @@ pub(super) fn line(number: i64, mac: &Bytes32) -> String {
     format!("{number} {}\n", hex(mac))
 }
 
-/// Leaves only the checkpoints from a number on.
-pub(super) fn cut(data: &Path, number: i64) -> io::Result<fs::File> {
-    let kept: String = read(data)?
-        .unwrap_or_default()
-        .iter()
-        .filter(|(at, _)| *at >= number)
-        .map(|(at, mac)| line(*at, mac))
-        .collect();
+/// Leaves only the checkpoints from the anchor on, which begins them if they reached so far back, noted or not.
+pub(super) fn cut(data: &Path, anchor: (i64, Bytes32)) -> io::Result<fs::File> {
+    let noted = read(data)?.unwrap_or_default();
+    let begin = noted.iter().any(|(at, _)| *at <= anchor.0).then_some(&anchor);
+    let behind = noted.iter().filter(|(at, _)| *at > anchor.0);
+    let kept: String = begin.into_iter().chain(behind).map(|(at, mac)| line(*at, mac)).collect();
     let new = data.join("audit.checkpoint.new");
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;

@@ -11,7 +11,6 @@
 //!   transaction a second and does not fill the disk. They wait until they are written.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -300,7 +299,7 @@ impl Audit {
         let mut file = self.file();
         let Some(file) = file.as_mut() else { return };
         let lines: String = recorded.into_iter().map(|it| checkpoint::line(it.number, &it.mac)).collect();
-        if let Err(error) = file.write_all(lines.as_bytes()) {
+        if let Err(error) = checkpoint::append(file, &lines) {
             tracing::error!(%error, "audit.checkpoint cannot be written; a log that is cut off here would not be found");
         }
     }
@@ -317,12 +316,14 @@ impl Access {
         Ok(self)
     }
 
-    /// Sees to the file of checkpoints. Where entries are and no file is, somebody took it away: that is said,
-    /// and written into the log before there is a new one, since nothing tells any more what was cut off before.
+    /// Sees to the file of checkpoints. Where entries are and no file is, or one that begins later than they do,
+    /// somebody took it away: that is said, and written into the log before there is a new one, since nothing tells
+    /// any more what was cut off before.
     async fn checkpoints_ensure(&self) -> Result<(), AuditError> {
         let Some(data) = &self.audit.data else { return Ok(()) };
         let broken = |source| AuditFilesError { data: data.clone(), source };
-        if checkpoint::read(data).map_err(broken)?.is_some() {
+        let noted = checkpoint::read(data).map_err(broken)?.unwrap_or_default();
+        if self.is_noted_whole(&noted).await? {
             let mut file = self.audit.file();
             if file.is_none() {
                 *file = Some(checkpoint::open(data).map_err(broken)?);
@@ -335,7 +336,7 @@ impl Access {
         if let Some((last, _)) = store::audit::head(&transaction).await? {
             tracing::error!(
                 last,
-                "audit.checkpoint is missing or empty: nothing tells whether later entries of the audit log were cut off"
+                "audit.checkpoint is missing or lacks its beginning: nothing tells whether entries of the audit log were cut off"
             );
             let change = Change {
                 action: CHECKPOINTS_LOST,
@@ -349,6 +350,16 @@ impl Access {
         *self.audit.file() = Some(checkpoint::open(data).map_err(broken)?);
         self.recorded(first);
         Ok(())
+    }
+
+    /// Whether notes reach back to the log's beginning, or an entry says that they do not.
+    async fn is_noted_whole(&self, noted: &[(i64, Bytes32)]) -> Result<bool, DbErr> {
+        let Some(least) = noted.iter().map(|(number, _)| *number).min() else { return Ok(false) };
+        let read = store::audit::snapshot(self.db.read()).await?;
+        let anchor = store::audit::anchor(&read).await?.map_or(0, |(number, ..)| number);
+        let is_whole = least <= anchor || store::audit::is_said_from(&read, CHECKPOINTS_LOST, least).await?;
+        read.rollback().await?;
+        Ok(is_whole)
     }
 
     /// Records a change inside its transaction. After the commit call [`recorded`](Self::recorded).
@@ -571,11 +582,11 @@ impl Access {
             let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
             transaction.commit().await?;
             self.recorded(recorded);
-            removed = Some(number);
+            removed = Some((number, mac));
         }
-        if let (Some(number), Some(data)) = (removed, &self.audit.data) {
+        if let (Some(anchor), Some(data)) = (removed, &self.audit.data) {
             let mut file = self.audit.file();
-            match checkpoint::cut(data, number) {
+            match checkpoint::cut(data, anchor) {
                 Ok(new) => *file = Some(new),
                 Err(error) => tracing::warn!(%error, "audit.checkpoint keeps what is no longer needed"),
             }

@@ -131,11 +131,61 @@ async fn a_file_of_checkpoints_that_was_taken_away_is_said_and_stays_said() {
         write(&access, 1).await;
         let both = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7)];
         assert_eq!(found(&access, test.data.path()).await, both, "{}", test.name);
+        // Also if something was written meanwhile, so that the file is not empty any more.
+        std::fs::write(&file, "").expect("emptied");
+        write(&access, 2).await;
+        let seen = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7), (FaultKind::Unproven, 9)];
+        assert_eq!(found(&access, test.data.path()).await, seen, "{}", test.name);
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        write(&access, 1).await;
+        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("it is said once");
+        let said = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7), (FaultKind::Unproven, 11)];
+        assert_eq!(found(&access, test.data.path()).await, said, "{}", test.name);
         // Until retention takes it away, as everything.
         now.fetch_add(200 * DAY, Ordering::Relaxed);
         access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
         assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
     }
+}
+
+#[tokio::test]
+async fn a_note_that_was_cut_short_accuses_nobody() {
+    let test = testing::sqlite().await;
+    let now = Arc::new(AtomicI64::new(1_000 * DAY));
+    let open = async || {
+        let access = Access::open(test.db.clone(), Clock::Manual(now.clone())).await.expect("opens");
+        access.audited(test.data.path()).await.expect("the files")
+    };
+    let file = test.data.path().join("audit.checkpoint");
+    // Of the last line only the first digit was written.
+    let tear = || {
+        let text = std::fs::read_to_string(&file).expect("notes");
+        let last = text.trim_end().rfind('\n').expect("lines") + 1;
+        std::fs::OpenOptions::new().write(true).open(&file).expect("opened").set_len(last as u64 + 1).expect("cut");
+    };
+    let access = open().await;
+    write(&access, 12).await;
+    tear();
+    write(&access, 1).await;
+    assert_eq!(found(&access, test.data.path()).await, [], "by a write that failed");
+    tear();
+    let access = open().await;
+    write(&access, 1).await;
+    assert_eq!(found(&access, test.data.path()).await, [], "by a crash");
+    let text = std::fs::read_to_string(&file).expect("notes");
+    assert_eq!(text.lines().filter(|line| *line == "1").count(), 2, "{text}");
+    // Nor one that is missing where retention cuts.
+    tear();
+    now.fetch_add(100 * DAY, Ordering::Relaxed);
+    write(&access, 1).await;
+    now.fetch_add(100 * DAY, Ordering::Relaxed);
+    access.audit_retain(Duration::from_secs(150 * 86_400)).await.expect("retained");
+    assert_eq!(found(&access, test.data.path()).await, []);
+    let text = std::fs::read_to_string(&file).expect("notes");
+    assert!(text.starts_with("14 ") && text.lines().count() == 3, "{text}");
+    std::fs::write(&file, "").expect("emptied");
+    write(&access, 1).await;
+    assert_eq!(found(&access, test.data.path()).await, [(FaultKind::Unproven, 17)]);
 }
 
 #[tokio::test]

@@ -103,6 +103,23 @@ pub(in crate::access) async fn anchor(read: &DatabaseTransaction) -> Result<Opti
     }
 }
 
+/// Whether control itself wrote an entry of an action, from a number on.
+pub(in crate::access) async fn is_said_from(
+    read: &DatabaseTransaction,
+    action: &str,
+    number: i64,
+) -> Result<bool, DbErr> {
+    let said = Query::select()
+        .column("number")
+        .from(TABLE)
+        .and_where(Expr::col("number").gte(number))
+        .and_where(Expr::col("action").eq(action))
+        .and_where(Expr::col("actor_kind").eq("system"))
+        .limit(1)
+        .to_owned();
+    Ok(read.query_one(&said).await?.is_some())
+}
+
 /// Of the oldest entries, a portion at most, the last one before an instant.
 pub(in crate::access) async fn last_before(
     transaction: &DatabaseTransaction,
