@@ -23,9 +23,31 @@ mod m0013_settings;
 mod m0014_events;
 mod m0015_deleted;
 
+/// Steps that bore another name for a while: the old one and the new one.
+const RENAMED: [(&str, &str); 1] = [("m0007_lifetime", "m0008_lifetime")];
+
 /// Applies the steps in order.
 #[derive(Debug)]
 pub struct Migrator;
+
+impl Migrator {
+    /// Names the steps of a database as they are called now. One of a name that is none is refused as a newer
+    /// version's.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn rename(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        let applied = Self::get_migration_models(db).await?;
+        for (old, new) in RENAMED {
+            // Written only where there is something to write: control starts on a full disk.
+            if applied.iter().any(|step| step.version == old) {
+                let rename = format!("UPDATE seaql_migrations SET version = '{new}' WHERE version = '{old}'");
+                db.execute_unprepared(&rename).await?;
+            }
+        }
+        Ok(())
+    }
+}
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {

@@ -254,6 +254,7 @@ impl Db {
     /// A step failed; it and those after it are not applied.
     pub async fn migrate(&self) -> Result<Vec<String>, DbErr> {
         let writer = &self.shared.writer;
+        Migrator::rename(writer).await?;
         let pending = Migrator::get_pending_migrations(writer).await?;
         let pending: Vec<String> = pending.iter().map(|step| step.name().to_owned()).collect();
         if !pending.is_empty() {

@@ -79,6 +79,17 @@ async fn each_start_on_a_server_is_a_term_and_the_schema_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_step_that_was_applied_under_its_former_name_is_known() {
+    for test in testing::databases().await {
+        let older = test.db.begin("older").await.expect("begun");
+        let rename = "UPDATE seaql_migrations SET version = 'm0007_lifetime' WHERE version = 'm0008_lifetime'";
+        older.execute_unprepared(rename).await.expect("renamed");
+        older.commit().await.expect("committed");
+        assert_eq!(test.db.migrate().await.expect("up to date"), Vec::<String>::new(), "{}", test.name);
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_from_other_errors() {
     let test = testing::sqlite().await;
     let transaction = test.db.begin("fill").await.expect("begun");
