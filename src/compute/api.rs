@@ -67,7 +67,9 @@ async fn host_list(
     let permit = principal.permit()?;
     let ListQuery { search, state: states, sort, after, limit } = query;
     let wanted = Wanted { search, states, sort, after, limit: limit.get() };
-    let page = compute.host_page(&permit, &wanted).map_err(|other| Problem::bad_request(other.to_string()))?;
+    let page = compute.host_page(&permit, &wanted).map_err(|other| {
+        Problem::bad_request(other.to_string()).chinese("`after` 属于另一种排序的列表，请去掉它从头开始")
+    })?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], page).into_response())
 }
 
@@ -128,7 +130,10 @@ async fn live(
             "overview" => topics.overview = true,
             "hosts" => topics.hosts = true,
             "agents" => topics.agents = true,
-            _ => return Err(Problem::bad_request("`topics` must be one or more of overview, hosts, agents")),
+            _ => {
+                return Err(Problem::bad_request("`topics` must be one or more of overview, hosts, agents")
+                    .chinese("`topics` 应为 overview、hosts、agents 中的一个或几个"));
+            }
         }
     }
     let agents = principal.permit::<AgentsRead>();

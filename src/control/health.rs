@@ -154,8 +154,9 @@ impl Health {
             match health.shared.started.get() {
                 Some((api, _)) => api.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
                 None => {
-                    let mut response =
-                        Problem::unavailable("control is starting; /readyz says what it waits for").into_response();
+                    let mut response = Problem::unavailable("control is starting; /readyz says what it waits for")
+                        .chinese("服务正在启动；/readyz 说明它在等待什么")
+                        .into_response();
                     response.headers_mut().insert(header::RETRY_AFTER, 1.into());
                     response
                 }

@@ -227,7 +227,13 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let tls = certificates.as_ref().map(Certificates::acceptor).transpose().map_err(HttpsError::from)?;
     let mut serving = vec![tokio::spawn(http::serve(http_listener, tls, outside, shutdown.clone()))];
     if let Some(https) = https {
-        tokio::spawn(https.keep(shutdown.clone()));
+        let shutdown = shutdown.clone();
+        let essential = shutdown.essential("keeping the HTTP port's certificate");
+        serving.push(tokio::spawn(async move {
+            https.keep(shutdown).await;
+            drop(essential);
+            Ok(())
+        }));
     }
 
     health.phase("migrating the database");

@@ -13,6 +13,7 @@ use crate::platform::testing;
 
 mod directory;
 mod https;
+mod language;
 mod ledger;
 mod matrix;
 mod people;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{AgentReport, ConfigurationError, Desired, EnrolmentToken, Fleet, TokenError};
+use super::{AgentReport, ConfigurationError, Desired, EnrolmentToken, Fleet, TokenError, enrolment};
 use crate::access::Principal;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::page::{Limit, Page};
@@ -218,9 +218,14 @@ async fn token_create(
 
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
+        let english = error.to_string();
         match error {
-            TokenError::Ttl | TokenError::Uses => Self::invalid(error.to_string()),
-            TokenError::Organization(_) => Self::not_found(error.to_string()),
+            TokenError::Ttl => Self::invalid(english)
+                .chinese(format!("令牌的有效期应为一秒到 {} 天", enrolment::TTL_MAX.as_secs() / 86_400)),
+            TokenError::Uses => {
+                Self::invalid(english).chinese(format!("令牌可登记 1 到 {} 个探针", enrolment::USES_MAX))
+            }
+            TokenError::Organization(id) => Self::not_found(english).chinese(format!("没有组织 {id}，或您看不到它")),
             TokenError::Database(_) => Self::internal(&error),
         }
     }
@@ -250,6 +255,7 @@ async fn token_revoke(
     if revoked {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(Problem::not_found(format!("there is no enrolment token {id}")))
+        Err(Problem::not_found(format!("there is no enrolment token {id}"))
+            .chinese(format!("没有登记令牌 {id}，或您看不到它")))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +23,8 @@ use crate::metrics;
 use crate::platform::clock::Stopwatch;
 use crate::platform::metrics::Registry;
 
+mod chinese;
+mod connection;
 pub mod origin;
 pub mod page;
 mod problem;
@@ -37,7 +40,7 @@ pub use serve::serve;
 const BODY_LIMIT: usize = 1024 * 1024;
 /// Answers below this are not worth compressing.
 const COMPRESS_FROM_BYTES: u64 = 8 << 10;
-/// For a year a browser asks this host over TLS alone.
+/// For a year a browser asks this host over TLS alone, on whatever port.
 const STRICT_TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// A request is answered within this or not at all.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,13 +123,7 @@ async fn as_problem(request: Request, next: Next) -> Response {
     let (parts, body) = response.into_parts();
     let said = to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    // What a limit says of itself is no sentence.
-    let problem = if said.trim().is_empty() || status == StatusCode::PAYLOAD_TOO_LARGE {
-        Problem::of_kind(status, kind)
-    } else {
-        Problem::new(status, kind, said.trim())
-    };
-    with_problem(Response::from_parts(parts, Body::empty()), problem, origin)
+    with_problem(Response::from_parts(parts, Body::empty()), Problem::extracted(status, kind, said.trim()), origin)
 }
 
 /// A problem in place of a response's body; its own headers (`allow`) stay.
@@ -156,9 +153,7 @@ async fn observe(State(observed): State<Observed>, mut request: Request, next: N
         _ => "other".to_owned(),
     };
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    // What is said of `localhost` would hold for every other service of that machine.
-    let is_strict = origin.is_secure
-        && !request.headers().get(header::HOST).is_some_and(|host| host.as_bytes().starts_with(b"localhost"));
+    let is_strict = origin.is_secure && is_whole_host(request.headers().get(header::HOST));
     // Measured whatever the route turns out to be.
     let stopwatch = Stopwatch::start();
     let mut response = next.run(request).await;
@@ -184,6 +179,14 @@ async fn observe(State(observed): State<Observed>, mut request: Request, next: N
         tracing::debug!(%method, %route, status = status.as_u16(), seconds, "answered");
     }
     response
+}
+
+/// Whether who asks for a host asks for what has it to itself. What a browser is told of TLS holds for every port of
+/// the host: on a port of its own control would take others' plain services away (Grafana, Prometheus), and as
+/// `localhost` those of the reader's own machine.
+fn is_whole_host(host: Option<&HeaderValue>) -> bool {
+    let host = host.and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    host.is_some_and(|host| matches!(host.port_u16(), None | Some(443)) && host.host() != "localhost")
 }
 
 #[cfg(test)]

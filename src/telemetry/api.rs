@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::gaps::{Gap, GapReason};
-use super::query::{QueryError, evidence_stars};
+use super::query::{ALL_POINTS, METRICS, POINTS, QueryError, evidence_stars};
 use super::{Points, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, exposition, json, slot};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Principal};
@@ -289,11 +289,24 @@ fn wider(step_ms: Option<i64>) -> Option<i64> {
 
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
-        match error {
-            QueryError::Nothing => Self::not_found(error.to_string()),
-            QueryError::Store(_) => Self::internal(&error),
-            _ => Self::bad_request(error.to_string()),
-        }
+        let english = error.to_string();
+        let chinese = match error {
+            QueryError::Store(_) => return Self::internal(&error),
+            QueryError::Nothing => {
+                return Self::not_found(english).chinese("此来源在这段时间内没有这样的指标或资源");
+            }
+            QueryError::Period => "时间范围为空：`from_ms` 必须早于 `to_ms`".to_owned(),
+            QueryError::Step => "step_seconds 应为 300（五分钟）的正整数倍；不填则按原始采样给出".to_owned(),
+            QueryError::TooManyPoints { points, step_seconds } => format!(
+                "一条曲线会有 {points} 个点，超过上限 {POINTS}：请缩短时间范围，或把 step_seconds 设为至少 {step_seconds}"
+            ),
+            QueryError::TooManyInAll { points, series } => format!(
+                "{series} 条曲线共会有 {points} 个点，超过上限 {ALL_POINTS}：请指定一个 `resource`、缩短时间范围或加大 step_seconds"
+            ),
+            QueryError::Metrics => format!("请指定 1 到 {METRICS} 个指标"),
+            QueryError::Thin => format!("`points` 应为 2 到 {POINTS} 之间的数字"),
+        };
+        Self::bad_request(english).chinese(chinese)
     }
 }
 
@@ -303,6 +316,7 @@ fn source_id(text: &str) -> Result<SourceId, Problem> {
 
 fn no_source(id: &dyn std::fmt::Display) -> Problem {
     Problem::not_found(format!("there is no source {id}; /api/v1/sources lists them"))
+        .chinese(format!("没有来源 {id}，或您看不到它；/api/v1/sources 列出全部来源"))
 }
 
 /// What is measured as one thing.
@@ -410,7 +424,9 @@ async fn targets(
 ) -> Result<Json<Vec<TargetGroup>>, Problem> {
     let permit = principal.permit()?;
     let address = headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| is_address(host));
-    let address = address.ok_or_else(|| Problem::bad_request("the Host header must be HOST or HOST:PORT"))?;
+    let address = address.ok_or_else(|| {
+        Problem::bad_request("the Host header must be HOST or HOST:PORT").chinese("Host 标头应为“主机”或“主机:端口”")
+    })?;
     let now_ms = api.clock.now_ms();
     let reporting = api.telemetry.sources(&permit).into_iter().filter(|source| {
         let view = api.telemetry.source(&permit, source.id);

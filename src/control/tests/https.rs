@@ -23,12 +23,20 @@ async fn a_self_made_certificate_is_trusted_by_who_trusts_the_authority() {
     assert_eq!(started.base(), format!("https://127.0.0.1:{port}"));
     let answer = started.send(Method::GET, "/healthz", None).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
-    let by_name = started.client.get(format!("https://localhost:{port}/healthz")).send().await.expect("trusted");
-    assert!(
-        !by_name.headers().contains_key("strict-transport-security"),
-        "others of this machine are localhost as well"
-    );
+    // What is said of a host holds for all of its ports, on which others may be.
+    for (host, is_strict) in [
+        ("control.example", true),
+        ("control.example:443", true),
+        ("control.example:6480", false),
+        (&*format!("127.0.0.1:{port}"), false),
+        ("localhost", false),
+    ] {
+        let answer = started.client.get(format!("{}/healthz", started.base())).header("host", host);
+        let answer = answer.send().await.expect("an answer");
+        let said = answer.headers().get("strict-transport-security").map(|value| value.to_str().expect("text"));
+        assert_eq!(said, is_strict.then_some("max-age=31536000"), "{host}");
+    }
+    started.client.get(format!("https://localhost:{port}/healthz")).send().await.expect("trusted by this name too");
     let stranger = Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
     assert!(stranger.get(format!("{}/healthz", started.base())).send().await.is_err());
 

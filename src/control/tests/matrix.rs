@@ -104,7 +104,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Somebody who asks.
-struct Asker {
+pub(super) struct Asker {
     role: Role,
     is_machine: bool,
     /// Whether they reach organisation 2 alone.
@@ -151,7 +151,7 @@ fn hex_of(secret: &str) -> String {
 }
 
 /// Things of three kinds of owners, somebody of every role, and control over them.
-async fn started_with_askers() -> (Started, Vec<Asker>) {
+pub(super) async fn started_with_askers() -> (Started, Vec<Asker>) {
     let data = tempfile::tempdir().expect("a directory");
     let db = Db::open(&config::Database::default(), data.path()).await.expect("a database");
     db.migrate().await.expect("migrated");

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::chinese;
 use super::origin::{Language, RequestId};
 
 /// Kinds: name, then title in Chinese and English, then what a refusal without words of its own says.
@@ -138,6 +139,18 @@ impl Problem {
         Self::new(status, kind, english).chinese(chinese)
     }
 
+    /// A problem in the words of who read the request.
+    pub(super) fn extracted(status: StatusCode, kind: &'static str, said: &str) -> Self {
+        let problem = Self::of_kind(status, kind);
+        // What a limit says of itself is no sentence.
+        if said.is_empty() || status == StatusCode::PAYLOAD_TOO_LARGE {
+            return problem;
+        }
+        let general = problem.chinese.unwrap_or_default();
+        let chinese = chinese::said(said).unwrap_or_else(|| format!("{general}：{said}"));
+        Self::new(status, kind, said).chinese(chinese)
+    }
+
     /// The detail in Chinese.
     #[must_use]
     pub fn chinese(mut self, detail: impl Into<String>) -> Self {
@@ -235,7 +248,7 @@ impl From<JsonRejection> for Problem {
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "media-type",
             _ => "bad-request",
         };
-        Self::new(rejection.status(), kind, rejection.body_text())
+        Self::extracted(rejection.status(), kind, &rejection.body_text())
     }
 }
 

@@ -1,12 +1,14 @@
 //! The HTTP port: takes connections and serves a router on each, until told to stop.
 //!
-//! What must hold: a client that does not finish its handshake or its request's head, or asks nothing, does
-//! not keep its connection, and no other client waits for it; an answer may take as long as its handler
+//! What must hold: a client that does not finish its handshake or its request's head, asks nothing, or does not
+//! read its answer, does not keep its connection, and no other client waits for it; there are not more connections
+//! than control can carry, nor all of them one client's; an answer may take as long as its handler
 //! wants (`/api/v1/live`); one connection's fault is that connection's alone.
 //! Deliberately absent: HTTP/2.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -25,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::connection::{Impatient, Places};
 use super::origin::OverTls;
 use crate::platform::shutdown::Shutdown;
 
@@ -32,6 +35,13 @@ use crate::platform::shutdown::Shutdown;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TLS handshake is done within this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of what is sent to a client something is taken within this.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections at once, and of one address (of IPv6 one network).
+const CONNECTIONS: usize = 4_096;
+const OF_ONE_ADDRESS: usize = 256;
+/// How often it is said that connections were turned away.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Requests under way when control stops have this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Before the next connection is taken when this process has no room for one (open files).
@@ -42,6 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 struct Patience {
     head: Duration,
     handshake: Duration,
+    write: Duration,
 }
 
 /// Serves until told to stop, over TLS if there is an acceptor; what is under way then has ten seconds.
@@ -54,8 +65,9 @@ pub async fn serve(
     router: Router,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
-    let patience = Patience { head: HEAD_TIMEOUT, handshake: HANDSHAKE_TIMEOUT };
-    serve_within(listener, tls, router, shutdown, patience).await;
+    let patience = Patience { head: HEAD_TIMEOUT, handshake: HANDSHAKE_TIMEOUT, write: WRITE_TIMEOUT };
+    let places = Places::new(CONNECTIONS, OF_ONE_ADDRESS);
+    serve_within(listener, tls, router, shutdown, patience, places).await;
     Ok(())
 }
 
@@ -65,10 +77,13 @@ async fn serve_within(
     router: Router,
     shutdown: Shutdown,
     patience: Patience,
+    places: Arc<Places>,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(patience.head);
     let mut connections = JoinSet::new();
+    let mut turned_away = 0_u64;
+    let mut say = tokio::time::interval(SAY_EVERY);
     let told = shutdown.triggered();
     tokio::pin!(told);
     loop {
@@ -77,17 +92,29 @@ async fn serve_within(
             accepted = listener.accept() => accepted,
             // Those that ended make room.
             Some(_) = connections.join_next() => continue,
+            _ = say.tick() => {
+                if turned_away > 0 {
+                    tracing::warn!(turned_away, "there were too many HTTP connections, in all or of one address");
+                    turned_away = 0;
+                }
+                continue;
+            }
         };
         match accepted {
             Ok((stream, client)) => {
+                let Some(place) = places.take(client.ip()) else {
+                    turned_away += 1;
+                    continue;
+                };
                 // The end of an answer does not wait for the acknowledgement of its beginning.
                 let _ = stream.set_nodelay(true);
                 let client = Client { address: client, http: http.clone(), router: router.clone() };
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());
                 connections.spawn(async move {
+                    let _held = place;
                     match tls {
-                        None => client.serve(stream, false, shutdown).await,
-                        Some(tls) => client.serve_secured(stream, tls, patience.handshake, shutdown).await,
+                        None => client.serve(Impatient::new(stream, patience.write), false, shutdown).await,
+                        Some(tls) => client.serve_secured(stream, tls, patience, shutdown).await,
                     }
                 });
             }
@@ -145,7 +172,7 @@ impl Client {
     }
 
     /// Over TLS, whose handshake comes first.
-    async fn serve_secured(self, stream: TcpStream, tls: TlsAcceptor, patience: Duration, shutdown: Shutdown) {
+    async fn serve_secured(self, stream: TcpStream, tls: TlsAcceptor, patience: Patience, shutdown: Shutdown) {
         let client = self.address;
         let begun = async {
             // The first byte of a handshake is the type of its record; a request begins with a letter.
@@ -156,10 +183,10 @@ impl Client {
                 plain.await.map_err(std::io::Error::other)?;
                 return Ok(None);
             }
-            tls.accept(stream).await.map(Some)
+            tls.accept(Impatient::new(stream, patience.write)).await.map(Some)
         };
         let begun = tokio::select! {
-            begun = tokio::time::timeout(patience, begun) => begun,
+            begun = tokio::time::timeout(patience.handshake, begun) => begun,
             () = shutdown.triggered() => return,
         };
         match begun {
@@ -193,8 +220,6 @@ async fn said_plainly(request: hyper::Request<Incoming>) -> Result<Response, Inf
 mod tests {
     //! Real sockets: what a client notices.
 
-    use std::sync::Arc;
-
     use axum::routing::get;
     use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
     use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -207,7 +232,12 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_secs(20);
-    const PATIENCE: Patience = Patience { head: Duration::from_millis(200), handshake: Duration::from_millis(1_000) };
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_millis(200),
+        handshake: Duration::from_millis(1_000),
+        // A busy machine's client may be slow to read.
+        write: SOON,
+    };
 
     struct Server {
         address: SocketAddr,
@@ -215,6 +245,17 @@ mod tests {
         task: tokio::task::JoinHandle<()>,
         /// Each lets `/parts` send one more part.
         parts: tokio::sync::mpsc::UnboundedSender<&'static str>,
+        /// Hears when an answer of `/endless` is given up.
+        given_up: tokio::sync::mpsc::UnboundedReceiver<()>,
+    }
+
+    /// Says when it is dropped.
+    struct GivenUp(tokio::sync::mpsc::UnboundedSender<()>);
+
+    impl Drop for GivenUp {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
     }
 
     async fn server() -> Server {
@@ -222,11 +263,25 @@ mod tests {
     }
 
     async fn server_with(tls: Option<TlsAcceptor>) -> Server {
+        server_within(tls, PATIENCE, CONNECTIONS).await
+    }
+
+    async fn server_within(tls: Option<TlsAcceptor>, patience: Patience, connections: usize) -> Server {
+        let (give_up, given_up) = tokio::sync::mpsc::unbounded_channel();
         let (parts, receiver) = tokio::sync::mpsc::unbounded_channel::<&str>();
         let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(Some(receiver)));
         let router = Router::new()
             .route("/who", get(async |ConnectInfo(client): ConnectInfo<SocketAddr>| client.to_string()))
             .route("/big", get(async || vec![b'a'; 8 << 20]))
+            .route(
+                "/endless",
+                get(async move || {
+                    let parts = futures_util::stream::unfold(GivenUp(give_up), async |held| {
+                        Some((Ok::<_, Infallible>(vec![b'a'; 64 << 10]), held))
+                    });
+                    Body::from_stream(parts)
+                }),
+            )
             .route(
                 "/parts",
                 get(async move || {
@@ -240,8 +295,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = Shutdown::new();
-        let task = tokio::spawn(serve_within(listener, tls, router, shutdown.clone(), PATIENCE));
-        Server { address, shutdown, task, parts }
+        let places = Places::new(connections, OF_ONE_ADDRESS);
+        let task = tokio::spawn(serve_within(listener, tls, router, shutdown.clone(), patience, places));
+        Server { address, shutdown, task, parts, given_up }
     }
 
     async fn connect(server: &Server) -> TcpStream {
@@ -311,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_under_way_ends_before_the_server_does() {
-        let Server { address, shutdown, task, parts } = server().await;
+        let Server { address, shutdown, task, parts, .. } = server().await;
         let mut idle = TcpStream::connect(address).await.expect("connected");
         let mut stream = TcpStream::connect(address).await.expect("connected");
         stream.write_all(b"GET /parts HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
@@ -325,6 +381,68 @@ mod tests {
         tokio::time::timeout(SOON, task).await.expect("it ends").expect("no panic");
         assert!(TcpStream::connect(address).await.is_err());
     }
+
+    #[tokio::test]
+    async fn who_does_not_read_keeps_no_connection_and_who_waits_for_more_does() {
+        let trust = Trust::new();
+        let certificates = Certificates::new("own", trust.issue("own"));
+        let tls = certificates.acceptor().expect("an acceptor");
+        let patience = Patience { write: Duration::from_millis(300), ..PATIENCE };
+        for tls in [None, Some(tls)] {
+            let is_tls = tls.is_some();
+            let mut server = server_within(tls, patience, CONNECTIONS).await;
+            let open = async || {
+                let stream: Box<dyn Both> = match is_tls {
+                    true => Box::new(trust.connect(&server, "own").await.expect("trusted")),
+                    false => Box::new(connect(&server).await),
+                };
+                stream
+            };
+            let mut events = open().await;
+            events.write_all(b"GET /parts HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+            read_until(&mut events, "\r\n\r\n").await;
+            let mut deaf = open().await;
+            deaf.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+            let given_up = tokio::time::timeout(SOON, server.given_up.recv()).await;
+            given_up.expect("its connection is ended").expect("said");
+            // Nothing was sent to this one for as long.
+            server.parts.send("more").expect("it listens");
+            read_until(&mut events, "more").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_so_many_connections_and_one_that_ends_makes_room() {
+        let server = server_within(None, Patience { head: SOON, ..PATIENCE }, 3).await;
+        let ask = async |stream: &mut TcpStream| {
+            stream.write_all(b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+            read_until(stream, "127.0.0.1").await
+        };
+        let mut held = [connect(&server).await, connect(&server).await, connect(&server).await];
+        for stream in &mut held {
+            ask(stream).await;
+        }
+        assert!(rest(&mut connect(&server).await).await.is_empty(), "one too many");
+        let [first, mut second, _third] = held;
+        ask(&mut second).await;
+        drop(first);
+        // When the server has seen that it went.
+        let again = async {
+            loop {
+                let mut stream = connect(&server).await;
+                let _ = stream.write_all(b"GET /who HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+                if rest(&mut stream).await.starts_with(b"HTTP/1.1 200") {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, again).await.expect("there is room again");
+    }
+
+    /// A connection, over TLS or not.
+    trait Both: AsyncRead + AsyncWrite + Unpin {}
+
+    impl<T: AsyncRead + AsyncWrite + Unpin> Both for T {}
 
     /// An authority of the test, and what trusts it.
     struct Trust {

@@ -90,7 +90,8 @@ pub(super) async fn loss_list(
 ) -> Result<Json<Page<LossReport>>, Problem> {
     let permit = principal.permit()?;
     if api.fleet.agent_fetch(&permit, id).is_none() {
-        return Err(Problem::not_found(format!("there is no agent {id}")));
+        let unknown = Problem::not_found(format!("there is no agent {id}"));
+        return Err(unknown.chinese(format!("没有探针 {id}，或您看不到它")));
     }
     let after = query.after.as_deref().map(cursor).transpose()?;
     // One more than the page says whether another follows.
@@ -106,5 +107,8 @@ fn cursor(text: &str) -> Result<(u64, u64), Problem> {
         let epoch = u64::from_str_radix(epoch, 16).ok()?;
         Some((epoch, first.parse().ok()?))
     });
-    parts.ok_or_else(|| Problem::bad_request(format!("`after` must be the `next` of a page before, not {text:?}")))
+    parts.ok_or_else(|| {
+        Problem::bad_request(format!("`after` must be the `next` of a page before, not {text:?}"))
+            .chinese(format!("`after` 应为上一页返回的 `next`，而不是 {text:?}"))
+    })
 }
