@@ -243,6 +243,12 @@ impl Access {
             .is_some_and(|(_, organization)| state.is_within(*organization, permit.organization()))
     }
 
+    /// Whether the permit's organisations owned a thing at an instant.
+    #[must_use]
+    pub fn was_visible<C>(&self, permit: &Permit<C>, resource: Resource, at_ms: UnixMs) -> bool {
+        self.periods(permit, resource).iter().any(|(from, to)| (*from..*to).contains(&at_ms))
+    }
+
     /// Who owns a thing now.
     #[must_use]
     pub fn owner(&self, resource: Resource) -> Option<OrganizationId> {

@@ -112,8 +112,8 @@ struct LiveQuery {
 ///
 /// `overview`: an overview, every six seconds. `hosts`: `{"total","columns","rows"}`, the hosts that changed, every two
 /// seconds, figures with seven digits. `agents`: the same of agents whose state or connection changed.
-/// `reset`: this reader was too slow. After it, after a stream was opened anew, and when a `total` is another
-/// than one knows, ask for the lists.
+/// `reset`: this reader was too slow. `alive`: nothing else was to be told; some event comes every 14 seconds.
+/// After `reset`, after a stream was opened, and when a `total` is another than one knows, ask for the lists.
 #[utoipa::path(get, path = "/api/v1/live", tag = "hosts", params(LiveQuery),
     responses((status = 200, body = String, content_type = "text/event-stream"), (status = 400, body = Problem),
         (status = 401, body = Problem), (status = 403, body = Problem),

@@ -69,6 +69,10 @@ pub(super) struct Row {
     pub json: Vec<u8>,
     /// [`Board::version`] of the look that found it changed.
     pub changed: u64,
+    /// When it was started last, on control's clock.
+    pub started_ms: Option<UnixMs>,
+    /// The boot that began then.
+    boot: Option<u32>,
     sources: Vec<Shown>,
     key: Option<Key>,
     /// Up to then it reports, if no other frame comes.
@@ -203,6 +207,8 @@ impl Compute {
                 shown: self.unmeasured(host, None),
                 json: Vec::new(),
                 changed: 0,
+                started_ms: None,
+                boot: None,
                 sources,
                 key: None,
                 up_until_ms: UnixMs::MIN,
@@ -239,14 +245,20 @@ impl Compute {
                 };
                 let facts = newest.source.facts();
                 let shown = self.measured(host, newest, &plan, &glance, facts.as_deref(), now_ms);
-                Some((key, glance.up_until_ms(), shown))
+                Some((key, glance.up_until_ms(), shown, glance.boot))
             })
         });
-        let (key, up_until_ms, shown) = match measured {
+        let (key, up_until_ms, shown, boot) = match measured {
             Some(None) => return,
-            Some(Some((key, up_until_ms, shown))) => (Some(key), up_until_ms, shown),
-            None => (None, UnixMs::MIN, self.unmeasured(host, newest)),
+            Some(Some((key, up_until_ms, shown, boot))) => (Some(key), up_until_ms, shown, Some(boot)),
+            None => (None, UnixMs::MIN, self.unmeasured(host, newest), None),
         };
+        // Asked once a boot: a later anchor would move it by milliseconds.
+        if boot != row.boot || row.started_ms.is_none() {
+            let agent = newest.map(|newest| newest.source.agent());
+            row.started_ms = agent.zip(boot).and_then(|(agent, boot)| self.0.telemetry.boot_began_ms(agent, boot));
+            row.boot = boot;
+        }
         (row.key, row.up_until_ms) = (key, up_until_ms);
         if shown != row.shown || row.json.is_empty() {
             row.json.clear();

@@ -2,7 +2,8 @@
 //!
 //! Two hundred dashboards cost little because nothing is made for one of them alone: for each
 //! organisation what changed is rendered once in a tick, and every stream is handed the same bytes.
-//! A stream holds no state: who was away asks for the lists again.
+//! A stream holds no state: who was away asks for the lists again. What changes after a stream was opened
+//! is told, so a list that is asked for after it misses nothing.
 //!
 //! | event | data |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | `hosts` | `{"total", "columns", "rows"}`: hosts that changed, figures with seven digits; another `total` than one knows: ask for the list |
 //! | `agents` | `{"total", "columns", "rows"}`: agents whose state or connection changed |
 //! | `reset` | something was left out for a slow reader: ask for the lists again |
+//! | `alive` | `{}`: nothing else was to be told. Some event comes every 14 seconds; after three times that the connection is dead |
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -35,7 +37,7 @@ use crate::platform::shutdown::Shutdown;
 const TICK: Duration = Duration::from_secs(2);
 /// An overview is made every so many ticks.
 const OVERVIEW_TICKS: u64 = 3;
-/// A stream that has nothing to tell says so every so many ticks, so that a dead one is noticed.
+/// A stream that has nothing to tell says so every so many ticks, so that a dead one is noticed, at both ends.
 const SILENT_TICKS: u64 = 7;
 /// A reader may be so many ticks behind.
 const BEHIND: usize = 8;
@@ -108,15 +110,18 @@ struct Scope {
     told: Told,
 }
 
-/// What was told of last.
+/// What was told of last; of a new scope what was so when it was made.
 #[derive(Debug, Default)]
 struct Told {
     tick: u64,
-    /// Of the board; none before the first tick.
-    version: Option<u64>,
+    /// Of the board.
+    version: u64,
     hosts: usize,
-    agents: Option<HashMap<AgentId, (AgentState, bool)>>,
+    agents: AgentsNow,
 }
+
+/// How each agent is, and whether it holds a stream.
+type AgentsNow = HashMap<AgentId, (AgentState, bool)>;
 
 /// Why nobody is told anything more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +168,7 @@ impl Hub {
         &self,
         hosts: Permit<MeasurementsRead>,
         agents: Option<Permit<AgentsRead>>,
+        now: impl FnOnce(&Permit<MeasurementsRead>, Option<&Permit<AgentsRead>>) -> Told,
     ) -> Result<(broadcast::Receiver<Arc<Tick>>, Place), LiveError> {
         let actor = hosts.actor();
         let mut listeners = self.lock();
@@ -178,11 +184,12 @@ impl Hub {
         }
         *of_one += 1;
         let key = (hosts.organization(), agents.is_some());
+        // Under the lock: those who come at once do not all look.
         let scope = listeners.scopes.entry(key).or_insert_with(|| Scope {
             sender: broadcast::Sender::new(BEHIND),
+            told: now(&hosts, agents.as_ref()),
             hosts: Arc::new(hosts),
             agents: agents.map(Arc::new),
-            told: Told::default(),
         });
         let listening = (scope.sender.subscribe(), Place(Arc::clone(&self.listeners), actor));
         drop(listeners);
@@ -233,35 +240,43 @@ impl Compute {
         }
     }
 
+    /// What is so now.
+    fn told_now(&self, hosts: &Permit<MeasurementsRead>, agents: Option<&Permit<AgentsRead>>) -> Told {
+        let (version, hosts) = self.look(hosts, |board| (board.version, board.rows.len()));
+        let agents = agents.map(|permit| self.agents_now(permit)).unwrap_or_default();
+        Told { tick: 0, version, hosts, agents }
+    }
+
+    fn agents_now(&self, permit: &Permit<AgentsRead>) -> AgentsNow {
+        self.0.fleet.agent_states(permit).map(|(id, state, connected)| (id, (state, connected))).collect()
+    }
+
     fn render(&self, hosts: &Permit<MeasurementsRead>, agents: Option<&Permit<AgentsRead>>, told: &mut Told) -> Tick {
         told.tick += 1;
         let mut tick = Tick { number: told.tick, ..Tick::default() };
         self.look(hosts, |board| {
-            let since = told.version.replace(board.version);
-            let changed = board.rows.iter().filter(|row| since.is_some_and(|since| row.changed > since));
+            let since = std::mem::replace(&mut told.version, board.version);
+            let changed = board.rows.iter().filter(|row| row.changed > since);
             let mut rows = String::new();
             changed.for_each(|row| host_row(row, &mut rows));
             let total = board.rows.len();
-            if !rows.is_empty() || (total != told.hosts && since.is_some()) {
+            if !rows.is_empty() || total != told.hosts {
                 tick.hosts = Some(event("hosts", total, HOST_COLUMNS, &rows));
             }
             told.hosts = total;
         });
         if let Some(permit) = agents {
-            let now: HashMap<_, _> =
-                self.0.fleet.agent_states(permit).map(|(id, state, connected)| (id, (state, connected))).collect();
-            if let Some(before) = &told.agents {
-                let mut rows = String::new();
-                let mut changed: Vec<_> = now.iter().filter(|(id, state)| before.get(id) != Some(state)).collect();
-                changed.sort_unstable_by_key(|(id, _)| **id);
-                for (id, (state, connected)) in changed {
-                    let _ = write!(rows, ",[\"{id}\",\"{}\",{connected}]", state.as_str());
-                }
-                if !rows.is_empty() || before.len() != now.len() {
-                    tick.agents = Some(event("agents", now.len(), AGENT_COLUMNS, &rows));
-                }
+            let now = self.agents_now(permit);
+            let mut rows = String::new();
+            let mut changed: Vec<_> = now.iter().filter(|(id, state)| told.agents.get(id) != Some(state)).collect();
+            changed.sort_unstable_by_key(|(id, _)| **id);
+            for (id, (state, connected)) in changed {
+                let _ = write!(rows, ",[\"{id}\",\"{}\",{connected}]", state.as_str());
             }
-            told.agents = Some(now);
+            if !rows.is_empty() || told.agents.len() != now.len() {
+                tick.agents = Some(event("agents", now.len(), AGENT_COLUMNS, &rows));
+            }
+            told.agents = now;
         }
         if told.tick % OVERVIEW_TICKS == 1 {
             tick.overview = Some(format!("event: overview\ndata: {}\n\n", self.overview(hosts, agents)));
@@ -283,7 +298,7 @@ impl Compute {
         } else {
             ": listening\n\n".to_owned()
         };
-        let (receiver, place) = self.0.hub.listen(hosts, agents)?;
+        let (receiver, place) = self.0.hub.listen(hosts, agents, |hosts, agents| self.told_now(hosts, agents))?;
         let listener = Listener { compute: self.clone(), principal: *principal, topics, receiver, _place: place };
         Ok(stream::unfold((Some(first), listener), |(first, mut listener)| async move {
             let bytes = match first {
@@ -321,7 +336,7 @@ impl Listener {
                 return Some(bytes);
             }
             if tick.number % SILENT_TICKS == 0 {
-                return Some(Bytes::from_static(b": still here\n\n"));
+                return Some(Bytes::from_static(b"event: alive\ndata: {}\n\n"));
             }
         }
     }

@@ -9,10 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Compute;
+use super::board::Board;
 use super::list::memory_used_percent;
 use super::report::{HostState, HostSummary};
-use crate::access::Permit;
 use crate::access::capability::{AgentsRead, MeasurementsRead};
+use crate::access::{Permit, Resource};
 use crate::fleet::{AgentCounts, AgentEvent};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, OrganizationId};
@@ -41,8 +42,8 @@ pub(super) struct Overview {
     pub busiest: Busiest,
     /// Hosts whose fullest file system is nearly full.
     pub full: Full,
-    /// What became of hosts and agents, the newest first: starts of hosts, and, for who may see agents, what
-    /// became of these.
+    /// What became of hosts and agents while they were the caller's, the newest first: starts of hosts, and, for who
+    /// may see agents, what became of these.
     pub events: Vec<Event>,
 }
 
@@ -59,9 +60,9 @@ pub(super) struct Full {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Event {
-    /// A host was started, as its kernel says.
+    /// A host was started.
     HostStarted {
-        /// When.
+        /// When, on control's clock (Unix time in milliseconds).
         at_ms: UnixMs,
         /// Which.
         #[schema(value_type = String, example = "host_1")]
@@ -184,12 +185,32 @@ impl Compute {
             return Arc::clone(&made.json);
         }
         known.retain(|_, made| (0..MADE_FOR_MS).contains(&(now_ms - made.at_ms)));
-        let events = agents.map(|permit| self.0.fleet.agent_events(permit, EVENTS)).unwrap_or_default();
+        let became = agents.map(|permit| self.0.fleet.agent_events(permit, EVENTS)).unwrap_or_default();
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
-        let overview = self.look(hosts, |board| of(board.rows.iter().map(|row| &row.shown), agents, events, now_ms));
+        let overview = self.look(hosts, |board| {
+            let events = events(self.started(hosts, board), became);
+            of(board.rows.iter().map(|row| &row.shown), agents, events, now_ms)
+        });
         let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
         known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
         json
+    }
+
+    /// The latest starts of hosts in the time in which the permit's organisations owned them.
+    fn started(&self, permit: &Permit<MeasurementsRead>, board: &Board) -> Vec<Event> {
+        // Nobody owned a host before control knew it.
+        let known = board.rows.iter().filter(|row| row.started_ms >= Some(row.host.row.created_ms));
+        let mut latest: Vec<_> = known.filter_map(|row| Some((row.started_ms?, &row.shown))).collect();
+        latest.sort_unstable_by_key(|(at_ms, host)| (Reverse(*at_ms), host.id));
+        let owned = latest
+            .into_iter()
+            .filter(|(at_ms, host)| self.0.access.was_visible(permit, Resource::Host(host.id), *at_ms));
+        let told = |(at_ms, host): (UnixMs, &HostSummary)| Event::HostStarted {
+            at_ms,
+            host: host.id,
+            name: host.name.clone(),
+        };
+        owned.take(EVENTS).map(told).collect()
     }
 }
 
@@ -197,7 +218,7 @@ impl Compute {
 fn of<'a>(
     hosts: impl Iterator<Item = &'a HostSummary> + Clone,
     agents: Option<AgentCounts>,
-    became: Vec<AgentEvent>,
+    events: Vec<Event>,
     at_ms: UnixMs,
 ) -> Overview {
     let mut counts = HostCounts::default();
@@ -232,23 +253,13 @@ fn of<'a>(
         cpu_usage_percent: busiest(up.clone(), |host| host.cpu_usage_percent),
         memory_used_percent: busiest(up.clone(), memory_used_percent),
         filesystem_fullest_percent: busiest(up.clone(), |host| host.filesystem_fullest_percent),
-        network_bytes_per_second: busiest(up.clone(), network),
+        network_bytes_per_second: busiest(up, network),
     };
-    let events = events(up, became);
     Overview { at_ms, hosts: counts, agents, totals, busiest, full, events }
 }
 
 /// The newest of what happened.
-fn events<'a>(up: impl Iterator<Item = &'a HostSummary>, became: Vec<AgentEvent>) -> Vec<Event> {
-    let started = |host: &'a HostSummary| Some((host.last_report_ms? - (host.uptime_seconds? * 1_000.0) as i64, host));
-    let mut youngest: Vec<_> = up.filter_map(started).collect();
-    if youngest.len() > EVENTS {
-        youngest.select_nth_unstable_by_key(EVENTS, |(at_ms, _)| Reverse(*at_ms));
-        youngest.truncate(EVENTS);
-    }
-    let told =
-        |(at_ms, host): (UnixMs, &HostSummary)| Event::HostStarted { at_ms, host: host.id, name: host.name.clone() };
-    let mut events: Vec<_> = youngest.into_iter().map(told).collect();
+fn events(mut events: Vec<Event>, became: Vec<AgentEvent>) -> Vec<Event> {
     events.extend(became.into_iter().map(Event::Agent));
     events.sort_by_key(|event| Reverse(event.at_ms()));
     events.truncate(EVENTS);
@@ -274,8 +285,6 @@ fn busiest<'a>(hosts: impl Iterator<Item = &'a HostSummary>, value: impl Fn(&Hos
 mod tests {
     use super::*;
     use crate::compute::list::tests::host;
-    use crate::fleet::state::AgentState;
-    use crate::platform::ids::AgentId;
 
     #[test]
     fn what_is_not_known_is_in_no_sum() {
@@ -289,13 +298,8 @@ mod tests {
         hosts[9].cpu_count = Some(4);
         hosts[1].filesystem_fullest_percent = Some(90.0);
         hosts[2].filesystem_fullest_percent = Some(89.9);
-        (hosts[3].uptime_seconds, hosts[3].last_report_ms) = (Some(60.0), Some(100_000));
-        let became =
-            vec![AgentEvent { at_ms: 50_000, agent: AgentId(1), hostname: "up".into(), state: AgentState::Lost }];
-        let overview = of(hosts.iter(), None, became, 7);
+        let overview = of(hosts.iter(), None, Vec::new(), 7);
         assert_eq!(overview.full.hosts, 1);
-        let told: Vec<_> = overview.events.iter().map(Event::at_ms).collect();
-        assert_eq!(told, [50_000, 40_000]);
         assert_eq!(overview.hosts, HostCounts { total: 12, up: 10, stale: 1, never_seen: 1 });
         assert_eq!(overview.totals.cpu_count, Sum { value: Some(6.0), hosts: 2 });
         assert_eq!(overview.totals.cpu_busy_count, Sum { value: Some(0.02), hosts: 1 });

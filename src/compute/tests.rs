@@ -28,6 +28,7 @@ use crate::telemetry::{self, SeriesQuery};
 
 mod board;
 mod live;
+mod overview;
 
 const NOON: UnixMs = 1_790_000_100_000;
 
@@ -114,18 +115,29 @@ struct Stream {
     session: Box<dyn crate::fleet::sink::SinkSession>,
     answers: mpsc::UnboundedReceiver<v1::Answers>,
     sequence: u64,
+    booted_ms: UnixMs,
 }
 
 const BOOTED_MS: UnixMs = NOON - 86_400_000;
 
 impl Stream {
     fn open(control: &Control, agent: i64, organization: i64, machine_id: &str) -> Self {
-        let hello = v1::Hello { boot_id: "boot".to_owned(), epoch: agent as u64, ..Default::default() };
+        Self::open_boot(control, agent, organization, machine_id, ("boot", BOOTED_MS))
+    }
+
+    fn open_boot(
+        control: &Control,
+        agent: i64,
+        organization: i64,
+        machine_id: &str,
+        (boot_id, booted_ms): (&str, UnixMs),
+    ) -> Self {
+        let hello = v1::Hello { boot_id: boot_id.to_owned(), epoch: agent as u64, ..Default::default() };
         let opening = Opening { agent: AgentId(agent), organization: OrganizationId(organization), hello };
         let (sender, answers) = mpsc::unbounded_channel();
         let mut session = control.telemetry.open(opening, sender);
-        let anchor = ControlAnchor { boottime_ms: 86_400_000, control_ms: NOON, round_trip_ms: 1 };
-        session.anchor(anchor);
+        let control_ms = control.now.load(Ordering::Relaxed);
+        session.anchor(ControlAnchor { boottime_ms: (control_ms - booted_ms) as u64, control_ms, round_trip_ms: 1 });
         let columns = columns();
         let id = SchemaId::of(&columns).0.to_vec();
         let source = v1::Source {
@@ -137,12 +149,12 @@ impl Stream {
         };
         session
             .define(v1::Define {
-                boots: vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: Vec::new() }],
+                boots: vec![v1::Boot { number: 1, boot_id: boot_id.to_owned(), anchors: Vec::new() }],
                 sources: vec![source],
                 schemas: vec![v1::Schema { id: id.into(), columns }],
             })
             .expect("room");
-        Self { session, answers, sequence: 0 }
+        Self { session, answers, sequence: 0, booted_ms }
     }
 
     async fn send(&mut self, instant_ms: UnixMs, epoch: u64, body: v1::record::Body, bytes: &[u8]) {
@@ -157,7 +169,7 @@ impl Stream {
         let record = v1::Record {
             sequence: self.sequence,
             boot: 1,
-            boottime_ms: (instant_ms - BOOTED_MS) as u64,
+            boottime_ms: (instant_ms - self.booted_ms) as u64,
             crc32c: crc32c::crc32c(bytes),
             body: Some(body),
         };

@@ -1,21 +1,19 @@
 //! What became of agents: each change of a state, noted when it is seen, the newest kept.
 //!
 //! What must hold: silence is told only of the time in which control listened, so a restart of control makes no
-//! agent late; what was noted is in the database before anybody is shown it.
+//! agent late, and none better than it was known to be; what was noted is in the database before anybody is shown it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sea_orm::DbErr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Fleet;
 use super::directory::Agent;
-use super::reports::interval_ms;
+use super::reports::{REPORT_AGE_MS, interval_ms};
 use super::state::{AgentState, Inputs, state};
-use super::store;
+use super::{Fleet, FleetError, store};
 use crate::access::capability::AgentsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
@@ -55,8 +53,8 @@ pub(super) struct Noted {
 pub(super) struct Events {
     since_ms: UnixMs,
     inner: Mutex<Inner>,
-    /// Held by the one look that notes.
-    noting: tokio::sync::Mutex<()>,
+    /// Held by the one look that notes; true: the database may hold what memory does not.
+    noting: tokio::sync::Mutex<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +68,13 @@ impl Events {
     /// Of a start at `since_ms`: what the database holds, oldest first, and the agents of then.
     pub(super) fn new(since_ms: UnixMs, noted: Vec<Noted>, agents: &[std::sync::Arc<Agent>]) -> Self {
         let mut known: HashMap<_, _> = noted.iter().map(|noted| (noted.agent, noted.state)).collect();
+        // Until then control listened for certain. What the database says of a last report may be older than the
+        // report, so only a longer silence counts.
+        let last_ms = agents.iter().filter_map(|agent| agent.last_report_ms()).max();
+        let last_ms = last_ms.max(noted.last().map(|last| last.at_ms)).unwrap_or(since_ms) - REPORT_AGE_MS;
         for agent in agents {
-            // What it was before is not on record any more: nothing is made up.
-            known.entry(agent.id).or_insert_with(|| seen(agent, since_ms, since_ms).0);
+            // How it came to be so is not on record any more: nothing is made up.
+            known.entry(agent.id).or_insert_with(|| seen(agent, UnixMs::MIN, last_ms).0);
         }
         Self {
             since_ms,
@@ -105,12 +107,27 @@ fn seen(agent: &Agent, since_ms: UnixMs, now_ms: UnixMs) -> (AgentState, UnixMs)
     (state, at_ms.unwrap_or(now_ms))
 }
 
+/// Whether a change is told. An agent that was not `heard` since control listens may have become worse, nothing else.
+fn is_told(known: Option<AgentState>, state: AgentState, heard: bool) -> bool {
+    use AgentState::*;
+    match (known, state) {
+        (Some(known), _) if known == state => false,
+        (None, _) | (_, Revoked | Cloned) => true,
+        (_, NeverSeen | Up) | (Some(Lost), Late) => heard,
+        (_, Late | Lost) => true,
+    }
+}
+
 impl Fleet {
-    /// The newest changes of agents that the permit's organisations own, the newest first.
+    /// The newest changes of agents that the permit's organisations own, as far as they owned them then, the newest
+    /// first.
     #[must_use]
     pub fn agent_events(&self, permit: &Permit<AgentsRead>, most: usize) -> Vec<AgentEvent> {
         let inner = self.events.lock();
-        let own = inner.noted.iter().rev().filter(|noted| self.access.is_visible(permit, Resource::Agent(noted.agent)));
+        let own = inner.noted.iter().rev().filter(|noted| {
+            let agent = Resource::Agent(noted.agent);
+            self.access.is_visible(permit, agent) && self.access.was_visible(permit, agent, noted.at_ms)
+        });
         let event = |noted: &Noted| AgentEvent {
             at_ms: noted.at_ms,
             agent: noted.agent,
@@ -134,8 +151,12 @@ impl Fleet {
     }
 
     /// One look at all agents.
-    pub(super) async fn events_note(&self) -> Result<(), DbErr> {
-        let _one = self.events.noting.lock().await;
+    pub(super) async fn events_note(&self) -> Result<(), FleetError> {
+        let mut behind = self.events.noting.lock().await;
+        if *behind {
+            self.events_reload().await?;
+            *behind = false;
+        }
         let now_ms = self.clock.now_ms();
         let agents = self.directory.all();
         let mut noted = Vec::new();
@@ -152,7 +173,8 @@ impl Fleet {
                 if known.is_none() && state != AgentState::NeverSeen {
                     note(agent.id, (AgentState::NeverSeen, agent.enrolled_ms));
                 }
-                if known != Some(state) {
+                let heard = agent.last_report_ms().is_some_and(|ms| ms >= self.events.since_ms);
+                if is_told(known, state, heard) {
                     note(agent.id, (state, at_ms));
                 }
             }
@@ -160,7 +182,10 @@ impl Fleet {
         if noted.is_empty() {
             return Ok(());
         }
+        // An error of the commit says nothing of what became of it.
+        *behind = true;
         store::events_insert(&self.db, &noted, KEPT).await?;
+        *behind = false;
         let mut inner = self.events.lock();
         for one in noted {
             inner.known.insert(one.agent, one.state);
@@ -169,5 +194,48 @@ impl Fleet {
         let over = inner.noted.len().saturating_sub(KEPT);
         inner.noted.drain(..over);
         Ok(())
+    }
+    /// Takes over what the database holds.
+    async fn events_reload(&self) -> Result<(), FleetError> {
+        // On the writing connection: what was begun before on it has ended.
+        let transaction = self.db.begin("agent_events_reload").await?;
+        let noted = store::events_load(&transaction, KEPT).await?;
+        transaction.rollback().await?;
+        let mut inner = self.events.lock();
+        inner.known.extend(noted.iter().map(|noted| (noted.agent, noted.state)));
+        inner.noted = noted.into();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_not_heard_became_worse_or_nothing() {
+        use AgentState::*;
+        for (known, state, heard, told) in [
+            (None, NeverSeen, false, true),
+            (Some(NeverSeen), Up, true, true),
+            (Some(Up), Up, true, false),
+            (Some(Up), Late, false, true),
+            (Some(Late), Lost, false, true),
+            // Of control's own silence.
+            (Some(Late), Up, false, false),
+            (Some(Lost), Up, false, false),
+            (Some(Lost), Late, false, false),
+            (Some(Cloned), Up, false, false),
+            (Some(Up), NeverSeen, false, false),
+            // It came back.
+            (Some(Lost), Up, true, true),
+            (Some(Lost), Late, true, true),
+            (Some(Cloned), Up, true, true),
+            // Not a matter of being heard.
+            (Some(Lost), Revoked, false, true),
+            (Some(Up), Cloned, false, true),
+        ] {
+            assert_eq!(is_told(known, state, heard), told, "{known:?} → {state:?}, heard: {heard}");
+        }
     }
 }

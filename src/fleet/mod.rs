@@ -162,7 +162,7 @@ impl Fleet {
             directory.insert(directory::Agent::new(row));
         }
         let desired = configuration::Newest::new(store::configuration_load(db.read()).await?.unwrap_or_default());
-        let noted = store::events_load(&db, events::KEPT).await?;
+        let noted = store::events_load(db.read(), events::KEPT).await?;
         let events = events::Events::new(clock.now_ms(), noted, &directory.all());
         Ok(Self(Arc::new(Shared {
             db,

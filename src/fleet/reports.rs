@@ -23,7 +23,7 @@ const INTERVAL_MS: u32 = 15_000;
 /// A pass over what the database does not know yet.
 const PASS: Duration = Duration::from_secs(30);
 /// What it knows of an agent's last report may be this old.
-const REPORT_AGE_MS: i64 = 300_000;
+pub(super) const REPORT_AGE_MS: i64 = 300_000;
 
 /// An agent, as other domains need it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -344,7 +344,7 @@ pub(super) async fn agents_update(db: &Db, said: &[Said], heard: &[Heard]) -> Re
 }
 
 /// The newest changes of agents' states, oldest first.
-pub(super) async fn events_load(db: &Db, most: usize) -> Result<Vec<Noted>, FleetError> {
+pub(super) async fn events_load(connection: &impl ConnectionTrait, most: usize) -> Result<Vec<Noted>, FleetError> {
     let newest = Query::select()
         .columns(["id", "agent_id", "at_ms", "state"])
         .from("agent_event")
@@ -352,7 +352,7 @@ pub(super) async fn events_load(db: &Db, most: usize) -> Result<Vec<Noted>, Flee
         .limit(most as u64)
         .to_owned();
     let mut noted = Vec::new();
-    for row in db.read().query_all(&newest).await? {
+    for row in connection.query_all(&newest).await? {
         let state: String = row.try_get("", "state")?;
         noted.push(Noted {
             id: row.try_get("", "id")?,

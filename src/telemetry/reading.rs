@@ -102,6 +102,12 @@ impl Telemetry {
         self.visible(permit, source).map(SourceView)
     }
 
+    /// When a boot of an agent's machine began, on control's clock; `None` where only the agent's own says so.
+    #[must_use]
+    pub(crate) fn boot_began_ms(&self, agent: AgentId, boot: u32) -> Option<UnixMs> {
+        self.inner.registry.boot_began_ms(agent, boot)
+    }
+
     /// How many sources there are; more than before means that reconcilers have something to do.
     #[must_use]
     pub(crate) fn source_count(&self) -> usize {

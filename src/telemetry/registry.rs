@@ -352,6 +352,14 @@ impl Registry {
         known.filter_map(booted).map(|instant| instant.ms).collect()
     }
 
+    /// When a boot of an agent's machine began, on control's clock; `None` where only the agent's own says so.
+    pub(super) fn boot_began_ms(&self, agent: AgentId, number: u32) -> Option<UnixMs> {
+        let boots = self.boots.lock().unwrap_or_else(PoisonError::into_inner);
+        let boot = boots.known.get(&agent)?.values().find(|boot| boot.number == number)?;
+        let began = boot.anchors.lock().unwrap_or_else(PoisonError::into_inner).instant(0);
+        began.filter(|instant| !instant.uncertain).map(|instant| instant.ms)
+    }
+
     /// A source of an agent; a new one is added to `definitions`, unless the agent has too many.
     pub(super) fn source_define(
         &self,

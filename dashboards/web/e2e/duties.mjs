@@ -125,11 +125,11 @@ export async function outage(page, url) {
   await screenshot(page, "outage-over");
 }
 
-/** What happened is told, and a host that was started. */
+/** What happened is told. */
 export async function happened(page, url) {
   await page.goto(`${url}/overview`);
   const events = page.locator("section").filter({ has: page.getByRole("heading", { name: "最近事件" }) });
-  for (const text of ["探针已登记", "探针上报正常", "探针被吊销", "主机启动"]) await events.getByText(text).first().waitFor({ timeout: 30_000 });
+  for (const text of ["探针已登记", "探针上报正常", "探针被吊销"]) await events.getByText(text).first().waitFor({ timeout: 30_000 });
 }
 
 /** Wide and small screens. */

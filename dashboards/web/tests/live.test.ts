@@ -7,11 +7,11 @@ const changes = (total: number, ...changed: unknown[][]) => ({ total, columns: [
 
 test("a row changes in its place and keeps what is not pushed; the others stay what they are", () => {
   const next = merged(rows, changes(2, ["host_2", null]));
-  expect(next).toEqual([rows[0], { id: "host_2", load: null, name: "b" }]);
-  expect(next?.[0]).toBe(rows[0]);
+  expect(next).toEqual({ rows: [rows[0], { id: "host_2", load: null, name: "b" }], whole: true });
+  expect(next.rows[0]).toBe(rows[0]);
 });
 
-test("what came or went is asked for", () => {
-  expect(merged(rows, changes(3))).toBeNull();
-  expect(merged(rows, changes(2, ["host_3", 1]))).toBeNull();
+test("what came or went is asked for, and the others change all the same", () => {
+  expect(merged(rows, changes(3))).toEqual({ rows, whole: false });
+  expect(merged(rows, changes(2, ["host_3", 1], ["host_1", 7]))).toEqual({ rows: [{ ...rows[0], load: 7 }, rows[1]], whole: false });
 });

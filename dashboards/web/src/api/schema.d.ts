@@ -395,8 +395,8 @@ export interface paths {
          * What changes, as server-sent events, until the caller is no longer let in or control stops.
          * @description `overview`: an overview, every six seconds. `hosts`: `{"total","columns","rows"}`, the hosts that changed, every two
          *     seconds, figures with seven digits. `agents`: the same of agents whose state or connection changed.
-         *     `reset`: this reader was too slow. After it, after a stream was opened anew, and when a `total` is another
-         *     than one knows, ask for the lists.
+         *     `reset`: this reader was too slow. `alive`: nothing else was to be told; some event comes every 14 seconds.
+         *     After `reset`, after a stream was opened, and when a `total` is another than one knows, ask for the lists.
          */
         get: operations["live"];
         put?: never;
@@ -1244,7 +1244,7 @@ export interface components {
         };
         /** @description Something that happened. */
         Event: {
-            /** @description When. */
+            /** @description When, on control's clock (Unix time in milliseconds). */
             at_ms: components["schemas"]["i64"];
             /**
              * @description Which.
@@ -1796,8 +1796,8 @@ export interface components {
             /** @description Which hosts are the busiest now. */
             busiest: components["schemas"]["Busiest"];
             /**
-             * @description What became of hosts and agents, the newest first: starts of hosts, and, for who may see agents, what
-             *     became of these.
+             * @description What became of hosts and agents while they were the caller's, the newest first: starts of hosts, and, for who
+             *     may see agents, what became of these.
              */
             events: components["schemas"]["Event"][];
             /** @description Hosts whose fullest file system is nearly full. */

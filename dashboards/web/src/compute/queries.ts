@@ -1,8 +1,8 @@
 /** What the pages of hosts ask. */
-import { useQuery, useQueryClient } from "@tanstack/vue-query";
+import { useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
-import { type Changes, merged, useLive } from "@/session/live";
+import { useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 
 export type Host = components["schemas"]["HostSummary"];
@@ -10,31 +10,10 @@ export type HostDetail = components["schemas"]["HostDetail"];
 export type Series = components["schemas"]["SeriesReport"];
 const PAGE = 10_000;
 
-const HOSTS = ["hosts", "all"] as const;
-
-/** All hosts. What changes of them is pushed; without the stream they are asked for every few seconds. */
+/** All hosts. */
 export function useHosts() {
-  const cache = useQueryClient();
-  const anew = () => void cache.invalidateQueries({ queryKey: HOSTS });
-  const live = useLive(
-    ["hosts"],
-    (_, data) => {
-      const known = cache.getQueryData<Host[]>(HOSTS);
-      const next = known && merged(known, data as Changes);
-      if (next) cache.setQueryData(HOSTS, next);
-      // With another state a host has figures that are not pushed.
-      if (known && (!next || next.some(({ state }, place) => state !== known[place]?.state))) anew();
-    },
-    anew,
-  );
-  return useQuery({
-    queryKey: HOSTS,
-    queryFn: ({ signal }) => everything((after) => answer(api.GET("/api/v1/hosts", { params: { query: { after, limit: PAGE } }, signal }))),
-    // What is not pushed changes seldom.
-    refetchInterval: computed(() => (live.value ? 300_000 : 15_000)),
-    structuralSharing: false,
-    shallow: true,
-  });
+  // What is not pushed changes seldom.
+  return useLiveList<Host>("hosts", ["hosts", "all"], (signal) => everything((after) => answer(api.GET("/api/v1/hosts", { params: { query: { after, limit: PAGE } }, signal }))), 300_000);
 }
 
 export function useHost(id: Ref<string>) {

@@ -1,37 +1,16 @@
 /** What the pages of agents ask. */
-import { useMutation, useQuery, useQueryClient } from "@tanstack/vue-query";
-import { computed } from "vue";
+import { useMutation, useQueryClient } from "@tanstack/vue-query";
 import type { components } from "@/api/schema";
-import { type Changes, merged, useLive } from "@/session/live";
+import { useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 
 export type Agent = components["schemas"]["AgentReport"];
 export type EnrolmentToken = components["schemas"]["TokenReport"];
 const PAGE = 10_000;
 
-const AGENTS = ["agents"] as const;
-
-/** All agents. Their states are pushed; what else is known of them, and everything without the stream, is asked for. */
+/** All agents. */
 export function useAgents() {
-  const cache = useQueryClient();
-  const anew = () => void cache.invalidateQueries({ queryKey: AGENTS });
-  const live = useLive(
-    ["agents"],
-    (_, data) => {
-      const known = cache.getQueryData<Agent[]>(AGENTS);
-      const next = known && merged(known, data as Changes);
-      if (next) cache.setQueryData(AGENTS, next);
-      else if (known) anew();
-    },
-    anew,
-  );
-  return useQuery({
-    queryKey: AGENTS,
-    queryFn: ({ signal }) => everything((after) => answer(api.GET("/api/v1/agents", { params: { query: { after, limit: PAGE } }, signal }))),
-    refetchInterval: computed(() => (live.value ? 30_000 : 15_000)),
-    structuralSharing: false,
-    shallow: true,
-  });
+  return useLiveList<Agent>("agents", ["agents"], (signal) => everything((after) => answer(api.GET("/api/v1/agents", { params: { query: { after, limit: PAGE } }, signal }))), 30_000);
 }
 
 export function useRevoke() {

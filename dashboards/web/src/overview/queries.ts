@@ -13,12 +13,13 @@ export const OVERVIEW_KEY = ["overview"] as const;
 
 export function useOverview() {
   const cache = useQueryClient();
-  const live = useLive(
+  const { on } = useLive(
     ["overview"],
     (_, data) => cache.setQueryData(OVERVIEW_KEY, data as Overview),
-    () => void cache.invalidateQueries({ queryKey: OVERVIEW_KEY }),
+    // Each event is a whole one, and the first comes at once.
+    () => {},
   );
-  return useQuery({ queryKey: OVERVIEW_KEY, queryFn: ({ signal }) => answer(api.GET("/api/v1/overview", { signal })), refetchInterval: computed(() => (live.value ? 60_000 : 10_000)), shallow: true });
+  return useQuery({ queryKey: OVERVIEW_KEY, queryFn: ({ signal }) => answer(api.GET("/api/v1/overview", { signal })), refetchInterval: computed(() => (on.value ? 60_000 : 10_000)), shallow: true });
 }
 
 const MOST = 6;

@@ -11,64 +11,97 @@ export interface Changes {
   readonly rows: readonly (readonly unknown[])[];
 }
 
+export interface Live {
+  /** The stream is open. */
+  readonly on: Readonly<Ref<boolean>>;
+  /** It is open, or will not be soon: what is asked for now misses nothing that it tells. */
+  readonly begun: Promise<void>;
+}
+
 /** A refused stream is tried anew after this. */
 const AGAIN = 30_000;
+/** A stream that says nothing for so long is dead: some event comes every 14 seconds. */
+const SILENT = 45_000;
+/** Nobody is kept waiting longer for the stream. */
+const PATIENCE = 1_000;
 
-/** Listens to topics while the page is shown and looked at. `reset`: something was missed; ask anew. Says whether the stream is open. */
-export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: unknown) => void, reset: () => void): Readonly<Ref<boolean>> {
+/** Listens to topics while the page is shown and looked at. `reset`: what was asked for before may miss something; ask anew. */
+export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: unknown) => void, reset: () => void): Live {
   const on = ref(false);
   let stream: EventSource | undefined;
   let again: ReturnType<typeof setTimeout> | undefined;
-  let opened = false;
+  let silence: ReturnType<typeof setTimeout> | undefined;
+  let begin = () => {};
+  const begun = new Promise<void>((done) => (begin = done));
 
   function close() {
     clearTimeout(again);
+    clearTimeout(silence);
     stream?.close();
     stream = undefined;
     on.value = false;
   }
+  function expectSign() {
+    clearTimeout(silence);
+    silence = setTimeout(() => {
+      open();
+      doubted();
+    }, SILENT);
+  }
   function open() {
     close();
     const next = new EventSource(`/api/v1/live?topics=${topics.join(",")}`);
-    next.addEventListener("open", () => {
+    const hear = (name: string, act: (event: Event) => void) =>
+      next.addEventListener(name, (event) => {
+        reached();
+        expectSign();
+        act(event);
+      });
+    hear("open", () => {
       on.value = true;
-      reached();
-      // The first time the lists were asked for just now.
-      if (opened) reset();
-      opened = true;
+      reset();
+      begin();
     });
+    for (const topic of topics) hear(topic, (event) => heard(topic, JSON.parse((event as MessageEvent<string>).data)));
+    hear("reset", reset);
+    hear("alive", () => {});
     next.addEventListener("error", () => {
       on.value = false;
+      begin();
       doubted();
       // The browser comes back by itself to a stream that broke off, not to one that was refused.
       if (next.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN);
     });
-    for (const topic of topics) next.addEventListener(topic, (event) => heard(topic, JSON.parse((event as MessageEvent<string>).data)));
-    next.addEventListener("reset", reset);
     stream = next;
+    expectSign();
   }
   const look = () => (document.hidden ? close() : open());
   document.addEventListener("visibilitychange", look);
   look();
+  if (document.hidden) begin();
+  else setTimeout(begin, PATIENCE);
   onUnmounted(() => {
     document.removeEventListener("visibilitychange", look);
     close();
   });
-  return readonly(on);
+  return { on: readonly(on), begun };
 }
 
-/** Rows with what changed of them, in their places. Null: some came or went, so the list is to be asked for. */
-export function merged<Row extends { readonly id: string }>(rows: readonly Row[], { total, columns, rows: changed }: Changes): Row[] | null {
-  if (total !== rows.length) return null;
+/** Rows with what changed of them, in their places. Not `whole`: some came or went, so the list is to be asked for. */
+export function merged<Row extends { readonly id: string }>(rows: readonly Row[], { total, columns, rows: changed }: Changes): { rows: Row[]; whole: boolean } {
   const places = new Map(rows.map(({ id }, place) => [id, place]));
   const id = columns.indexOf("id");
   const next = [...rows];
+  let whole = total === rows.length;
   for (const values of changed) {
     const place = places.get(String(values[id]));
-    if (place === undefined) return null;
+    if (place === undefined) {
+      whole = false;
+      continue;
+    }
     const row = { ...next[place] } as Record<string, unknown>;
     columns.forEach((column, at) => (row[column] = values[at]));
     next[place] = row as unknown as Row;
   }
-  return next;
+  return { rows: next, whole };
 }

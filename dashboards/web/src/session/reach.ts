@@ -3,6 +3,8 @@ import { readonly, ref } from "vue";
 
 /** Between two questions while nothing answers. */
 const AGAIN = 3_000;
+/** A question that is not answered for so long went nowhere: a dead connection says nothing. */
+const PATIENCE = 10_000;
 
 const lost = ref<number | null>(null);
 const found = ref<{ readonly from: number; readonly to: number } | null>(null);
@@ -41,7 +43,7 @@ export function doubted(): void {
 async function ask(): Promise<void> {
   asking = true;
   for (;;) {
-    const alive = await fetch("/healthz", { cache: "no-store" }).then(({ ok }) => ok, () => false);
+    const alive = await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) }).then(({ ok }) => ok, () => false);
     if (alive) break;
     lost.value ??= answered;
     await new Promise((done) => setTimeout(done, AGAIN));

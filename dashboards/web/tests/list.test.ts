@@ -1,0 +1,175 @@
+/** A list that is told what changes of it: nothing is missed, nothing grows old, and it is not asked for too often. */
+import { QueryClient, VueQueryPlugin } from "@tanstack/vue-query";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { createRenderer } from "vue";
+import { useLiveList } from "../src/session/list";
+
+interface Row {
+  readonly id: string;
+  readonly state: string;
+}
+
+class Stream extends EventTarget {
+  static readonly CLOSED = 2;
+  static all: Stream[] = [];
+  readyState = 1;
+  constructor() {
+    super();
+    Stream.all.push(this);
+  }
+  close() {
+    this.readyState = Stream.CLOSED;
+  }
+}
+
+const KEY = ["hosts", "all"];
+const UP: Row[] = [{ id: "host_1", state: "up" }, { id: "host_2", state: "up" }];
+const fetched = vi.fn(async () => ({ ok: true }));
+let answers: ((rows: Row[]) => void)[];
+let client: QueryClient;
+let page: { unmount: () => void };
+
+/** What the page shows. */
+const shown = () => client.getQueryData<Row[]>(KEY)?.map(({ state }) => state);
+const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
+async function tell(name: string, data: unknown = {}) {
+  Stream.all.at(-1)?.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
+  await pass(0);
+}
+const change = (...rows: string[][]) => tell("hosts", { total: 2, columns: ["id", "state"], rows });
+async function answered(place: number, rows = UP) {
+  answers[place]?.(rows);
+  await pass(0);
+}
+/** The stream is open, and the list is there. */
+async function loaded() {
+  await tell("open");
+  await answered(0);
+}
+
+/** A page without a browser. */
+function open() {
+  const nothing = () => {};
+  const node = () => ({});
+  const { createApp } = createRenderer<object, object>({
+    insert: nothing,
+    remove: nothing,
+    patchProp: nothing,
+    setText: nothing,
+    setElementText: nothing,
+    createElement: node,
+    createText: node,
+    createComment: node,
+    parentNode: () => null,
+    nextSibling: () => null,
+  });
+  const app = createApp({
+    setup() {
+      useLiveList<Row>("hosts", KEY, () => new Promise((answer) => answers.push(answer)), 300_000);
+      return () => null;
+    },
+  });
+  app.use(VueQueryPlugin, { queryClient: client }).mount({});
+  page = app;
+}
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
+  vi.stubGlobal("EventSource", Stream);
+  vi.stubGlobal("fetch", fetched);
+  vi.stubGlobal("document", { hidden: false, addEventListener: () => {}, removeEventListener: () => {} });
+  fetched.mockClear();
+  Stream.all = [];
+  answers = [];
+  client = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+  open();
+  await pass(0);
+});
+afterEach(() => {
+  page.unmount();
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+test("the list is asked for once the stream is open, and an older answer does not win", async () => {
+  expect(answers).toHaveLength(0);
+  await tell("open");
+  expect(answers).toHaveLength(1);
+  await change(["host_1", "stale"]);
+  await answered(0);
+  expect(shown()).toEqual(["stale", "up"]);
+});
+
+test("a list that was shown before is asked for once when the page is opened again", async () => {
+  await loaded();
+  page.unmount();
+  await pass(10_000);
+  open();
+  await tell("open");
+  expect(answers).toHaveLength(2);
+});
+
+test("a stream that opens late makes the list be asked for anew", async () => {
+  await pass(1_000);
+  expect(answers).toHaveLength(1);
+  await answered(0);
+  await tell("open");
+  expect(answers).toHaveLength(2);
+  await answered(1, [{ id: "host_1", state: "stale" }]);
+  expect(shown()).toEqual(["stale"]);
+});
+
+test("nor is it forgotten when it opens while the list comes", async () => {
+  await pass(1_000);
+  await tell("open");
+  await answered(0);
+  expect(answers).toHaveLength(1);
+  await pass(20_000);
+  expect(answers).toHaveLength(2);
+});
+
+test("however much changes, the list is asked for every 15 seconds at most, and what is told is shown at once", async () => {
+  await loaded();
+  for (let second = 0; second < 14; second += 2) {
+    await change(["host_1", second % 4 ? "up" : "stale"]);
+    expect(shown()?.[0]).toBe(second % 4 ? "up" : "stale");
+    await pass(2_000);
+  }
+  expect(answers).toHaveLength(1);
+  await pass(4_000);
+  expect(answers).toHaveLength(2);
+});
+
+test("what is not pushed does not grow old while the stream pushes", async () => {
+  await loaded();
+  for (let second = 0; second < 310; second += 10) {
+    await change(["host_1", "up"]);
+    await pass(10_000);
+  }
+  expect(answers).toHaveLength(2);
+});
+
+test("a dead stream is noticed and opened anew, one with signs of life is not", async () => {
+  await loaded();
+  for (let sign = 0; sign < 5; sign++) {
+    await pass(40_000);
+    await tell("alive");
+  }
+  expect(Stream.all).toHaveLength(1);
+  await pass(45_000);
+  expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED, 1]);
+  expect(fetched).toHaveBeenCalledWith("/healthz", expect.anything());
+  await tell("open");
+  expect(answers).toHaveLength(2);
+});
+
+test("a page that is left asks nothing more", async () => {
+  await loaded();
+  await change(["host_1", "stale"]);
+  page.unmount();
+  await pass(600_000);
+  expect(answers).toHaveLength(1);
+  expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
+});
