@@ -212,6 +212,21 @@ impl Access {
         Ok(())
     }
 
+    /// Ends everybody's session because of a change that control itself meets, and records that.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn sessions_end_all(&self, change: Change) -> Result<(), AccessError> {
+        let _changing = self.change().await?;
+        let all: Vec<_> = self.read().sessions.values().map(|session| session.id).collect();
+        let transaction = self.db.begin("sessions_end_all").await?;
+        store::session::delete(&transaction, &all).await?;
+        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
+        self.commit(transaction, [recorded]).await?;
+        self.write().sessions_remove(&all);
+        Ok(())
+    }
+
     /// Deletes what is over and writes when the others were last used.
     pub(super) async fn sessions_settle(&self, idle: Duration) -> Result<(), AccessError> {
         let _changing = self.change().await?;

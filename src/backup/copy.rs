@@ -4,17 +4,23 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sea_orm::DbErr;
 
 use super::manifest::{Entry, Head, Manifest, NAME};
 use crate::access::audit;
 use crate::config;
+use crate::platform::background;
 use crate::platform::db::{Backend, Db, SQLITE_FILE};
 
 /// What of the data directory is not in the database, and cannot be made anew. The checkpoints are copied first:
 /// notes that are behind the log are nothing bad, notes before it would say that the log was cut off.
 const FILES: [&str; 6] = ["audit.checkpoint", "audit.key", "api-token", "first-link", "ca/ca-key.pem", "ca/ca.pem"];
+
+/// With less room than this a copy is stopped, so that records are taken on.
+const FLOOR_BYTES: u64 = 32 << 20;
 
 /// Why a backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -30,23 +36,45 @@ pub enum CopyError {
     /// The database.
     #[error("the database cannot be copied: {0}")]
     Database(#[from] DbErr),
+    /// It took the room that records need.
+    #[error("it was stopped, because less than {} MiB were free where the data directory is: records need them", FLOOR_BYTES >> 20)]
+    NoRoom,
+    /// Its thread.
+    #[error(transparent)]
+    Interrupted(#[from] background::Interrupted),
 }
 
 impl CopyError {
     /// Whether there was no room.
     pub(super) fn is_disk_full(&self) -> bool {
         match self {
-            Self::File { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::File { source, .. } => says_full(source),
             Self::Database(error) => Db::is_disk_full(error),
+            Self::NoRoom => true,
+            Self::Interrupted(_) => false,
         }
     }
+}
+
+/// Whether a file system says that it is full.
+pub(super) fn says_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Where a backup lies while it is made.
 pub(super) fn unfinished(backups: &Path, name: &str) -> PathBuf {
     backups.join(format!(".{name}.unfinished"))
+}
+
+/// Where one lies that is removed.
+pub(super) fn removed(backups: &Path, name: &str) -> PathBuf {
+    backups.join(format!(".{name}.removed"))
+}
+
+/// Whether a path is one of these two.
+pub(super) fn is_left_over(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') && (name.ends_with(".unfinished") || name.ends_with(".removed"))
 }
 
 /// Makes the backup `name`; what is left of a failure is removed.
@@ -70,7 +98,7 @@ pub(super) fn make(
 }
 
 fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Result<Manifest, CopyError> {
-    private(directory)?;
+    private(directory).map_err(failed(directory))?;
     let mut names = Vec::new();
     for name in FILES {
         let from = data.join(name);
@@ -81,14 +109,14 @@ fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Resul
         };
         let to = directory.join(name);
         if let Some(parent) = to.parent().filter(|parent| !parent.exists()) {
-            private(parent)?;
+            private(parent).map_err(failed(parent))?;
         }
         write(&to, &text)?;
         names.push(name);
     }
     if db.backend() == Backend::Sqlite {
         let file = directory.join(SQLITE_FILE);
-        db.copy_into(&file)?;
+        copy_database(db, &file, FLOOR_BYTES)?;
         let closed = fs::set_permissions(&file, Permissions::from_mode(0o600));
         closed.and_then(|()| File::open(&file)?.sync_all()).map_err(failed(&file))?;
         manifest.audit = head(directory)?;
@@ -103,6 +131,24 @@ fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Resul
         sync(inner).map_err(failed(inner))?;
     }
     Ok(manifest)
+}
+
+/// Stops it when less than `floor` bytes are free: others could not write any more.
+pub(super) fn copy_database(db: &Db, to: &Path, floor: u64) -> Result<(), CopyError> {
+    let is_short = Arc::new(AtomicBool::new(false));
+    let goes_on = {
+        let (is_short, at) = (is_short.clone(), to.parent().unwrap_or(to).to_owned());
+        move || {
+            // What cannot be asked stops nothing.
+            let is_below = free(&at).is_ok_and(|free| free < floor);
+            is_short.fetch_or(is_below, Ordering::Relaxed);
+            !is_below
+        }
+    };
+    match db.copy_into(to, goes_on) {
+        Err(_) if is_short.load(Ordering::Relaxed) => Err(CopyError::NoRoom),
+        copied => Ok(copied?),
+    }
 }
 
 /// The last entry of the copied log.
@@ -124,8 +170,14 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CopyError + use<> {
 }
 
 /// A directory for nobody else.
-pub(super) fn private(directory: &Path) -> Result<(), CopyError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed(directory))
+pub(super) fn private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// Bytes that may still be written there.
+pub(super) fn free(directory: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(directory)?;
+    Ok(stat.f_bavail * stat.f_frsize)
 }
 
 /// A new file for nobody else, durable.

@@ -91,6 +91,9 @@ Backups lie in DIR/backups of a data directory; the settings page and POST /api/
 compared with the backup's manifest (size and SHA-256) before anything is written. Stop the service whose directory it \
 was: two services of one authority would take the agents from each other.
 
+Users, roles and tokens are then as of the backup's time: what was revoked since is valid again. Sessions are not: \
+everybody logs in anew, and the audit log says that it goes on from a backup.
+
 A database on a PostgreSQL server is not in a backup: restore it first, with pg_restore.";
 
 #[derive(Debug, Args)]

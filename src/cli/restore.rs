@@ -18,6 +18,11 @@ pub(super) fn run(command: &Restore) -> Result<(), CliError> {
     if !restored.database {
         print("the database is not in this backup: restore it with pg_restore, then name it with database.url");
     }
+    let made = jiff::Timestamp::from_millisecond(restored.made_ms).unwrap_or_default();
+    print(&format!(
+        "users, roles and tokens are as of {made:.0}: what was changed or revoked since is so no more, look through it; \
+         everybody logs in anew"
+    ));
     print(&format!("next: tongtu serve --data {data}"));
     Ok(())
 }

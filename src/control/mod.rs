@@ -18,7 +18,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{self, Access, ApiTokenFile, Authentication};
-use crate::backup::Backups;
+use crate::backup::{self, Backups};
 use crate::compute::Compute;
 use crate::config::{self, Config};
 use crate::fleet::{Fleet, FleetError};
@@ -92,6 +92,9 @@ pub enum StartError {
     /// What was set.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// What a restored directory begins with.
+    #[error(transparent)]
+    Restored(#[from] backup::SettleError),
     /// Hosts.
     #[error("hosts cannot be read: {0}")]
     Compute(#[source] sea_orm::DbErr),
@@ -242,6 +245,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     }
     health.phase("reading organisations and tokens");
     let access = Access::open(db.clone(), clock.clone()).await?.audited(&data).await?;
+    backup::settle(&access, &data).await?;
     if renew_api_token {
         access.renew_api_token(&data).await?;
     }

@@ -39,6 +39,8 @@ mod tests;
 
 /// SQLite's file in a data directory.
 pub const SQLITE_FILE: &str = "tongtu.db";
+/// What a data directory holds while a backup is restored into it: it is none yet.
+pub const RESTORING: &str = ".restoring";
 /// Which start of a writing process was the last.
 const TERM: &str = "SELECT term FROM writer WHERE id = 1";
 /// To what SQLite's log is cut when it is empty: 64 MiB.
@@ -76,6 +78,9 @@ pub enum DbError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A backup was not restored to its end.
+    #[error("a backup was not restored into the data directory {} to its end; empty the directory and run `tongtu restore` again", .0.display())]
+    Restoring(PathBuf),
     /// Another process writes this PostgreSQL database.
     #[error("the PostgreSQL database is in use by another tongtu; only one may write")]
     DatabaseInUse,
@@ -164,6 +169,9 @@ impl Db {
     /// # Errors
     /// One sentence each: see [`DbError`].
     pub async fn open(config: &config::Database, data: &Path) -> Result<Self, DbError> {
+        if data.join(RESTORING).exists() {
+            return Err(DbError::Restoring(data.to_owned()));
+        }
         let lock = lock_directory(data)?;
         let term = Arc::new(AtomicI64::new(0));
         let file = config.url.is_none().then(|| data.join(SQLITE_FILE));

@@ -2,7 +2,8 @@
 //!
 //! Each setting is one document with a version. What must hold: whoever changes it says which version it
 //! was made from; a change is written with its audit entry and is in force as soon as it is committed,
-//! and after a restart; what is set stands before the configuration file, which stands before the default.
+//! and after a restart, though nobody may know how its commit ended; what is set stands before the configuration file,
+//! which stands before the default.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -167,12 +168,15 @@ impl Settings {
         if !faults.is_empty() {
             return Err(SettingsError::Invalid(faults));
         }
-        let _changing = self.0.changing.lock().await;
-        if let Some(changed) = self.change(permit, made_from, wanted).await? {
-            *self.0.retention.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
+        self.change(permit, made_from, wanted, |newest| self.retention_put(newest)).await
+    }
+
+    /// What the table holds comes into force.
+    fn retention_put(&self, newest: Document<RetentionSet>) {
+        if *self.retention_now() != newest {
+            *self.0.retention.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(newest);
             self.enforce();
         }
-        Ok(())
     }
 
     /// When backups are made.
@@ -201,11 +205,16 @@ impl Settings {
         if !faults.is_empty() {
             return Err(SettingsError::Invalid(faults));
         }
-        let _changing = self.0.changing.lock().await;
-        if let Some(changed) = self.change(permit, made_from, wanted).await? {
-            self.0.schedule.send_replace(changed);
-        }
-        Ok(())
+        self.change(permit, made_from, wanted, |newest| self.schedule_put(newest)).await
+    }
+
+    /// What the table holds comes into force.
+    fn schedule_put(&self, newest: Document<Schedule>) {
+        self.0.schedule.send_if_modified(|known| {
+            let is_other = *known != newest;
+            *known = newest;
+            is_other
+        });
     }
 
     /// Tells those who keep things how long.
@@ -215,23 +224,24 @@ impl Settings {
         self.0.authentication.audit_retain(kept.audit.now);
     }
 
-    /// Writes a new version with its audit entry. `None`: it says what was said already.
+    /// Writes a new version with its audit entry, unless it says what was said already. Whatever comes of it, `put`
+    /// is given what the table holds then: a commit before may be there though it was answered as broken.
     async fn change<T: Content>(
         &self,
         permit: &Permit<SettingsWrite>,
         made_from: u64,
         content: T,
-    ) -> Result<Option<Document<T>>, SettingsError> {
+        put: impl Fn(Document<T>),
+    ) -> Result<(), SettingsError> {
+        let _changing = self.0.changing.lock().await;
         let transaction = self.0.db.begin("setting_change").await?;
-        // The database is asked, not memory: a commit whose outcome was unknown may be there.
         let newest = store::load::<T>(&transaction).await?.unwrap_or_default();
-        if made_from != newest.version {
+        if made_from != newest.version || content == newest.content {
             transaction.rollback().await?;
-            return Err(SettingsError::Changed { made_from, newest: newest.version });
-        }
-        if content == newest.content {
-            transaction.rollback().await?;
-            return Ok(None);
+            let version = newest.version;
+            put(newest);
+            let is_said_already = made_from == version;
+            return if is_said_already { Ok(()) } else { Err(SettingsError::Changed { made_from, newest: version }) };
         }
         let changed = Some((self.0.clock.now_ms(), self.access().actor_name(permit.actor())));
         let document = Document { version: newest.version + 1, changed, content };
@@ -244,9 +254,26 @@ impl Settings {
             after: audited(&document.content),
         };
         let recorded = self.access().record(&transaction, permit, change).await?;
-        transaction.commit().await?;
+        if let Err(error) = transaction.commit().await {
+            match self.reread::<T>().await {
+                Ok(newest) => put(newest),
+                Err(reread) => {
+                    tracing::error!(%error, %reread, setting = T::NAME, "a change may be committed; the next one finds out");
+                }
+            }
+            return Err(error.into());
+        }
         self.access().recorded(recorded);
         tracing::info!(setting = T::NAME, version = document.version, "set anew");
-        Ok(Some(document))
+        put(document);
+        Ok(())
+    }
+
+    /// On the writing connection: it is given only when the commit before has ended, in one way or the other.
+    async fn reread<T: Content>(&self) -> Result<Document<T>, SettingsError> {
+        let transaction = self.0.db.begin("setting_reread").await?;
+        let newest = store::load(&transaction).await?.unwrap_or_default();
+        transaction.rollback().await?;
+        Ok(newest)
     }
 }

@@ -117,7 +117,8 @@ fn parts(block: &SlotBlock) -> impl Iterator<Item = (i64, SlotBlock)> + '_ {
     })
 }
 
-/// Deletes what is too old, in small transactions.
+/// Deletes what is too old, in small transactions. How long things are kept is asked again before each: what was set
+/// too short by mistake, and set right, is no longer obeyed.
 pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let now_ms = inner.clock.now_ms();
     let before = |kept: Duration| -> UnixMs { now_ms - kept.as_millis() as i64 };
@@ -128,11 +129,16 @@ pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let slots_ms = before(retention.slot);
     let hours_ms = before(retention.hour);
     inner.delete_before(Deleted { raw_ms, slot_ms: slots_ms, hour_ms: hours_ms }, now_ms).await?;
-    store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw_ms).await?;
-    store_days::older_delete(inner, "telemetry_slots", "end_ms", slots_ms).await?;
-    store_days::days_delete(inner, SLOT_MS, slots_ms.div_euclid(DAY_MS)).await?;
-    store_days::days_delete(inner, HOUR_MS, hours_ms.div_euclid(DAY_MS)).await?;
-    store_days::history_delete(inner, slots_ms).await?;
-    let longest_ms = raw_ms.min(slots_ms).min(hours_ms);
+    // What is set right meanwhile is obeyed at once; nothing goes that is not noted.
+    let raw = || raw_ms.min(before(inner.retention().raw + inner.config.window_span + AROUND));
+    let slots = || slots_ms.min(before(inner.retention().slot));
+    let hours = || hours_ms.min(before(inner.retention().hour));
+    let raw_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw).await?;
+    let open_ms = store_days::older_delete(inner, "telemetry_slots", "end_ms", slots).await?;
+    let closed_ms = store_days::days_delete(inner, SLOT_MS, slots).await?;
+    let hours_ms = store_days::days_delete(inner, HOUR_MS, hours).await?;
+    store_days::history_delete(inner, slots()).await?;
+    // By what is gone, not by what may go by now: what is left must be readable.
+    let longest_ms = raw_ms.min(open_ms).min(closed_ms).min(hours_ms);
     store_days::unused_delete(inner, now_ms, raw_ms - UNUSED_MS, longest_ms - UNUSED_MS).await
 }

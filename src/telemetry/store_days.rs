@@ -145,26 +145,39 @@ pub(super) async fn deleted_set(inner: &Inner, deleted: Deleted) -> Result<(), D
     transaction.commit().await
 }
 
-/// Deletes rows whose `column` lies before an instant.
-pub(super) async fn older_delete(inner: &Inner, table: &str, column: &str, before_ms: UnixMs) -> Result<(), DbErr> {
+/// Deletes rows whose `column` lies before an instant; gives the one before which none is left.
+pub(super) async fn older_delete(
+    inner: &Inner,
+    table: &str,
+    column: &str,
+    before: impl Fn() -> UnixMs,
+) -> Result<UnixMs, DbErr> {
     let compacted = inner.compacted.load(Ordering::SeqCst);
     let text = format!("SELECT id FROM {table} WHERE {column} < $1 AND made_by <= $2 ORDER BY {column} LIMIT {ROWS}");
-    delete_by(inner, table, &text, [before_ms.into(), compacted.into()]).await
+    delete_by(inner, table, &text, before, |before_ms| [before_ms.into(), compacted.into()]).await
 }
 
-/// Deletes closed days before a day.
-pub(super) async fn days_delete(inner: &Inner, slot_ms: i64, before_day: i64) -> Result<(), DbErr> {
+/// Deletes closed days before that of an instant; gives the one before whose day none is left.
+pub(super) async fn days_delete(inner: &Inner, slot_ms: i64, before: impl Fn() -> UnixMs) -> Result<UnixMs, DbErr> {
     let text = format!("SELECT id FROM telemetry_day WHERE slot_ms = $1 AND day < $2 ORDER BY day LIMIT {ROWS}");
-    delete_by(inner, "telemetry_day", &text, [slot_ms.into(), before_day.into()]).await
+    let values = |before_ms: UnixMs| [slot_ms.into(), before_ms.div_euclid(DAY_MS).into()];
+    delete_by(inner, "telemetry_day", &text, before, values).await
 }
 
-async fn delete_by(inner: &Inner, table: &str, text: &str, values: [Value; 2]) -> Result<(), DbErr> {
+async fn delete_by(
+    inner: &Inner,
+    table: &str,
+    text: &str,
+    before: impl Fn() -> UnixMs,
+    values: impl Fn(UnixMs) -> [Value; 2],
+) -> Result<UnixMs, DbErr> {
     loop {
+        let before_ms = before();
         let read = inner.db.read();
-        let rows = read.query_all_raw(sql(read, text, values.clone())).await?;
+        let rows = read.query_all_raw(sql(read, text, values(before_ms))).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
         if ids.is_empty() {
-            return Ok(());
+            return Ok(before_ms);
         }
         let transaction = inner.db.begin("retention").await?;
         ids_delete(&transaction, table, &ids).await?;

@@ -75,7 +75,9 @@ fn what_was_acknowledged_before_a_backup_is_there_after_its_restoring() {
         let lost: Vec<_> = sequences.difference(&there).collect();
         assert!(lost.is_empty(), "{agent}: acknowledged before the backup and not in it: {lost:?}");
     }
-    // It goes on from there: the same people, and a log that is whole.
+    // It goes on from there: the same people, who log in anew, and a log that is whole.
+    assert_eq!(system.ask(&restored, "GET", BACKUPS, None).status, 401);
+    let system = Person::again(&restored, "sys");
     assert_eq!(system.ask(&restored, "GET", BACKUPS, None).status, 200);
     let verified = restored.tongtu(&["audit", "verify"]);
     assert!(verified.status.success(), "{}{}", verified.stdout, verified.stderr);

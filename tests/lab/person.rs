@@ -46,8 +46,22 @@ impl Person {
             accepted["name"] = name.into();
             accepted["display_name"] = name.into();
         }
-        let url = control.url("/api/v1/invitations/accept");
-        let welcomed = http::request("POST", &url, None, Some(&accepted)).expect("an answer").ok();
+        Self::welcomed(control, "/api/v1/invitations/accept", &accepted)
+    }
+
+    /// Somebody who is known and logs in.
+    ///
+    /// # Panics
+    /// When that is refused.
+    #[must_use]
+    #[track_caller]
+    pub fn again(control: &Control, name: &str) -> Self {
+        Self::welcomed(control, "/api/v1/session", &json!({ "name": name, "password": PASSWORD }))
+    }
+
+    #[track_caller]
+    fn welcomed(control: &Control, route: &str, shown: &Value) -> Self {
+        let welcomed = http::request("POST", &control.url(route), None, Some(shown)).expect("an answer").ok();
         let me: Value = welcomed.json();
         let csrf = me["csrf"].as_str().expect("a token").to_owned();
         Self { cookie: welcomed.cookie.expect("a cookie"), csrf }

@@ -445,7 +445,7 @@ impl Access {
     }
 
     /// Counts an attempt that was refused or failed; it is written within a second.
-    pub(super) fn refused(
+    pub fn refused(
         &self,
         actor: Option<Actor>,
         origin: Origin,
@@ -546,8 +546,8 @@ impl Access {
                 tracing::warn!(%error, "what may have been committed is not read yet; tried again in a second");
             }
             let is_due = round == 0 || retention.has_changed().unwrap_or(false);
-            let kept = *retention.borrow_and_update();
-            if is_due && let Err(error) = self.audit_retain(kept).await {
+            retention.mark_unchanged();
+            if is_due && let Err(error) = self.audit_retain(|| *retention.borrow()).await {
                 tracing::warn!(%error, "what is too old stays in the audit log for another hour");
             }
         }
@@ -560,12 +560,13 @@ impl Access {
         }
     }
 
-    /// Takes away entries older than `retention`, and leaves a sealed anchor in their place.
-    pub(super) async fn audit_retain(&self, retention: Duration) -> Result<(), AuditError> {
+    /// Takes away entries older than `retention`, and leaves a sealed anchor in their place. It is asked before each
+    /// portion: what was set too short by mistake, and set right, is no longer obeyed.
+    pub(super) async fn audit_retain(&self, retention: impl Fn() -> Duration) -> Result<(), AuditError> {
         self.checkpoints_ensure().await?;
-        let before_ms = self.clock.now_ms() - retention.as_millis() as i64;
         let mut removed = None;
         loop {
+            let before_ms = self.clock.now_ms() - retention().as_millis() as i64;
             let transaction = self.db.begin("audit_retain").await?;
             let Some((number, mac)) = store::audit::last_before(&transaction, before_ms, PORTION).await? else {
                 transaction.rollback().await?;

@@ -86,7 +86,7 @@ async fn a_log_goes_on_after_a_restart_and_after_retention() {
         write(&access, 3).await;
         assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
         now.fetch_add(100 * DAY, Ordering::Relaxed);
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
         let permit = Permit::testing(ROOT);
         let entries = access.audit_entries(&permit, &AuditFilter::default(), None, 100).await.expect("entries");
@@ -95,7 +95,7 @@ async fn a_log_goes_on_after_a_restart_and_after_retention() {
         assert_eq!(entries[0].action, "audit.retain");
         // Even of an empty log the numbers go on.
         now.fetch_add(1_000 * DAY, Ordering::Relaxed);
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         let access = open().await;
         write(&access, 1).await;
         assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
@@ -127,7 +127,7 @@ async fn a_file_of_checkpoints_that_was_taken_away_is_said_and_stays_said() {
         assert_eq!(found(&access, test.data.path()).await, [(FaultKind::Unproven, 4)], "{}", test.name);
         // Also while control runs, within the hour.
         std::fs::write(&file, "").expect("emptied");
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         write(&access, 1).await;
         let both = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7)];
         assert_eq!(found(&access, test.data.path()).await, both, "{}", test.name);
@@ -143,7 +143,7 @@ async fn a_file_of_checkpoints_that_was_taken_away_is_said_and_stays_said() {
         assert_eq!(found(&access, test.data.path()).await, said, "{}", test.name);
         // Until retention takes it away, as everything.
         now.fetch_add(200 * DAY, Ordering::Relaxed);
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         assert_eq!(found(&access, test.data.path()).await, [], "{}", test.name);
     }
 }
@@ -198,7 +198,7 @@ async fn a_log_is_verified_as_it_is_at_one_moment() {
         let read = store::audit::snapshot(test.db.read()).await.expect("a snapshot");
         assert_eq!(store::audit::anchor(&read).await.expect("read"), None);
         now.fetch_add(200 * DAY, Ordering::Relaxed);
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         let rows = store::audit::portion(&read, 0, PORTION).await.expect("read");
         assert_eq!(rows.len(), 5, "{}: what the anchor then was belongs to", test.name);
         read.rollback().await.expect("ended");

@@ -6,6 +6,7 @@ use super::*;
 
 const DAY_MS: i64 = 86_400_000;
 const RETENTION: &str = "/api/v1/settings/retention";
+const BACKUPS: &str = "/api/v1/backups";
 
 async fn json_of(response: Response) -> Value {
     assert_eq!(response.status(), StatusCode::OK);
@@ -89,4 +90,131 @@ async fn retention_is_set_by_who_may_and_in_force_at_once_and_after_a_restart() 
     let shorter = json!({ "version": 2, "raw_ms": DAY_MS });
     assert_eq!(json_of(system.send(Method::PUT, RETENTION, Some(shorter)).await).await["version"], 3);
     assert_eq!(left_without(&started.running.db, 20).await, [0_i64; 0]);
+}
+
+/// A commit may be there though its answer was lost: memory must not stay behind it.
+#[tokio::test]
+async fn a_change_whose_commit_was_answered_as_broken_is_in_force_after_the_next_try() {
+    let started = started().await;
+    let security = started.first_administrator().await;
+    let (_, system) = started.join(&security, "sys", "system_administrator").await;
+    let first = json!({ "version": 1, "raw_ms": 30 * DAY_MS });
+    assert_eq!(json_of(system.send(Method::PUT, RETENTION, Some(first)).await).await["version"], 2);
+    chunks(&started.running.db, &[5, 20]).await;
+    let unseen = started.running.db.begin("unseen").await.expect("begun");
+    let content = json!({ "raw_ms": 10 * DAY_MS, "slot_ms": null, "hour_ms": null, "audit_ms": null });
+    let statement = format!("UPDATE setting SET version = 3, content = '{content}' WHERE name = 'retention'");
+    unseen.execute_unprepared(&statement).await.expect("written");
+    unseen.commit().await.expect("committed");
+
+    let longer = json!({ "version": 2, "raw_ms": 40 * DAY_MS });
+    let told = problem(system.send(Method::PUT, RETENTION, Some(longer)).await, StatusCode::CONFLICT).await;
+    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains('3')), "{told}");
+    let now = json_of(system.send(Method::GET, RETENTION, None).await).await;
+    assert_eq!((&now["version"], &now["raw"]["ms"]), (&json!(3), &json!(10 * DAY_MS)));
+    assert_eq!(left_without(&started.running.db, 20).await, [5]);
+    let longer = json!({ "version": 3, "raw_ms": 40 * DAY_MS });
+    assert_eq!(json_of(system.send(Method::PUT, RETENTION, Some(longer)).await).await["version"], 4);
+}
+
+/// Waits until the list of backups says what is asked for.
+async fn backups_until(person: &Person, is_so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let list = json_of(person.send(Method::GET, BACKUPS, None).await).await;
+        if list["making"].is_null() && is_so(&list) {
+            return list;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What the audit log says of the making of backups, newest first: who, what, how it ended, and why.
+async fn made(started: &Started, auditor: &Person) -> Vec<[String; 4]> {
+    started.running.access.refusals_settled().await;
+    let log = json_of(auditor.send(Method::GET, "/api/v1/audit?action=backup.create", None).await).await;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let said = |it: &Value| [&it["actor"]["name"], &it["resource"], &it["result"], &it["reason"]].map(text);
+    log["items"].as_array().expect("entries").iter().map(said).collect()
+}
+
+#[tokio::test]
+async fn how_a_backup_ended_is_in_the_audit_log_and_counted_once() {
+    let started = started().await;
+    let security = started.first_administrator().await;
+    let (_, system) = started.join(&security, "sys", "system_administrator").await;
+    let (_, auditor) = started.join(&security, "aud", "auditor").await;
+    // No directory can be made there.
+    let place = started.data.path().join("backups");
+    fs::write(&place, "in the way").expect("written");
+    let failures = async || {
+        let text = started.send(Method::GET, "/metrics", Some(&started.token())).await.text().await.expect("text");
+        let line = text.lines().find(|line| line.starts_with("tongtu_backup_failures_total")).expect("the counter");
+        line.rsplit(' ').next().expect("a value").to_owned()
+    };
+    problem(system.send(Method::POST, BACKUPS, None).await, StatusCode::INTERNAL_SERVER_ERROR).await;
+    assert_eq!(failures().await, "1");
+    let every_day = json!({ "version": 1, "every_ms": DAY_MS, "keep": 2 });
+    json_of(system.send(Method::PUT, "/api/v1/settings/backup", Some(every_day)).await).await;
+    while failures().await == "1" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(failures().await, "2");
+    let list = backups_until(&system, |_| true).await;
+    assert!(list["failed"]["reason"].as_str().is_some_and(|reason| reason.contains("backups")), "{list}");
+    let scheduled = ["control", "backups", "failed", "copy-failed"].map(ToOwned::to_owned);
+    let one = made(&started, &auditor).await;
+    assert_eq!(one, std::slice::from_ref(&scheduled), "what was asked for is there as a request");
+
+    fs::remove_file(&place).expect("removed");
+    assert_eq!(system.send(Method::POST, BACKUPS, None).await.status(), StatusCode::ACCEPTED);
+    let list = backups_until(&system, |list| list["items"][0]["whole"] == true).await;
+    assert!(list["failed"].is_null(), "{list}");
+    let name = list["items"][0]["name"].as_str().expect("a name");
+    let done = ["sys", name, "done", ""].map(ToOwned::to_owned);
+    assert_eq!(made(&started, &auditor).await, [done, scheduled]);
+
+    // What is left of another is no backup, and deleting leaves nothing.
+    fs::create_dir(place.join(".20200101T000000Z.removed")).expect("made");
+    let path = format!("{BACKUPS}/{name}");
+    assert_eq!(system.send(Method::DELETE, &path, None).await.status(), StatusCode::NO_CONTENT);
+    assert!(!place.join(name).exists() && !place.join(format!(".{name}.removed")).exists());
+    problem(system.send(Method::DELETE, &path, None).await, StatusCode::NOT_FOUND).await;
+    // The keeper looks when the schedule changes.
+    let never = json!({ "version": 2, "every_ms": null, "keep": 2 });
+    json_of(system.send(Method::PUT, "/api/v1/settings/backup", Some(never)).await).await;
+    while fs::read_dir(&place).expect("the directory").count() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_on_what_was_restored_ends_every_session_and_says_so_once() {
+    let started = started().await;
+    let security = started.first_administrator().await;
+    let (_, system) = started.join(&security, "sys", "system_administrator").await;
+    started.join(&security, "aud", "auditor").await;
+    assert_eq!(system.send(Method::POST, BACKUPS, None).await.status(), StatusCode::ACCEPTED);
+    let list = backups_until(&system, |list| list["items"][0]["whole"] == true).await;
+    let name = list["items"][0]["name"].as_str().expect("a name").to_owned();
+    let Started { running, data, shutdown, .. } = started;
+    shutdown.trigger();
+    running.finished().await.expect("a clean stop");
+    // Into a directory that is there, as a volume is.
+    let fresh = tempfile::tempdir().expect("a directory");
+    let from = data.path().join("backups").join(&name);
+    backup::restore(&from, fresh.path()).expect("restored");
+
+    let again = started_in(fresh, Clock::System).await;
+    assert!(!again.data.path().join("restored").exists());
+    let old = Person { base: again.base(), ..system };
+    problem(old.send(Method::GET, BACKUPS, None).await, StatusCode::UNAUTHORIZED).await;
+    let auditor = Person::welcomed(&again.client, again.base(), again.log_in("aud", PASSWORD).await).await;
+    let log = json_of(auditor.send(Method::GET, "/api/v1/audit?action=backup.restore", None).await).await;
+    let entries = log["items"].as_array().expect("entries");
+    assert_eq!(entries.len(), 1);
+    let entry = &entries[0];
+    assert_eq!((&entry["actor"]["kind"], &entry["resource"]), (&json!("system"), &json!(name)));
+    assert_eq!(entry["after"]["audit"]["number"], json!(entry["number"].as_i64().expect("a number") - 1));
+    let verified = json_of(auditor.send(Method::GET, "/api/v1/audit/verification", None).await).await;
+    assert_eq!(verified["verified"], true, "{verified}");
 }

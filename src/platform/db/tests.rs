@@ -15,6 +15,18 @@ async fn a_data_directory_has_one_holder_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_restored_into_is_left_alone() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mark = data.path().join(RESTORING);
+    std::fs::create_dir(&mark).expect("made");
+    let error = Db::open(&config::Database::default(), data.path()).await.expect_err("not whole");
+    assert!(matches!(error, DbError::Restoring(_)), "{error}");
+    assert!(!data.path().join(SQLITE_FILE).exists() && !data.path().join("lock").exists());
+    std::fs::remove_dir(&mark).expect("removed");
+    Db::open(&config::Database::default(), data.path()).await.expect("it opens");
+}
+
+#[tokio::test]
 async fn readers_cannot_write() {
     for test in testing::databases().await {
         let written = test.db.read().execute_unprepared("UPDATE writer SET checks = 0").await;

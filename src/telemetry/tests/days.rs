@@ -80,3 +80,35 @@ async fn days_are_closed_and_opened_again_by_late_frames() {
         assert!((hours.0 - 499.0).abs() < 0.5, "{hours:?}");
     }
 }
+
+/// Who set a retention too short by mistake, and sets it right, keeps what is not deleted yet.
+#[tokio::test]
+async fn a_retention_that_is_set_right_is_obeyed_at_once() {
+    use crate::telemetry::store_days;
+    use sea_orm::{ConnectionTrait, Statement};
+    for database in testing::databases().await {
+        let control = Control::start(&database, NOON).await;
+        // Its own pass must not come first.
+        control.kill().await;
+        let transaction = database.db.begin("chunks").await.expect("begun");
+        // One more than goes at a time.
+        for id in 1..=501 {
+            let statement = format!(
+                "INSERT INTO telemetry_chunk (id, source_id, schema_number, first_ms, last_ms, made_by, body) \
+                 VALUES ({id}, 1, 1, {id}, {id}, 0, {})",
+                if database.name == "sqlite" { "x'00'" } else { "'\\x00'" }
+            );
+            transaction.execute_unprepared(&statement).await.expect("inserted");
+        }
+        transaction.commit().await.expect("committed");
+        let asked = AtomicI64::new(0);
+        let before = || if asked.fetch_add(1, Ordering::Relaxed) == 0 { NOON } else { 100 };
+        let inner = &control.telemetry.inner;
+        let gone_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", before).await.expect("deleted");
+        assert_eq!(gone_ms, 100, "{}", database.name);
+        let left = Statement::from_string(database.db.statements(), "SELECT id FROM telemetry_chunk");
+        let left = database.db.read().query_all_raw(left).await.expect("read");
+        let left: Vec<i64> = left.iter().map(|row| row.try_get("", "id").expect("a number")).collect();
+        assert_eq!(left, [501], "{}", database.name);
+    }
+}

@@ -13,6 +13,7 @@ export const ACTIONS = [
   "audit.retain",
   "backup.create",
   "backup.delete",
+  "backup.restore",
   "backup_schedule.update",
   "enrolment_token.create",
   "enrolment_token.revoke",
