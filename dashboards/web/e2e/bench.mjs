@@ -180,7 +180,7 @@ async function scroll(hosts) {
   const cpu = (await cpuMs()) - before;
   const { left, last, tasks, frames } = await area.evaluate((element) => ({
     left: element.scrollHeight - element.clientHeight - element.scrollTop,
-    last: Number([...element.querySelectorAll("tbody tr[data-at]")].at(-1)?.dataset.at ?? -1),
+    last: Math.max(-1, ...[...element.querySelectorAll("tbody tr[data-at]")].map(({ dataset }) => Number(dataset.at))),
     tasks: globalThis.bench.tasks,
     frames: globalThis.bench.frames,
   }));

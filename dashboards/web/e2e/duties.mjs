@@ -111,6 +111,37 @@ export async function audit(page, url) {
   await screenshot(page, "audit-verified");
 }
 
+/** A list longer than the screen: to its end by the keyboard, back by the wheel. Each element shows its row, the focus stays with its own. */
+export async function longList(page, url) {
+  await page.goto(`${url}/audit`);
+  await page.getByRole("row").nth(5).waitFor();
+  const look = () =>
+    page.evaluate(() => {
+      const rows = [...document.querySelectorAll("tbody tr[data-at]")].map((row) => ({ at: Number(row.dataset.at), text: row.innerText, number: Number(row.cells[0].innerText.replace(/\D/g, "")) }));
+      return { rows, count: Number(document.querySelector("table").ariaRowCount) - 1, focused: document.activeElement?.innerText, at: Number(document.activeElement?.dataset.at), top: document.querySelector(".rows").scrollTop };
+    });
+  /** The newest entry has the highest number and stands first. */
+  const isTrue = ({ rows }, newest) => rows.every(({ at, number }) => at + number === newest);
+  const inOrder = ({ rows }) => rows.every(({ at }, index) => index === 0 || at > rows[index - 1].at);
+  const begun = await look();
+  const newest = begun.rows[0].number;
+  if (begun.count < 60 || begun.rows.length >= begun.count || !isTrue(begun, newest)) throw new Error(`not a long list: ${JSON.stringify(begun)}`);
+  await page.locator("tbody tr[data-at='0']").focus();
+  await page.keyboard.press("End");
+  const end = await look();
+  if (end.at !== end.count - 1 || !isTrue(end, newest)) throw new Error(`the keyboard did not come to the end: ${JSON.stringify(end)}`);
+  await page.locator(".rows").hover();
+  await page.mouse.wheel(0, -100_000);
+  const back = await until("the list stands still at its beginning", async () => {
+    const seen = await look();
+    return seen.top === 0 && seen.rows[0].at === 0 && inOrder(seen) && seen;
+  }, 10);
+  if (!isTrue(back, newest) || back.focused !== end.focused || back.at !== end.at) throw new Error(`scrolled back: ${JSON.stringify(back)}`);
+  await page.keyboard.press("ArrowUp");
+  const up = await look();
+  if (up.at !== end.at - 1 || up.top === 0) throw new Error(`the keyboard does not go on where it was: ${JSON.stringify(up)}`);
+}
+
 /** Control is gone: said since when, figures marked as old; it comes back by itself. */
 export async function outage(page, url) {
   await page.goto(`${url}/overview`);

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
-import { audit, enrolAndRevoke, happened, keyboard, outage, sizes } from "./duties.mjs";
+import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { settings } from "./settings.mjs";
 import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
@@ -56,6 +56,7 @@ try {
   await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "我的账号"]));
   await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
   await step("the audit log", () => audit(visits.auditor.page, url));
+  await step("a list longer than the screen", () => longList(visits.auditor.page, url));
   await step("the system administrator sets, the auditor sees", () => settings(visits.system, visits.auditor, url));
   await step("control does not answer", () => outage(operator.page, url));
   for (const [language, theme] of [["zh-CN", "light"], ["en", "dark"], ["zh-CN", "dark"]]) {

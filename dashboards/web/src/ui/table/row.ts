@@ -1,9 +1,12 @@
 /** A row of a table. It is a component of its own, so that only rows of which something changed are drawn anew. */
-import { type VNodeChild, defineComponent, h } from "vue";
+import { type VNode, defineComponent, h } from "vue";
 import { type Drawn, isNumeric, type Column } from "./columns";
 
+/** The height of a row, as in table.css. */
+export const ROW = 32;
+
 /** What a page draws in a cell itself, by the column's key. */
-export type Cells = Readonly<Record<string, ((scope: { row: unknown }) => VNodeChild) | undefined>>;
+export type Cells = Readonly<Record<string, ((scope: { row: unknown }) => VNode[]) | undefined>>;
 
 interface Properties {
   readonly drawn: Drawn<unknown>;
@@ -22,9 +25,10 @@ export const UiRow = defineComponent(
     const content = columns.map(({ key, kind }, place) => {
       const cell = drawn.cells[place];
       const own = cells[key]?.({ row: drawn.row });
-      return h("td", { key, class: isNumeric(kind) ? "number" : undefined }, own === undefined ? [cell?.number, cell?.unit ? h("span", { class: "unit" }, cell.unit) : null] : [own]);
+      return h("td", { key, role: "cell", class: isNumeric(kind) ? "number" : undefined }, own ?? [cell?.number, cell?.unit ? h("span", { class: "unit" }, cell.unit) : null]);
     });
-    return h("tr", { "data-at": at, "aria-rowindex": at + 2, tabindex: reached ? 0 : -1, class: opens ? "opens" : undefined }, content);
+    const attributes = { role: "row", "data-at": at, "aria-rowindex": at + 2, tabindex: reached ? 0 : -1, class: opens ? "opens" : undefined };
+    return h("tr", { ...attributes, style: { transform: `translateY(${at * ROW}px)` } }, content);
   },
   { props: ["drawn", "at", "reached", "opens", "columns", "cells"] },
 );
