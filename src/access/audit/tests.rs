@@ -136,9 +136,9 @@ async fn a_file_of_checkpoints_that_was_taken_away_is_said_and_stays_said() {
         write(&access, 2).await;
         let seen = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7), (FaultKind::Unproven, 9)];
         assert_eq!(found(&access, test.data.path()).await, seen, "{}", test.name);
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("retained");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("retained");
         write(&access, 1).await;
-        access.audit_retain(Duration::from_secs(184 * 86_400)).await.expect("it is said once");
+        access.audit_retain(|| Duration::from_secs(184 * 86_400)).await.expect("it is said once");
         let said = [(FaultKind::Unproven, 4), (FaultKind::Unproven, 7), (FaultKind::Unproven, 11)];
         assert_eq!(found(&access, test.data.path()).await, said, "{}", test.name);
         // Until retention takes it away, as everything.
@@ -179,7 +179,7 @@ async fn a_note_that_was_cut_short_accuses_nobody() {
     now.fetch_add(100 * DAY, Ordering::Relaxed);
     write(&access, 1).await;
     now.fetch_add(100 * DAY, Ordering::Relaxed);
-    access.audit_retain(Duration::from_secs(150 * 86_400)).await.expect("retained");
+    access.audit_retain(|| Duration::from_secs(150 * 86_400)).await.expect("retained");
     assert_eq!(found(&access, test.data.path()).await, []);
     let text = std::fs::read_to_string(&file).expect("notes");
     assert!(text.starts_with("14 ") && text.lines().count() == 3, "{text}");
