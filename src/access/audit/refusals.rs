@@ -79,32 +79,32 @@ impl Refusals {
         }
         let mut due = Due::with_capacity(waiting.len());
         for (attempt, (times, request)) in waiting {
-            match self.entry(attempt) {
-                Ok(attempt) => {
-                    due.insert(attempt, (times, request));
-                }
-                Err(less) => self.add(less, times, request),
+            let (is_entry, attempt) = self.entry(attempt);
+            if is_entry {
+                due.insert(attempt, (times, request));
+            } else {
+                self.add(attempt, times, request);
             }
         }
         due
     }
 
-    /// Takes an entry of this minute for an attempt, or says as what it waits for another minute's.
-    fn entry(&mut self, attempt: Attempt) -> Result<Attempt, Attempt> {
+    /// Takes an entry of this minute for an attempt; if there is none left, `false`, and as what it waits for another's.
+    fn entry(&mut self, attempt: Attempt) -> (bool, Attempt) {
         let one = (attempt.actor.id.clone(), attempt.address.map(network));
         // What is anybody's has been summed already: one is all that it has to keep to.
         let is_anybody = one == (None, None);
         let all = &mut self.all[usize::from(one.0.is_some())];
         let entries = self.entries.entry(one).or_default();
         if *entries == A_MINUTE {
-            return Err(attempt.many());
+            return (false, attempt.many());
         }
         if *all == ALL_A_MINUTE && !is_anybody {
-            return Err(attempt.anybody());
+            return (false, attempt.anybody());
         }
         *entries += 1;
         *all += u32::from(!is_anybody);
-        Ok(attempt)
+        (true, attempt)
     }
 
     /// Takes back what could not be written.
