@@ -7,7 +7,7 @@
 //!   it. So what was changed, removed, put in, exchanged, cut off or made anew is found ([`verify`]).
 //! - No secret is in an entry.
 //! - Refused attempts are counted: the same one within a second is one entry with its number of times, and
-//!   one who asks has a bounded number of entries a minute ([`refusals`]): a flood of them costs one
+//!   one who asks has a bounded number of entries a minute (`refusals`): a flood of them costs one
 //!   transaction a second and does not fill the disk. They wait until they are written.
 
 use std::fs::File;
