@@ -158,13 +158,6 @@ impl Stream {
     }
 
     async fn send(&mut self, instant_ms: UnixMs, epoch: u64, body: v1::record::Body, bytes: &[u8]) {
-        self.put(instant_ms, epoch, body, bytes);
-        let answers = tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.expect("in time");
-        let verdicts: Vec<_> = answers.expect("answers").answers.iter().map(|answer| answer.verdict()).collect();
-        assert_eq!(verdicts, [v1::Verdict::Accepted]);
-    }
-
-    fn put(&mut self, instant_ms: UnixMs, epoch: u64, body: v1::record::Body, bytes: &[u8]) {
         self.sequence += 1;
         let record = v1::Record {
             sequence: self.sequence,
@@ -174,17 +167,14 @@ impl Stream {
             body: Some(body),
         };
         self.session.records(v1::Records { lane: 1, live: true, epoch, records: vec![record] });
+        let answers = tokio::time::timeout(Duration::from_secs(20), self.answers.recv()).await.expect("in time");
+        let verdicts: Vec<_> = answers.expect("answers").answers.iter().map(|answer| answer.verdict()).collect();
+        assert_eq!(verdicts, [v1::Verdict::Accepted]);
     }
 
     async fn frame(&mut self, instant_ms: UnixMs, epoch: u64, values: [i64; 6]) {
         let (frame, body) = frame(values);
         self.send(instant_ms, epoch, frame, &body).await;
-    }
-
-    /// A frame whose answer is not waited for.
-    fn give(&mut self, instant_ms: UnixMs, epoch: u64, values: [i64; 6]) {
-        let (frame, body) = frame(values);
-        self.put(instant_ms, epoch, frame, &body);
     }
 
     async fn facts(&mut self, instant_ms: UnixMs, epoch: u64, facts: &[(&str, &str)]) {

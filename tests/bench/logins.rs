@@ -4,7 +4,6 @@
 //! names exist. Meanwhile an operator asks for the list, agents report, and somebody logs in who may.
 
 use crate::fleet::{self, Fleet, Task};
-use crate::people::{PASSWORD, Person, cookie, operator, security_administrator};
 use crate::report::{Bar, Latencies, Report};
 use crate::{Mode, control};
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tongtu_tests::control::Control;
+use tongtu_tests::person::{PASSWORD, Person};
 use tongtu_tests::wait;
 
 const A_MINUTE: f64 = 10_000.0;
@@ -84,9 +84,9 @@ fn put(report: &mut Report, what: &str, quiet: &mut Latencies, flooded: &mut Lat
 fn play(time: Duration, flooded: Option<&Answers>) -> Noticed {
     let folder = tempfile::tempdir().expect("a folder");
     let control = &control::start(folder.path(), "");
-    let security = security_administrator(control);
-    let reader = operator(control, &security, "reader");
-    operator(control, &security, "visitor");
+    let security = Person::first(control);
+    let reader = security.create(control, "reader", "operator");
+    let _visitor = security.create(control, "visitor", "operator");
     let task = Task { agents: AGENTS, interval: INTERVAL, duration: Duration::from_secs(3_600), scenario: "" };
     let mut fleet = Fleet::start(control, folder.path(), task);
     fleet.wait_reporting(Duration::from_secs(300));
@@ -114,7 +114,7 @@ fn read(control: &Control, reader: &Person, time: Duration) -> Latencies {
     let url = control.url("/api/v1/hosts?limit=200&sort=-cpu_usage_percent");
     let mut lists = Latencies::default();
     while watch.elapsed() < time {
-        let request = client.get(&url).header("cookie", cookie(&reader.session));
+        let request = client.get(&url).header("cookie", reader.cookie());
         lists.time(|| {
             runtime.block_on(async {
                 let response = request.send().await.expect("control answers");

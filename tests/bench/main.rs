@@ -11,7 +11,6 @@ mod ingest;
 mod logins;
 mod measure;
 mod peers;
-mod people;
 mod query;
 mod record;
 mod remote_write;

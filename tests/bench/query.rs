@@ -7,11 +7,13 @@ use crate::fleet::{Fleet, Task};
 use crate::measure::Meter;
 use crate::report::{Bar, Latencies, Report};
 use crate::{Mode, control};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tongtu_tests::control::Control;
+use tongtu_tests::person::Person;
 use tongtu_tests::wait;
 
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -168,8 +170,7 @@ fn dashboards(report: &mut Report, control: &Control, meter: &Meter) {
     let url = control.url("/api/v1/live?topics=overview,hosts,agents");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let tokens = runtime.block_on(tokens(control));
-    for token in tokens.into_iter().cycle().take(DASHBOARDS) {
+    for token in tokens(control).into_iter().cycle().take(DASHBOARDS) {
         let request = reqwest::Client::builder().no_proxy().build().expect("a client without options that can fail");
         let request = request.get(&url).bearer_auth(token);
         let (received, open) = (Arc::clone(&received), Arc::clone(&open));
@@ -197,30 +198,15 @@ fn dashboards(report: &mut Report, control: &Control, meter: &Meter) {
     report.bar(&name, (with - without) / TIME.as_secs_f64() * 100.0, "% of a core", Bar::AtMost(5.0));
 }
 
-/// Machine tokens for the dashboards: one token may hold 20 streams. The security administrator, whom the
-/// first link makes, makes them.
-async fn tokens(control: &Control) -> Vec<String> {
-    let link = std::fs::read_to_string(control.data.join("first-link")).expect("nobody can log in yet");
-    let secret = link.trim().rsplit_once('#').expect("a secret").1;
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client without options that can fail");
-    let accepted = serde_json::json!({
-        "secret": secret, "name": "security", "display_name": "Security", "password": "a quiet thoroughfare",
-    });
-    let welcome =
-        client.post(control.url("/api/v1/invitations/accept")).json(&accepted).send().await.expect("an answer");
-    let cookie =
-        welcome.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a cookie").to_owned();
-    let me: serde_json::Value = welcome.json().await.expect("JSON");
-    let csrf = me["csrf"].as_str().expect("a token");
-    let mut tokens = Vec::new();
-    for number in 0..DASHBOARDS / 20 {
-        let wished = serde_json::json!({ "name": format!("dashboards {number}"), "role": "operator" });
-        let request = client.post(control.url("/api/v1/tokens")).json(&wished);
-        let made = request.header("cookie", &cookie).header("x-csrf-token", csrf).send().await.expect("an answer");
-        let made: serde_json::Value = made.json().await.expect("JSON");
-        tokens.push(made["secret"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned());
-    }
-    tokens
+/// Machine tokens for the dashboards: one token may hold 20 streams.
+fn tokens(control: &Control) -> Vec<String> {
+    let security = Person::first(control);
+    let token = |number| {
+        let wished = json!({ "name": format!("dashboards {number}"), "role": "operator" });
+        let made = security.ask(control, "POST", "/api/v1/tokens", Some(&wished)).json();
+        made["secret"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+    };
+    (0..DASHBOARDS / 20).map(token).collect()
 }
 
 /// Ids of sources.

@@ -5,13 +5,13 @@
 
 use crate::fleet::{Fleet, Task};
 use crate::measure::Meter;
-use crate::people::{operator, security_administrator};
 use crate::report::{Bar, Latencies, Report};
 use crate::{Mode, control};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tongtu_tests::person::Person;
 use tongtu_tests::process::Process;
 use tongtu_tests::wait;
 
@@ -32,8 +32,8 @@ pub(crate) fn run(mode: Mode) -> Report {
     let folder = tempfile::tempdir().expect("a folder");
     let host = history(&mut report, folder.path());
     let control = control::start(folder.path(), &format!("[telemetry]\n{KEEP}"));
-    let security = security_administrator(&control);
-    let operator = operator(&control, &security, "operator");
+    let operator = Person::first(&control).create(&control, "operator", "operator");
+    let (_, session) = operator.cookie().split_once('=').expect("a name and a value");
     // Other machines than the one with a history.
     let scenario = "seed = 2\n";
     let task = Task { agents: HOSTS, interval: INTERVAL, duration: Duration::from_secs(7_200), scenario };
@@ -43,7 +43,7 @@ pub(crate) fn run(mode: Mode) -> Report {
         Mode::Short => 5,
         Mode::Full => 15,
     };
-    let found = browse(folder.path(), &[&control.url(""), &operator.session, &host, &rounds.to_string()]);
+    let found = browse(folder.path(), &[&control.url(""), session, &host, &rounds.to_string()]);
     bundle(&mut report, &found);
     first_view(&mut report, &found);
     for visit in ["cold", "warm", "click"] {

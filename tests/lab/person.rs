@@ -4,7 +4,8 @@ use crate::control::Control;
 use crate::http::{self, Response};
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "a bridge over the widest river";
+/// Everybody's here.
+pub const PASSWORD: &str = "a bridge over the widest river";
 
 /// Somebody who is logged in.
 #[derive(Debug)]
@@ -65,6 +66,12 @@ impl Person {
         let me: Value = welcomed.json();
         let csrf = me["csrf"].as_str().expect("a token").to_owned();
         Self { cookie: welcomed.cookie.expect("a cookie"), csrf }
+    }
+
+    /// The session's cookie, `name=value`.
+    #[must_use]
+    pub fn cookie(&self) -> &str {
+        &self.cookie
     }
 
     /// What control answers them.

@@ -1,7 +1,6 @@
 //! Boards that are kept: what may be old, and what may not.
 
 use super::*;
-use crate::platform::clock::process_cpu;
 
 /// Of each listed host: its state and CPU usage, rounded.
 async fn listed(control: &Control) -> Vec<(String, Option<i64>)> {
@@ -99,51 +98,5 @@ async fn what_is_not_theirs_any_more_is_gone_from_a_kept_board_at_once() {
         control.compute.0.access.owned(&[(resource, OrganizationId(3), NOON)]);
     }
     assert_eq!((seen(1), seen(2), seen(3)), (vec!["org_3".into()], vec![], vec!["org_3".into()]));
-    control.stop().await;
-}
-
-/// Prints what a list of many hosts costs in CPU time: `cargo test --release --lib the_cost_of_a_list -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "prints costs"]
-async fn the_cost_of_a_list_of_ten_thousand_hosts() {
-    const HOSTS: i64 = 10_000;
-    let test = testing::sqlite().await;
-    let control = Control::start(&test).await;
-    let mut streams: Vec<_> =
-        (1..=HOSTS).map(|agent| Stream::open(&control, agent, 1, &format!("machine-{agent}"))).collect();
-    for (stream, agent) in streams.iter_mut().zip(1..) {
-        stream.give(NOON - 15_000, agent, FIRST);
-    }
-    for stream in &mut streams {
-        stream.answers.recv().await.expect("answers");
-    }
-    while control.compute.reconcile().await.expect("reconciled").sources > 0 {}
-    let permit = Permit::<MeasurementsRead>::testing(OrganizationId(1));
-    let by_cpu = serde::de::value::StrDeserializer::<serde::de::value::Error>::new("-cpu_usage_percent");
-    let by_cpu = serde::Deserialize::deserialize(by_cpu).expect("a field");
-    let spent_ms = |before: Duration| (process_cpu() - before).as_secs_f64() * 1_000.0;
-    let list = |what: &str, sort| {
-        let wanted = Wanted { limit: HOSTS as usize, sort, ..Default::default() };
-        let before = process_cpu();
-        let page = control.compute.host_page(&permit, &wanted).expect("a page");
-        println!("{what:<40} {:>8.2} ms, {} bytes", spent_ms(before), page.len());
-    };
-    list("the first look", Default::default());
-    list("nothing changed, not kept", Default::default());
-    // As if owners had changed.
-    control.compute.0.access.owned(&[(Resource::Agent(AgentId(HOSTS + 1)), OrganizationId(1), NOON)]);
-    list("owners changed", Default::default());
-    for (stream, agent) in streams.iter_mut().zip(1..).step_by(15) {
-        stream.give(NOON, agent, SECOND);
-    }
-    for stream in streams.iter_mut().step_by(15) {
-        stream.answers.recv().await.expect("answers");
-    }
-    list("a fifteenth changed, not kept", Default::default());
-    let before = process_cpu();
-    control.compute.keep_all().await;
-    println!("{:<40} {:>8.2} ms", "a pass", spent_ms(before));
-    list("kept", Default::default());
-    list("kept, by CPU", by_cpu);
     control.stop().await;
 }
