@@ -76,7 +76,10 @@ enum Command {
     /// 10,000 logins a minute with wrong passwords: what everybody else notices.
     Logins,
     /// The dashboard in Chromium with 10,000 hosts: bytes, lists, scrolling, charts.
-    Web,
+    Web {
+        /// Only one of view, list, scroll and charts.
+        part: Option<String>,
+    },
     /// Records what the agent collects on this machine, as the fixture of `ingest`.
     Record {
         /// Where to.
@@ -135,7 +138,7 @@ fn run(arguments: Arguments) -> ExitCode {
         scale::restart,
         query::run,
         logins::run,
-        web::run,
+        |mode| web::run(mode, None),
     ];
     let case;
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
@@ -153,7 +156,10 @@ fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Restart) => &[&scale::restart],
         Some(Command::Query) => &[&query::run],
         Some(Command::Logins) => &[&logins::run],
-        Some(Command::Web) => &[&web::run],
+        Some(Command::Web { part }) => {
+            case = part;
+            &[&|mode| web::run(mode, case.as_deref())]
+        }
         Some(Command::Record { out, duration, interval }) => {
             record::run(&out, interval.0, duration.0);
             return ExitCode::SUCCESS;

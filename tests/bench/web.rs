@@ -23,14 +23,18 @@ const DAY_MS: i64 = 86_400_000;
 const KEEP: &str = "raw_retention = \"40d\"\n";
 /// The Node packages are installed within it, too, where they are not yet.
 const BROWSER: Duration = Duration::from_secs(900);
+const PARTS: [&str; 4] = ["view", "list", "scroll", "charts"];
 /// Files of the build that are listed one by one.
 const LISTED_BYTES: f64 = 4_000.0;
 
-/// Runs it.
-pub(crate) fn run(mode: Mode) -> Report {
+/// Runs all parts, or the one of this name.
+pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let mut report = Report::new("web", "the dashboard in Chromium, 10,000 hosts reporting");
     let folder = tempfile::tempdir().expect("a folder");
-    let host = history(&mut report, folder.path());
+    let asked = |part: &str| only.is_none_or(|only| only == part);
+    let parts: Vec<_> = PARTS.into_iter().filter(|part| asked(part)).collect();
+    assert!(!parts.is_empty(), "a part is one of {}", PARTS.join(", "));
+    let host = if asked("charts") { history(&mut report, folder.path()) } else { String::new() };
     let control = control::start(folder.path(), &format!("[telemetry]\n{KEEP}"));
     let operator = Person::first(&control).create(&control, "operator", "operator");
     let (_, session) = operator.cookie().split_once('=').expect("a name and a value");
@@ -43,15 +47,27 @@ pub(crate) fn run(mode: Mode) -> Report {
         Mode::Short => 5,
         Mode::Full => 15,
     };
-    let found = browse(folder.path(), &[&control.url(""), session, &host, &rounds.to_string()]);
-    bundle(&mut report, &found);
-    first_view(&mut report, &found);
-    for visit in ["cold", "warm", "click"] {
-        put_visits(&mut report, &format!("list of {HOSTS} hosts, {visit}"), &found["list"][visit], "answered");
-    }
-    scroll(&mut report, &found["scroll"]);
-    for visit in ["cold", "warm"] {
-        put_visits(&mut report, &format!("20 charts over {DAYS} days, {visit}"), &found["host"][visit], "drawn");
+    let found = browse(folder.path(), &[&control.url(""), session, &host, &rounds.to_string(), &parts.join(",")]);
+    for part in parts {
+        match part {
+            "view" => {
+                bundle(&mut report, &found);
+                first_view(&mut report, &found[part]);
+            }
+            "scroll" => scroll(&mut report, &found[part]),
+            "list" => {
+                for visit in ["cold", "warm", "click"] {
+                    let what = format!("list of {HOSTS} hosts, {visit}");
+                    put_visits(&mut report, &what, &found[part][visit], "answered");
+                }
+            }
+            _ => {
+                for visit in ["cold", "warm"] {
+                    let what = format!("20 charts over {DAYS} days, {visit}");
+                    put_visits(&mut report, &what, &found[part][visit], "drawn");
+                }
+            }
+        }
     }
     report
 }
@@ -119,8 +135,7 @@ fn bundle(report: &mut Report, found: &Value) {
     report.figure("bundle: all of it, every page", all / 1e3, "kB gzip");
 }
 
-fn first_view(report: &mut Report, found: &Value) {
-    let first = &found["first_view"];
+fn first_view(report: &mut Report, first: &Value) {
     report.figure("first view: requests", items(&first["files"]).count() as f64, "");
     report.figure("first view: drawn after", number(&first["drawn"]) / 1e3, "s");
     report.bar("first view: transferred", number(&first["bytes"]) / 1e3, "kB", Bar::AtMost(250.0));

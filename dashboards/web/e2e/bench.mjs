@@ -1,17 +1,17 @@
 /**
  * Measures the dashboard in Chromium; `tongtu-bench web` runs it and prints what it finds.
  *
- *   node e2e/bench.mjs URL SESSION HOST ROUNDS OUT
+ *   node e2e/bench.mjs URL SESSION HOST ROUNDS PARTS OUT
  *
  * URL is of a control whose hosts report, SESSION the cookie of an operator, HOST the id of a host with 30 days of
- * history. tests/bench/README.md defines the figures.
+ * history, PARTS some of view, list, scroll and charts, with commas between them. tests/bench/README.md defines the figures.
  */
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 
-const [url, session, host, rounds, out] = process.argv.slice(2);
+const [url, session, host, rounds, parts, out] = process.argv.slice(2);
 const SIZE = { width: 1366, height: 768 };
 const KEY = "7";
 /** How long it scrolls from the first host to the last. */
@@ -206,20 +206,20 @@ const summary = (visits) => visits.map(({ rows, answered, drawn, tasks, cpu, wit
 try {
   const overview = await fetch(`${url}/api/v1/overview`, { headers: { cookie: `tongtu_session=${session}` } });
   const hosts = (await overview.json()).hosts.total;
-  const first = await firstView();
-  const list = await coldAndWarm(`${url}/hosts`, usable, [hosts, KEY]);
-  const click = await clicked(hosts);
-  const scrolled = await scroll(hosts);
-  const page = await coldAndWarm(`${url}/hosts/${host}?range=30d`, charts, CHARTS);
-  const found = {
-    chromium: browser.version(),
-    bundle: bundle(),
-    first_view: first,
-    hosts,
-    list: { cold: summary(list.cold), warm: summary(list.warm), click: summary(click) },
-    scroll: scrolled,
-    host: { cold: summary(page.cold), warm: summary(page.warm) },
+  const MEASURES = {
+    view: firstView,
+    async list() {
+      const { cold, warm } = await coldAndWarm(`${url}/hosts`, usable, [hosts, KEY]);
+      return { cold: summary(cold), warm: summary(warm), click: summary(await clicked(hosts)) };
+    },
+    scroll: () => scroll(hosts),
+    async charts() {
+      const { cold, warm } = await coldAndWarm(`${url}/hosts/${host}?range=30d`, charts, CHARTS);
+      return { cold: summary(cold), warm: summary(warm) };
+    },
   };
+  const found = { chromium: browser.version(), bundle: bundle(), hosts };
+  for (const part of parts.split(",")) found[part] = await MEASURES[part]();
   writeFileSync(out, `${JSON.stringify(found, null, 1)}\n`);
 } finally {
   await browser.close();
