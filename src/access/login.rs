@@ -15,6 +15,7 @@ use super::invitation::{FirstLinkError, Invitation, InvitationError, Purpose};
 use super::limits::{Limits, Pair};
 use super::rate::Rates;
 use super::session::{Begun, Spans};
+use super::turns::Place;
 use super::{
     Access, AccessError, Actor, Busy, Passwords, Permit, Principal, ROOT, Role, Roles, User, known, secret, store,
 };
@@ -204,10 +205,12 @@ impl Authentication {
             ));
         }
         let _trying = Trying(&self.limits, pair);
-        let user = self.access.read().user_named(name).cloned();
+        // Who may not log in has no password, for the same work.
+        let user = self.access.read().user_named(name).filter(|user| user.is_able()).cloned();
         let stored = user.as_ref().and_then(|user| user.password.clone());
-        let verified = self.passwords.verify(password, stored).await.inspect_err(|_| self.count("busy"))?;
-        match user.filter(|user| verified && user.is_able()) {
+        let verified = self.passwords.verify(pair.place(), password, stored).await;
+        let verified = verified.inspect_err(|_| self.count("busy"))?;
+        match user.filter(|_| verified) {
             Some(user) => {
                 self.limits().succeeded(pair);
                 Ok(user)
@@ -267,7 +270,7 @@ impl Authentication {
         })?;
         let hash = secret::hash(&acceptance.secret);
         let wished = wished(&acceptance, invited)?;
-        let password = self.passwords.hash(acceptance.password).await?;
+        let password = self.passwords.hash(Place::Proved(hash), acceptance.password).await?;
 
         let _changing = access.change().await?;
         let now = access.clock.now_ms();
@@ -335,7 +338,7 @@ impl Authentication {
             }
             other => other,
         })?;
-        let password = self.passwords.hash(new).await?;
+        let password = self.passwords.hash(pair.place(), new).await?;
 
         let _changing = access.change().await?;
         let mut user =

@@ -43,18 +43,20 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod token;
+mod turns;
 mod user;
 
 pub use invitation::{FIRST_LINK, FirstLinkError, FirstRun, Invitation, InvitationError, Purpose};
 pub use login::{Authentication, LoginError};
 pub use organization::{AdministrativeLevel, Organization, OrganizationChange};
-pub use password::{Busy, Password, Passwords, WeakPassword, check_password};
+pub use password::{Password, Passwords, WeakPassword, check_password};
 pub use permit::{Actor, Denied, Permit, Principal};
 pub use roles::{Role, Roles, capability};
 pub use session::Session;
 #[cfg(test)]
 pub(crate) use token::testing as testing_token;
 pub use token::{ApiTokenFile, ApiTokenInfo, NewToken, TokenFileError};
+pub use turns::Busy;
 pub use user::{NewUser, PeopleError, User, UserChange, UserFilter};
 
 /// The organisation that the first start creates; every other is below it.

@@ -1,22 +1,24 @@
 //! Passwords: argon2id, in a bounded pool of its own, so that a flood of logins leaves others unharmed.
 //!
 //! What must hold: a login costs one verification whether the name exists or not; what does not find a
-//! place in the pool costs none. Which passwords are taken is a pure rule.
+//! place in the pool costs none. Whose turn it is says [`Turns`]. Which passwords are taken is a pure rule.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
+
+use super::turns::{Busy, LONGEST_WAIT, Place, Turns};
+use crate::platform::clock::Stopwatch;
 
 /// Memory of one computation, KiB; how often it is passed over. Tests need no strength.
 const MEMORY: u32 = if cfg!(test) { 64 } else { 19_456 };
 const PASSES: u32 = 2;
-/// Computations that may wait for one that runs.
-const PLACES: usize = 32;
 /// Shortest and longest password, in characters.
 const LENGTH: std::ops::RangeInclusive<usize> = 12..=256;
 /// Long enough, and tried first by everybody.
@@ -95,11 +97,6 @@ pub fn check_password(password: &str, name: &str) -> Result<(), WeakPassword> {
     }
 }
 
-/// Every place is taken: try again in a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many logins at once")]
-pub struct Busy;
-
 /// The pool. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Passwords {
@@ -108,9 +105,44 @@ pub struct Passwords {
 
 #[derive(Debug)]
 struct Shared {
-    places: Arc<Semaphore>,
-    workers: Arc<Semaphore>,
+    turns: Mutex<Turns<oneshot::Sender<Turn>>>,
+    since: Stopwatch,
     verifications: AtomicU64,
+}
+
+impl Shared {
+    fn turns(&self) -> MutexGuard<'_, Turns<oneshot::Sender<Turn>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives turns to those who still wait for them, while some can run.
+    fn give(self: &Arc<Self>) {
+        loop {
+            let Some((place, asker)) = self.turns().next() else { return };
+            if asker.is_closed() {
+                self.turns().end(place, None, None, self.since.elapsed());
+            } else {
+                // Who goes away just now drops it, which ends it.
+                let _ = asker.send(Turn { shared: Arc::clone(self), place, cost: None, verdict: None });
+            }
+        }
+    }
+}
+
+/// The right to compute; dropped when that is done, or when the asker has gone away.
+#[derive(Debug)]
+struct Turn {
+    shared: Arc<Shared>,
+    place: Place,
+    cost: Option<Duration>,
+    verdict: Option<bool>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.turns().end(self.place, self.cost, self.verdict, self.shared.since.elapsed());
+        self.shared.give();
+    }
 }
 
 impl Passwords {
@@ -118,35 +150,34 @@ impl Passwords {
     #[must_use]
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = (cores / 2).clamp(1, 4);
         Self {
             shared: Arc::new(Shared {
-                places: Arc::new(Semaphore::new(workers + PLACES)),
-                workers: Arc::new(Semaphore::new(workers)),
+                turns: Mutex::new(Turns::new((cores / 2).clamp(1, 4))),
+                since: Stopwatch::start(),
                 verifications: AtomicU64::new(0),
             }),
         }
     }
 
-    /// The hash of a new password.
+    /// The hash of a new password, asked for from a place.
     ///
     /// # Errors
-    /// No place is free.
-    pub async fn hash(&self, password: String) -> Result<Password, Busy> {
-        self.run(move || {
+    /// Too many wait.
+    pub(super) async fn hash(&self, place: Place, password: String) -> Result<Password, Busy> {
+        let hash = move || {
             let hash = argon2().hash_password(password.as_bytes()).expect("the cost is valid, the system gives salt");
             Password(hash.to_string())
-        })
-        .await
+        };
+        self.run(place, hash, |_| None).await
     }
 
-    /// Whether a password is the one of a hash. Without one it is not, after the same work.
+    /// Whether a password is the one of a hash, asked from a place. Without a hash it is not, after the same work.
     ///
     /// # Errors
-    /// No place is free; nothing was computed.
-    pub async fn verify(&self, password: String, stored: Option<Password>) -> Result<bool, Busy> {
+    /// Too many wait; nothing was computed.
+    pub(super) async fn verify(&self, place: Place, password: String, stored: Option<Password>) -> Result<bool, Busy> {
         let shared = Arc::clone(&self.shared);
-        self.run(move || {
+        let verify = move || {
             shared.verifications.fetch_add(1, Ordering::Relaxed);
             let exists = stored.is_some();
             let stored = stored.map_or_else(nobodys, |password| password.0);
@@ -154,8 +185,8 @@ impl Passwords {
             let verified = PasswordHash::new(&stored)
                 .is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok());
             verified && exists
-        })
-        .await
+        };
+        self.run(place, verify, |verified| Some(*verified)).await
     }
 
     /// Verifications so far.
@@ -164,15 +195,35 @@ impl Passwords {
         self.shared.verifications.load(Ordering::Relaxed)
     }
 
-    async fn run<T: Send + 'static>(&self, compute: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let place = Arc::clone(&self.shared.places).try_acquire_owned().map_err(|_| Busy)?;
-        let worker = Arc::clone(&self.shared.workers).acquire_owned().await.expect("it is never closed");
+    async fn run<T: Send + 'static>(
+        &self,
+        place: Place,
+        compute: impl FnOnce() -> T + Send + 'static,
+        verdict: fn(&T) -> Option<bool>,
+    ) -> Result<T, Busy> {
+        let mut turn = self.turn(place, LONGEST_WAIT).await?;
         let computed = tokio::task::spawn_blocking(move || {
+            let watch = Stopwatch::start();
+            let computed = compute();
+            turn.cost = Some(watch.elapsed());
+            turn.verdict = verdict(&computed);
             // Held until the work is done, also if the asker goes away.
-            let _held = (place, worker);
-            compute()
+            drop(turn);
+            computed
         });
         Ok(computed.await.expect("argon2 does not panic, and the runtime ends after its tasks"))
+    }
+
+    /// Waits for a turn, and no longer.
+    async fn turn(&self, place: Place, longest: Duration) -> Result<Turn, Busy> {
+        let (asker, turn) = oneshot::channel();
+        // Who is sent away for this one hears of it when theirs is dropped.
+        drop(self.shared.turns().enter(place, asker, self.shared.since.elapsed())?);
+        self.shared.give();
+        match tokio::time::timeout(longest, turn).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(self.shared.turns().busy()),
+        }
     }
 }
 
@@ -196,12 +247,15 @@ fn nobodys() -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
+    use super::super::turns::LANE;
     use super::*;
 
     #[tokio::test]
     async fn one_verification_whether_there_is_a_hash_or_not() {
         let passwords = Passwords::new();
-        let hash = passwords.hash("correct horse battery".to_owned()).await.expect("a place");
+        let hash = passwords.hash(Place::Address(None), "correct horse battery".to_owned()).await.expect("a place");
         assert!(!format!("{hash:?}").contains("argon2"));
         for (password, stored, expected) in [
             ("correct horse battery", Some(hash.clone()), true),
@@ -209,7 +263,7 @@ mod tests {
             ("correct horse battery", None, false),
         ] {
             let before = passwords.verifications();
-            assert_eq!(passwords.verify(password.to_owned(), stored).await, Ok(expected));
+            assert_eq!(passwords.verify(Place::Address(None), password.to_owned(), stored).await, Ok(expected));
             assert_eq!(passwords.verifications(), before + 1);
         }
         assert!(PasswordHash::new(&nobodys()).is_ok(), "the work of nobody's password is done");
@@ -218,12 +272,31 @@ mod tests {
     #[tokio::test]
     async fn what_finds_no_place_costs_nothing() {
         let passwords = Passwords::new();
-        let places = passwords.shared.places.available_permits() as u32;
-        let taken = Arc::clone(&passwords.shared.places).acquire_many_owned(places).await.expect("places");
-        assert_eq!(passwords.verify("x".to_owned(), None).await, Err(Busy));
+        let place = Place::Address(None);
+        let turn = passwords.turn(place, LONGEST_WAIT).await.expect("the first");
+        let mut waiting: Vec<_> = (0..LANE).map(|_| Box::pin(passwords.verify(place, "x".to_owned(), None))).collect();
+        for one in &mut waiting {
+            assert_eq!(one.as_mut().now_or_never(), None, "it waits");
+        }
+        assert_eq!(passwords.verify(place, "x".to_owned(), None).await, Err(Busy(1)));
         assert_eq!(passwords.verifications(), 0);
-        drop(taken);
-        assert_eq!(passwords.verify("x".to_owned(), None).await, Ok(false));
+        // Those who have gone away cost nothing either.
+        waiting.truncate(1);
+        drop(turn);
+        assert_eq!(waiting.remove(0).await, Ok(false));
+        assert_eq!(passwords.verify(place, "x".to_owned(), None).await, Ok(false));
+        assert_eq!(passwords.verifications(), 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_without_end() {
+        let passwords = Passwords::new();
+        let place = Place::Address(None);
+        let turn = passwords.turn(place, LONGEST_WAIT).await.expect("the first");
+        let waited = passwords.turn(place, Duration::from_millis(20)).await;
+        assert_eq!(waited.err(), Some(Busy(1)));
+        drop(turn);
+        assert_eq!(passwords.verify(place, "x".to_owned(), None).await, Ok(false));
     }
 
     #[test]

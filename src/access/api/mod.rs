@@ -47,10 +47,11 @@ impl From<AccessError> for Problem {
 }
 
 impl From<Busy> for Problem {
-    fn from(_: Busy) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "many people log in just now; try again in a few seconds")
-            .chinese("当前登录人数较多，请几秒后重试")
-            .retry_after(3)
+    fn from(Busy(seconds): Busy) -> Self {
+        let said = format!("many people log in just now; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", said)
+            .chinese(format!("当前登录人数较多，请在 {seconds} 秒后重试"))
+            .retry_after(seconds)
     }
 }
 
