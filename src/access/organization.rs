@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::audit::Change;
-use super::capability::{AccessRead, AccessWrite};
+use super::capability::{AccessRead, AccessWrite, AccountWrite};
 use super::form::{self, Fault, Faults};
 use super::{Access, PeopleError, Permit, State, store};
 use crate::platform::clock::UnixMs;
@@ -159,9 +159,19 @@ impl Access {
     /// Organisations that a permit covers, in order of id.
     #[must_use]
     pub fn organizations(&self, permit: &Permit<AccessRead>) -> Vec<Organization> {
+        self.covered(permit)
+    }
+
+    fn covered<C>(&self, permit: &Permit<C>) -> Vec<Organization> {
         let state = self.read();
         let covered = state.organizations.values().filter(|it| state.is_within(it.id, permit.organization()));
         covered.cloned().collect()
+    }
+
+    /// Organisations that one reaches, in order of id: to name the owners of what one sees, and to choose one.
+    #[must_use]
+    pub fn account_organizations(&self, permit: &Permit<AccountWrite>) -> Vec<Organization> {
+        self.covered(permit)
     }
 
     /// One of them.

@@ -8,7 +8,7 @@ async function look(page, url, language, theme, name) {
   }, [language, theme]);
   await page.goto(`${url}/settings`);
   await page.getByRole("heading", { name: language === "en" ? "Backups" : "备份", exact: true }).waitFor();
-  await page.getByRole("cell", { name: language === "en" ? "Whole" : "完整", exact: true }).waitFor();
+  await page.getByRole("cell", { name: language === "en" ? "Complete" : "完整", exact: true }).waitFor();
   await screenshot(page, `${name}-${language}-${theme}`);
 }
 

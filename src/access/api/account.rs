@@ -20,6 +20,7 @@ pub(super) fn router(authentication: Authentication) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(account_update))
         .routes(routes!(account_password))
+        .routes(routes!(account_organization_list))
         .routes(routes!(account_session_list))
         .routes(routes!(account_session_end))
         .with_state(authentication)
@@ -78,6 +79,35 @@ async fn account_password(
     let changed = finish(async move { state.password_change(&permit, change.current, change.new).await }).await??;
     let known = changed.map(|remembered| (header::SET_COOKIE, known::cookie(&remembered, origin)));
     Ok((StatusCode::NO_CONTENT, AppendHeaders(known)).into_response())
+}
+
+/// An organisation that one reaches: the owner of something that one sees.
+#[derive(Debug, Serialize, ToSchema)]
+struct OwnerReport {
+    #[schema(example = "org_2")]
+    id: String,
+    #[schema(example = "市卫生健康委员会")]
+    name: String,
+    /// Under which it is; null: it is the root.
+    #[schema(example = "org_1")]
+    parent: Option<String>,
+}
+
+/// The organisations that one reaches, in order of id, to name the owners of what one sees.
+#[utoipa::path(get, path = "/api/v1/account/organizations", tag = "account",
+    responses((status = 200, body = Page<OwnerReport>), (status = 401, body = Problem), (status = 403, body = Problem)))]
+async fn account_organization_list(
+    State(state): State<Authentication>,
+    principal: Principal,
+) -> Result<Json<Page<OwnerReport>>, Problem> {
+    let permit = principal.permit()?;
+    let reached = state.access.account_organizations(&permit).into_iter();
+    let items = reached.map(|it| OwnerReport {
+        id: it.id.to_string(),
+        name: it.name,
+        parent: it.parent.map(|parent| parent.to_string()),
+    });
+    Ok(Json(Page { items: items.collect(), next: None }))
 }
 
 /// A session, without its secret.

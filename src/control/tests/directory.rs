@@ -278,4 +278,20 @@ async fn organisations_are_a_tree() {
     let page = administrator.send(Method::GET, "/api/v1/organizations?limit=2", None).await;
     let page = json_of(page, StatusCode::OK).await;
     assert_eq!((page["items"].as_array().map(Vec::len), &page["next"]), (Some(2), &json!(district)));
+
+    // Owners' names, to everybody who sees what they own: an operator of the whole city, a department user of
+    // their own organisation and what is below it.
+    let owners = async |person: &Person| {
+        let asked = person.send(Method::GET, "/api/v1/account/organizations", None).await;
+        let answer = json_of(asked, StatusCode::OK).await;
+        let items = answer["items"].as_array().expect("a list").iter();
+        items.map(|owner| owner["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let (_, operator) = started.join(&administrator, "op", "operator").await;
+    assert_eq!(owners(&operator).await, ["root", "西城区", "教育局"]);
+    let (user, department) = started.join(&administrator, "dep", "department_user").await;
+    let moved = json!({ "organization": district });
+    json_of(administrator.send(Method::PATCH, &format!("/api/v1/users/{user}"), Some(moved)).await, StatusCode::OK)
+        .await;
+    assert_eq!(owners(&department).await, ["西城区", "教育局"]);
 }

@@ -97,6 +97,7 @@ const CASES: &[Case] = &[
     Case("api_token_revoke",    Access,       Write, Any,             "DELETE", "/api/v1/tokens/token_90", "", 204),
     Case("account_update",      Account,      Write, Any,             "PATCH",  "/api/v1/account", r#"{"language":"en"}"#, 204),
     Case("account_password",    Account,      Write, Any,             "PUT",    "/api/v1/account/password", r#"{"current":"x","new":"short"}"#, 422),
+    Case("account_organization_list", Account, Write, Any,            "GET",    "/api/v1/account/organizations", "", 200),
     Case("account_session_list", Account,     Write, Any,             "GET",    "/api/v1/account/sessions", "", 200),
     Case("account_session_end", Account,      Write, Any,             "DELETE", "/api/v1/account/sessions/session_1", "", 404),
     // Last: nobody is anybody after it.

@@ -21,6 +21,23 @@ export interface paths {
         patch: operations["account_update"];
         trace?: never;
     };
+    "/api/v1/account/organizations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The organisations that one reaches, in order of id, to name the owners of what one sees. */
+        get: operations["account_organization_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/account/password": {
         parameters: {
             query?: never;
@@ -1807,6 +1824,18 @@ export interface components {
             /** @description What the hosts that report have in sum. */
             totals: components["schemas"]["Totals"];
         };
+        /** @description An organisation that one reaches: the owner of something that one sees. */
+        OwnerReport: {
+            /** @example org_2 */
+            id: string;
+            /** @example 市卫生健康委员会 */
+            name: string;
+            /**
+             * @description Under which it is; null: it is the root.
+             * @example org_1
+             */
+            parent?: string | null;
+        };
         /** @description A page of a list. */
         Page_AgentReport: {
             /** @description What is on it. */
@@ -2084,6 +2113,23 @@ export interface components {
                 /** @example org_2 */
                 id: string;
                 level: components["schemas"]["AdministrativeLevel"];
+                /** @example 市卫生健康委员会 */
+                name: string;
+                /**
+                 * @description Under which it is; null: it is the root.
+                 * @example org_1
+                 */
+                parent?: string | null;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_OwnerReport: {
+            /** @description What is on it. */
+            items: {
+                /** @example org_2 */
+                id: string;
                 /** @example 市卫生健康委员会 */
                 name: string;
                 /**
@@ -2737,6 +2783,41 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    account_organization_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_OwnerReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -175,6 +175,7 @@ export default {
       put_settings_backup: "Change the backup schedule",
       get_settings_retention: "See retention",
       put_settings_retention: "Change retention",
+      get_account_organizations: "See organisations in reach",
       get_account_sessions: "See own sessions",
       patch_account: "Change own account",
       put_account_password: "Change the password",

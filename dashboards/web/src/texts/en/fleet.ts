@@ -27,6 +27,7 @@ export default {
     enrol: "Enrol agents",
     enrol_text: "This makes an enrolment token. It carries control's address and the fingerprint of its authority, so an agent knows whom it talks to before it sends anything.",
     uses: "Machines",
+    organization_hint: "Owns the machines that are enrolled with it",
     uses_hint: "Each machine takes one use",
     ttl: "Valid for",
     ttl_hint: "Uses that are left then are void",

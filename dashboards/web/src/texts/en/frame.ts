@@ -22,7 +22,7 @@ export default {
     lost_text: "It last answered at {time}, {span} ago. Trying again by itself; the figures shown are of then, not of now.",
     back: "Control answers again",
     back_text: "It was away for {span} from {from} on; the figures are new.",
-    group_watch: "Watch",
+    group_watch: "Monitoring",
     group_people: "People and rights",
     group_service: "System",
   },

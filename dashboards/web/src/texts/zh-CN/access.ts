@@ -175,6 +175,7 @@ export default {
       put_settings_backup: "修改备份计划",
       get_settings_retention: "查看保留期",
       put_settings_retention: "修改保留期",
+      get_account_organizations: "查看可见组织",
       get_account_sessions: "查看本人会话",
       patch_account: "修改本人资料",
       put_account_password: "修改密码",

@@ -27,6 +27,7 @@ export default {
     enrol: "登记探针",
     enrol_text: "生成一个登记令牌。令牌里带有控制服务的地址和证书指纹，探针在发送任何内容之前就能确认对方是谁。",
     uses: "可登记的机器数",
+    organization_hint: "登记的主机归它所有",
     uses_hint: "每台机器用去一次",
     ttl: "有效期",
     ttl_hint: "过期后未用的次数作废",
