@@ -18,7 +18,12 @@ const KEY = "7";
 const SCROLL_SECONDS = 20;
 const CHARTS = 20;
 
+/** A window is at rest when the browser used less CPU than this within that. */
+const REST = { seconds: 0.03, within: 500 };
+const SETTLES_MS = 30_000;
+
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const itself = await browser.newBrowserCDPSession();
 
 /** What a page of the dashboard is given before anything of its own runs. */
 function prepare() {
@@ -66,9 +71,23 @@ async function visitor() {
   return context;
 }
 
+/** A new window loads parts of its own (what its address bar would show) for about a second of CPU time: none of the page's. */
+async function settled() {
+  const used = async () => (await itself.send("SystemInfo.getProcessInfo")).processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
+  let before = await used();
+  for (const end = Date.now() + SETTLES_MS; Date.now() < end; ) {
+    await new Promise((done) => setTimeout(done, REST.within));
+    const now = await used();
+    if (Math.abs(now - before) < REST.seconds) return;
+    before = now;
+  }
+  throw new Error("the browser does not come to rest");
+}
+
 /** A page, and how much CPU time its main thread has used. */
 async function opened(context) {
   const page = await context.newPage();
+  await settled();
   page.setDefaultTimeout(60_000);
   const devtools = await context.newCDPSession(page);
   await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
