@@ -1,15 +1,26 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import vue from "@vitejs/plugin-vue";
+import type { Rollup } from "vite";
 import { defineConfig } from "vitest/config";
 
 /** `npm run dev` against a running control: TONGTU=http://127.0.0.1:6480, and its token while nobody has logged in. */
 const control = process.env.TONGTU ?? "http://127.0.0.1:6480";
 const token = process.env.TONGTU_TOKEN_FILE && readFileSync(process.env.TONGTU_TOKEN_FILE, "utf8").trim();
 
+const source = (path: string) => fileURLToPath(new URL(`./src/${path}`, import.meta.url));
+
+/** The files of the build: what the start imports is one, what pages are made of another. Each file costs a request. */
+function chunk(id: string, { getModuleInfo }: Rollup.ManualChunkMeta): string | undefined {
+  const start = new Set([source("main.ts")]);
+  for (const one of start) for (const imported of getModuleInfo(one)?.importedIds ?? []) start.add(imported);
+  if (start.has(id)) return "start";
+  return id.startsWith(source("ui/")) && !id.startsWith(source("ui/chart/")) ? "ui" : undefined;
+}
+
 export default defineConfig({
   plugins: [vue()],
-  resolve: { alias: { "@": fileURLToPath(new URL("./src", import.meta.url)) } },
+  resolve: { alias: { "@": source("") } },
   define: {
     __VUE_OPTIONS_API__: false,
     __VUE_PROD_DEVTOOLS__: false,
@@ -25,6 +36,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rollupOptions: { output: { manualChunks: chunk } },
   },
   server: {
     proxy: {

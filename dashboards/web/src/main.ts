@@ -29,5 +29,7 @@ onceBack(() => {
 });
 router.afterEach(() => session.known || doubted());
 watch(() => preferences.language, speak);
+// The first page is on its way while the texts are.
+app.use(router);
 await speak(preferences.language);
-app.use(router).mount("#app");
+app.mount("#app");

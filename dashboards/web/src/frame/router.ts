@@ -1,5 +1,5 @@
 /** Which page stands at which path, and who is let in. */
-import { createRouter, createWebHistory } from "vue-router";
+import { createRouter, createWebHistory, loadRouteLocation } from "vue-router";
 import { type PathName, paths } from "@/paths";
 import type { Action } from "@/session/can";
 import { useSession } from "@/session/store";
@@ -42,6 +42,8 @@ export const router = createRouter({
 
 router.beforeEach(async (to) => {
   const session = useSession();
+  // The page comes while the service is asked who this is. What fails of it the navigation itself tells.
+  if (!session.known) loadRouteLocation(to).catch(() => {});
   const me = await session.restore().catch(() => null);
   if (to.meta.open) return me && to.name === "login" ? landing(me.landing) : true;
   if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };

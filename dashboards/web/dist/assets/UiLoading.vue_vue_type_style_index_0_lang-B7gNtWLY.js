@@ -1,1 +1,0 @@
-import{u as a}from"./vue-i18n-D79pXDtG.js";import{d as o,o as t,c as n,f as r,p as i,t as c,u as l}from"./runtime-core.esm-bundler-BV15A_AM.js";const p={class:"loading",role:"status"},f=o({__name:"UiLoading",setup(u){const{t:e}=a();return(d,s)=>(t(),n("div",p,[s[0]||(s[0]=r("span",{class:"bar"},null,-1)),i(c(l(e)("ui.loading")),1)]))}});export{f as _};

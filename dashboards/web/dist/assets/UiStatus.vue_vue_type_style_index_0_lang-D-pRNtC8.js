@@ -1,1 +1,0 @@
-import{_ as t}from"./refusal-CB9CNnRy.js";import{d as a,c as s,b as n,e as o,p as i,t as c,o as r}from"./runtime-core.esm-bundler-BV15A_AM.js";const l=["title"],f=a({__name:"UiStatus",props:{tone:{},word:{},title:{}},setup(e){return(m,d)=>(r(),s("span",{class:n(["status",e.tone]),title:e.title},[o(t,{name:e.tone,size:14},null,8,["name"]),i(c(e.word),1)],10,l))}});export{f as _};

@@ -1,1 +1,0 @@
-import{z as r,r as a}from"./runtime-core.esm-bundler-BV15A_AM.js";function u(t,n){const e=a(Date.now()),o=setInterval(()=>{n()&&!document.hidden&&(e.value=Date.now())},t);return r(()=>clearInterval(o)),e}export{u};

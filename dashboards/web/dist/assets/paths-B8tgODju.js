@@ -1,1 +1,0 @@
-const o={login:()=>"/login",invitation:()=>"/invitation",overview:()=>"/overview",hosts:()=>"/hosts",host:s=>`/hosts/${encodeURIComponent(s)}`,agents:()=>"/agents",users:()=>"/users",roles:()=>"/roles",organizations:()=>"/organizations",tokens:()=>"/tokens",sessions:()=>"/sessions",audit:()=>"/audit",settings:()=>"/settings",account:()=>"/account"};export{o as p};

@@ -1,1 +1,0 @@
-import{r as o}from"./runtime-core.esm-bundler-BV15A_AM.js";const e=o([]);let i=1;function n(t,s){const a=i++;e.value=[...e.value,{key:a,tone:t,text:s}],setTimeout(()=>u(a),t==="good"?4e3:1e4)}function u(t){e.value=e.value.filter(s=>s.key!==t)}export{n as a,u as d,e as t};
