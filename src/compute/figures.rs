@@ -9,7 +9,7 @@ use tongtu_protocol::v1;
 
 use crate::platform::clock::UnixMs;
 use crate::telemetry::query::real;
-use crate::telemetry::{Glance, StoredSchema, slot};
+use crate::telemetry::{Glance, StoredSchema};
 
 /// Where a schema has what a host is judged by. Made once a schema, and small: there may be as many
 /// schemas as hosts.
@@ -220,42 +220,39 @@ pub(super) struct FilesystemFigures {
 /// Reads values of a frame and rates between it and the one before.
 struct Reading<'a> {
     glance: &'a Glance<'a>,
-    /// Seconds between the two frames, if a rate may be told.
-    seconds: Option<f64>,
 }
 
 impl<'a> Reading<'a> {
     fn new(glance: &'a Glance<'a>) -> Self {
-        let seconds = glance.before.as_ref().and_then(|before| {
-            let between_ms = glance.instant_ms.saturating_sub(before.instant_ms);
-            let same = before.boot == glance.boot && before.schema.number == glance.schema.number;
-            let near = (1..=slot::longest_ms(glance.interval_ms)).contains(&between_ms);
-            (same && near).then_some(between_ms as f64 / 1_000.0)
-        });
-        Self { glance, seconds }
+        Self { glance }
     }
 
     fn value(&self, column: Place) -> Option<f64> {
         let column = usize::from(column?);
-        Some(real(&self.glance.schema.columns[column], self.glance.state.get(column)?))
+        Some(real(&self.glance.schema.columns[column], self.glance.value(column)?))
     }
 
-    /// By how much a counter grew.
-    fn growth(&self, column: u16) -> Option<f64> {
-        self.seconds?;
+    /// By how much a counter grew, and in how many seconds.
+    fn grown(&self, column: u16) -> Option<(f64, f64)> {
         let column = usize::from(column);
-        let before = self.glance.before.as_ref()?.state.get(column)?;
-        let now = self.glance.state.get(column)?;
+        let (now, before, between_ms) = self.glance.last_two(column)?;
+        let seconds = between_ms as f64 / 1_000.0;
         let meaning = &self.glance.schema.columns[column];
         if meaning.float {
-            return Some(real(meaning, now) - real(meaning, before)).filter(|growth| *growth >= 0.0);
+            let growth = real(meaning, now) - real(meaning, before);
+            return (growth >= 0.0).then_some((growth, seconds));
         }
         // The difference is exact before it is scaled.
-        Some(real(meaning, now.checked_sub(before).filter(|growth| *growth >= 0)?))
+        let growth = real(meaning, now.checked_sub(before).filter(|growth| *growth >= 0)?);
+        Some((growth, seconds))
     }
 
     fn rate(&self, column: Place) -> Option<f64> {
-        Some(self.growth(column?)? / self.seconds?)
+        self.grown(column?).map(|(growth, seconds)| growth / seconds)
+    }
+
+    fn growth(&self, column: u16) -> Option<f64> {
+        self.grown(column).map(|(growth, _)| growth)
     }
 
     /// Seconds of all cores by mode. A core of which one mode cannot be told is left out.
@@ -372,7 +369,7 @@ pub(super) fn details(plan: &Plan, glance: &Glance<'_>) -> Details {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::GlanceBefore;
+    use crate::telemetry::{GlanceBefore, Measured};
     use std::sync::Arc;
     use tongtu_protocol::codec::State;
     use tongtu_protocol::schema::SchemaId;
@@ -384,6 +381,7 @@ mod tests {
         schema: Arc<StoredSchema>,
         before: State,
         now: State,
+        measured: Measured,
     }
 
     fn frames(columns: &[Column<'_>]) -> Frames {
@@ -402,6 +400,7 @@ mod tests {
             schema: StoredSchema::new(1, SchemaId([0; 16]), columns.iter().map(column).collect()).into(),
             before: values(|column| column.3),
             now: values(|column| column.4),
+            measured: Measured::default(),
         }
     }
 
@@ -410,6 +409,7 @@ mod tests {
             Glance {
                 schema: &self.schema,
                 state: &self.now,
+                measured: &self.measured,
                 instant_ms: 1_000_000,
                 arrival_ms: 1_000_000,
                 clock_uncertain: false,

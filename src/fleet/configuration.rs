@@ -288,7 +288,7 @@ mod tests {
     fn every_wrong_field_is_named() {
         let good = Desired {
             interval_ms: Some(1_000),
-            collectors: vec![collector("disk_2", None), collector("cpu", Some(86_400_000))],
+            collectors: vec![collector("disk_2", None), collector("cpu", Some(3_600_000))],
             ..Desired::default()
         };
         assert_eq!(good.faults(), Vec::new());
@@ -298,7 +298,7 @@ mod tests {
                 collector("cpu", Some(0)),
                 collector("cpu", None),
                 collector("", None),
-                collector("../../etc", Some(86_400_001)),
+                collector("../../etc", Some(3_600_001)),
             ],
             ..Desired::default()
         };

@@ -301,7 +301,7 @@ impl<'a> ByColumn<'a> {
     }
 
     /// The column's value in every frame, as runs that cover all frames. Empty without frames.
-    pub fn runs(&self, column: usize) -> impl Iterator<Item = Run> + 'a {
+    pub fn runs(&self, column: usize) -> impl Iterator<Item = Run> + use<'a> {
         let range = self.range(column);
         let (frames, values) = (&self.sorted.frames[range.clone()], &self.sorted.values[range]);
         let end = self.frames.len();

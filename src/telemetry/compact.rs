@@ -13,7 +13,7 @@ use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
 use super::registry::Registry;
 use super::slot::{self, Predecessor, SLOT_MS, SlotBlock};
 use super::slot_block::{SlotBlockView, SlotError};
-use super::{DAY_MS, StoredSchema};
+use super::{DAY_MS, Measured, StoredSchema};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::borrow::Cow;
@@ -115,20 +115,20 @@ impl Anew {
     }
 }
 
-/// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew. `widest_ms` is
-/// the widest interval at which the source was ever sampled. Slots that frames from before `deleted_ms`
-/// matter to stay as they are.
+/// The stretches of slots that frames up to `newest_ms`, what was handed on, make anew. `reach_ms` is
+/// the widest interval at which the source was ever sampled and the widest cadence of its columns.
+/// Slots that frames from before `deleted_ms` matter to stay as they are.
 pub(super) fn anew(
     frames: &[WindowFrame<'_>],
     newest_ms: Option<UnixMs>,
-    widest_ms: u32,
+    reach_ms: u32,
     deleted_ms: UnixMs,
 ) -> Vec<Anew> {
     let Some(newest_ms) = newest_ms else { return Vec::new() };
     let mut late: Vec<_> =
         frames.iter().map(|frame| frame.meta.instant_ms).filter(|instant| *instant <= newest_ms).collect();
     late.sort_unstable();
-    let margin_ms = slot::longest_ms(widest_ms).max(1);
+    let margin_ms = slot::longest_ms(reach_ms).max(1);
     let floor = |ms: UnixMs| ms.div_euclid(SLOT_MS) * SLOT_MS;
     let mut stretches: Vec<Anew> = Vec::new();
     for instant in late {
@@ -184,11 +184,14 @@ pub(super) fn compact(
     // The newest frames add to the slots, unless they lie in a stretch that is made anew.
     let adds = stretches.iter().all(|(anew, _)| anew.to_ms < UnixMs::MAX);
     let mut made = Made::default();
-    let mut keep = Pieces::new(interval_ms, true, handed_on.filter(|_| adds));
+    let mut keep = Pieces::new(interval_ms, true, handed_on.clone().filter(|_| adds));
+    // What is handed on knows late measurements as well.
+    let mut measured = handed_on.as_ref().map(|frame| frame.measured.clone()).unwrap_or_default();
     let mut newest: Option<Predecessor> = None;
     Ordered::new(frames, registry)?.for_each(registry, |frame| {
         let is_new = newest_ms.is_none_or(|newest| frame.meta.instant_ms > newest);
         keep.push(&frame, is_new && adds, &mut made);
+        measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
         if is_new {
             remember(&mut newest, &frame);
         }
@@ -207,6 +210,7 @@ pub(super) fn compact(
         all.for_each(registry, |frame| {
             let instant = frame.meta.instant_ms;
             if instant < anew.reach_from_ms() {
+                remake.measured.take(frame.schema, frame.state, instant, frame.meta.boot);
                 remember(&mut remake.before, &frame);
             } else if instant <= anew.reach_to_ms() {
                 remake.push(&frame, true, &mut made);
@@ -225,7 +229,8 @@ pub(super) fn compact(
         }
         rest.iter().for_each(|block| put_days(block, &mut made.slots));
     }
-    made.carry(newest);
+    let newest = newest.or_else(|| handed_on.filter(|frame| !frame.measured.is_same(&measured)));
+    made.carry(newest.map(|newest| Predecessor { measured, ..newest }));
     Ok(made)
 }
 
@@ -279,7 +284,8 @@ impl Made {
     fn carry(&mut self, newest: Option<Predecessor>) {
         self.carried = newest.map(|newest| {
             let mut body = Vec::new();
-            newest.state.encode_keyframe(&mut body);
+            let Predecessor { meta, schema, state, measured } = &newest;
+            measured.append_to(schema, state, meta.instant_ms).encode_keyframe(&mut body);
             CarriedMade { schema: newest.schema.number, meta: newest.meta, body }
         });
     }
@@ -287,14 +293,17 @@ impl Made {
 
 /// Keeps a frame, in the memory of the one before.
 fn remember(place: &mut Option<Predecessor>, frame: &Decoded<'_>) {
+    let mut measured = place.as_mut().map(|known| std::mem::take(&mut known.measured)).unwrap_or_default();
+    measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
     match place {
         Some(known) if known.schema.number == frame.schema.number => {
             known.meta = *frame.meta;
             known.state.copy_from(frame.state);
+            known.measured = measured;
         }
         _ => {
             let (meta, schema, state) = (*frame.meta, Arc::clone(frame.schema), frame.state.clone());
-            *place = Some(Predecessor { meta, schema, state });
+            *place = Some(Predecessor { meta, schema, state, measured });
         }
     }
 }
@@ -312,7 +321,7 @@ fn part(block: &SlotBlock, from_ms: UnixMs, to_ms: UnixMs) -> Option<Cow<'_, Slo
 fn put_days(block: &SlotBlock, rows: &mut Vec<SlotsMade>) {
     for day in block.first_ms.div_euclid(DAY_MS)..=(block.end_ms() - 1).div_euclid(DAY_MS) {
         let Some(part) = part(block, day * DAY_MS, (day + 1) * DAY_MS) else { continue };
-        if part.frames.iter().any(|slot| slot.count > 0 || slot.covered_ms > 0) {
+        if !part.is_empty() {
             let (schema, first_ms, end_ms) = (part.schema, part.first_ms, part.end_ms());
             rows.push(SlotsMade { schema, first_ms, end_ms, body: part.encode() });
         }
@@ -329,6 +338,8 @@ struct Pieces {
     /// The piece adds to the slots.
     adds: bool,
     before: Option<Predecessor>,
+    /// What was measured less often, up to the last frame.
+    measured: Measured,
     /// The last block, which may grow.
     slots: Option<SlotBlock>,
     /// Slots outside are not stored.
@@ -338,7 +349,8 @@ struct Pieces {
 impl Pieces {
     fn new(interval_ms: u32, chunks: bool, before: Option<Predecessor>) -> Self {
         let (columns, slots_of) = (Columns::default(), (UnixMs::MIN, UnixMs::MAX));
-        Self { interval_ms, chunks, columns, schema: None, adds: false, before, slots: None, slots_of }
+        let measured = before.as_ref().map(|before| before.measured.clone()).unwrap_or_default();
+        Self { interval_ms, chunks, columns, schema: None, adds: false, before, measured, slots: None, slots_of }
     }
 
     fn push(&mut self, frame: &Decoded<'_>, adds: bool, made: &mut Made) {
@@ -355,6 +367,7 @@ impl Pieces {
             self.schema = Some(Arc::clone(frame.schema));
             self.adds = adds;
         }
+        self.measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
         self.columns.push_state(*frame.meta, frame.state);
     }
 
@@ -388,7 +401,8 @@ impl Pieces {
                     }
                 }
             }
-            self.before = Some(Predecessor { meta: last, schema: Arc::clone(schema), state });
+            let measured = self.measured.clone();
+            self.before = Some(Predecessor { meta: last, schema: Arc::clone(schema), state, measured });
         }
         let columns = self.columns.columns();
         self.columns.reset(columns);
@@ -469,9 +483,10 @@ pub(super) fn handed_on(
     body: &[u8],
 ) -> Result<Predecessor, FramesError> {
     let schema = registry.schema_by_number(schema).ok_or(FramesError::NoSchema(schema))?;
-    let mut state = State::zero(schema.columns.len());
+    let mut state = State::zero(Measured::appended(&schema));
     state.apply(body)?;
-    Ok(Predecessor { meta, schema, state })
+    let (state, measured) = Measured::split_from(&schema, &state, meta.instant_ms);
+    Ok(Predecessor { meta, schema, state, measured })
 }
 
 #[cfg(test)]

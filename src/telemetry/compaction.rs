@@ -293,14 +293,14 @@ fn compute_source(
 ) -> Result<Made, CompactionError> {
     let compacted = inner.compacted.load(Ordering::SeqCst);
     let known = inner.registry.source(id);
-    let (interval_ms, widest_ms) = known.map_or((0, 0), |source| (source.interval_ms(), source.widest_ms()));
+    let (interval_ms, reach_ms) = known.map_or((0, 0), |source| (source.interval_ms(), source.reach_ms()));
     let broken = |error| CompactionError::Source { source_id: id, error };
     let before = before
         .map(|row| compact::handed_on(&inner.registry, row.schema, row.meta, &row.body))
         .transpose()
         .map_err(|error| broken(error.into()))?;
     let newest_ms = before.as_ref().map(|frame| frame.meta.instant_ms);
-    let stretches = compact::anew(frames, newest_ms, widest_ms, inner.deleted().raw_ms);
+    let stretches = compact::anew(frames, newest_ms, reach_ms, inner.deleted().raw_ms);
     let (mut taken, mut with_chunks) = (Vec::new(), Vec::new());
     if !stretches.is_empty() {
         let read = async {

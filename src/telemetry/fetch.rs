@@ -12,7 +12,7 @@ use super::query::{Assembly, QueryError};
 use super::service::Inner;
 use super::slot::{HOUR_MS, Predecessor, SLOT_MS};
 use super::slot_block::SlotBlockView;
-use super::{StoredSchema, batch, chunk, store, store_rows};
+use super::{Measured, StoredSchema, batch, chunk, store, store_rows};
 use crate::platform::clock::UnixMs;
 use sea_orm::{DatabaseTransaction, DbErr};
 use std::sync::Arc;
@@ -64,7 +64,9 @@ impl Inner {
             Some(_) => store_rows::chunk_spans(&snapshot, source.id, from_ms, to_ms, fresh.compacted).await?,
         };
         let frames = frames(&fresh.entries)?;
-        let mut pieces = FreshPieces { assembly, before: fresh.handed_on, columns: Columns::default(), schema: None };
+        let measured = fresh.handed_on.as_ref().map(|frame| frame.measured.clone()).unwrap_or_default();
+        let columns = Columns::default();
+        let mut pieces = FreshPieces { assembly, before: fresh.handed_on, measured, columns, schema: None };
         Ordered::new(&frames, &self.registry)?.for_each(&self.registry, |frame| {
             let instant = frame.meta.instant_ms;
             if !counted.iter().any(|(first, last)| (*first..=*last).contains(&instant)) {
@@ -174,8 +176,12 @@ impl Inner {
         let view = SlotBlockView::open(body).map_err(damaged)?;
         let schema = self.schema(view.schema())?;
         let here = view.columns();
-        assembly.framed(view.first_ms(), view.slot_ms(), view.frames());
-        for &column in assembly.columns(&schema).iter().filter(|column| here.contains(column)) {
+        let asked = assembly.columns(&schema);
+        // A closed day's columns lie in several blocks, each with the same frames.
+        if asked.first().is_none_or(|first| here.contains(first)) {
+            assembly.framed(view.first_ms(), view.slot_ms(), view.frames());
+        }
+        for &column in asked.iter().filter(|column| here.contains(column)) {
             let slots = view.column(column).map_err(damaged)?;
             assembly.slots(&schema, column, view.first_ms(), view.slot_ms(), &slots);
         }
@@ -215,6 +221,7 @@ pub(super) fn frames(entries: &[Vec<u8>]) -> Result<Vec<WindowFrame<'_>>, QueryE
 struct FreshPieces<'a> {
     assembly: &'a mut Assembly,
     before: Option<Predecessor>,
+    measured: Measured,
     columns: Columns,
     schema: Option<Arc<StoredSchema>>,
 }
@@ -226,6 +233,7 @@ impl FreshPieces<'_> {
             self.columns.reset(frame.schema.columns.len());
             self.schema = Some(Arc::clone(frame.schema));
         }
+        self.measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
         self.columns.push_state(*frame.meta, frame.state);
     }
 
@@ -234,7 +242,8 @@ impl FreshPieces<'_> {
         let before = self.before.take().filter(|before| before.meta.instant_ms < first.instant_ms);
         self.assembly.fresh(schema, before.as_ref(), &mut self.columns);
         if let Some((meta, state)) = self.columns.last() {
-            self.before = Some(Predecessor { meta, schema: Arc::clone(schema), state });
+            let measured = self.measured.clone();
+            self.before = Some(Predecessor { meta, schema: Arc::clone(schema), state, measured });
         }
     }
 }

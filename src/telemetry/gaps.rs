@@ -3,7 +3,7 @@
 //! What must hold: a reason is said only if something stored says so; what nothing explains is
 //! [unknown](GapReason::Unknown). Only what lies in the time of ownership is explained.
 
-use super::absent;
+use super::{absent, slot};
 use crate::platform::clock::UnixMs;
 use tongtu_protocol::v1::{LossReason, Refusal};
 
@@ -120,6 +120,33 @@ pub(super) fn push_owned(stretches: &mut Vec<Stretch>, from_ms: UnixMs, to_ms: U
     part(at, to_ms, Kind::NotOwned);
 }
 
+/// What of the stretches lies outside of these intervals, both in order.
+pub(super) fn without(stretches: &[Stretch], known: &[(UnixMs, UnixMs)]) -> Vec<Stretch> {
+    let mut rest = Vec::new();
+    let mut known = known.iter().peekable();
+    for stretch in stretches {
+        let mut at = stretch.from_ms;
+        let mut push = |from_ms: UnixMs, to_ms: UnixMs| {
+            if from_ms < to_ms {
+                rest.push(Stretch { from_ms, to_ms, missing_ms: to_ms - from_ms, ..*stretch });
+            }
+        };
+        while let Some(&&(from_ms, to_ms)) = known.peek() {
+            if from_ms >= stretch.to_ms {
+                break;
+            }
+            push(at, from_ms);
+            at = at.max(to_ms);
+            if to_ms > stretch.to_ms {
+                break;
+            }
+            known.next();
+        }
+        push(at, stretch.to_ms);
+    }
+    rest
+}
+
 /// What is known of a source and its agent.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -144,8 +171,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Stretches with their reasons.
-    pub(super) fn explain(&self, stretches: &[Stretch]) -> Vec<Gap> {
+    /// Stretches of a series with their reasons; a value of a column with a cadence stands for longer.
+    pub(super) fn explain(&self, stretches: &[Stretch], cadence_ms: u32) -> Vec<Gap> {
+        let longest_ms = self.longest_ms.max(slot::longest_ms(cadence_ms));
         let mut gaps: Vec<Gap> = Vec::with_capacity(stretches.len().min(64));
         // Points that no loss explains are explained as one.
         let mut run: Option<Stretch> = None;
@@ -163,7 +191,7 @@ impl Known {
                     known.dropped += stretch.dropped;
                     continue;
                 }
-                _ => self.end(&mut run, &mut gaps),
+                _ => self.end(&mut run, longest_ms, &mut gaps),
             }
             let Some(reason) = reason else {
                 run = Some(*stretch);
@@ -176,12 +204,12 @@ impl Known {
                 _ => gaps.push(Gap { from_ms: stretch.from_ms, to_ms: stretch.to_ms, reason }),
             }
         }
-        self.end(&mut run, &mut gaps);
+        self.end(&mut run, longest_ms, &mut gaps);
         gaps
     }
 
     /// Explains what no loss does.
-    fn end(&self, run: &mut Option<Stretch>, gaps: &mut Vec<Gap>) {
+    fn end(&self, run: &mut Option<Stretch>, longest_ms: i64, gaps: &mut Vec<Gap>) {
         let Some(mut rest) = run.take() else { return };
         let is_first = rest.from_ms == self.asked_ms;
         // Only what nothing older follows can have been deleted.
@@ -191,7 +219,7 @@ impl Known {
             rest.from_ms = to_ms;
         }
         if rest.from_ms < rest.to_ms {
-            let reason = self.missing(&rest, is_first);
+            let reason = self.missing(&rest, longest_ms, is_first);
             gaps.push(Gap { from_ms: rest.from_ms, to_ms: rest.to_ms, reason });
         }
     }
@@ -207,12 +235,12 @@ impl Known {
         (overlap_ms(&most).saturating_mul(2) >= stretch.missing_ms.max(1)).then(|| most.reason())
     }
 
-    fn missing(&self, run: &Stretch, is_first: bool) -> GapReason {
+    fn missing(&self, run: &Stretch, longest_ms: i64, is_first: bool) -> GapReason {
         let left_out = (run.resets + run.dropped) as i64;
         let unplaced = |loss: &Loss| loss.from_ms.is_none() && loss.to_ms.is_none() && loss.arrival_ms >= run.from_ms;
         if self.boots.iter().any(|boot| (run.from_ms..run.to_ms).contains(boot)) {
             GapReason::Rebooted
-        } else if run.missing_ms <= left_out.saturating_mul(self.longest_ms) {
+        } else if run.missing_ms <= left_out.saturating_mul(longest_ms) {
             if run.dropped > 0 { GapReason::AboveSpeed } else { GapReason::Reset }
         } else if self.awaited.is_some_and(|(from, to)| from.max(run.from_ms) < to.min(run.to_ms)) {
             GapReason::NotDelivered
@@ -272,7 +300,7 @@ mod tests {
     fn each_gap_has_the_reason_that_is_stored() {
         let age = LossReason::SpoolAge.into();
         let refused = absent::refused(Refusal::Checksum);
-        let reason = |known: &Known, stretch: Stretch| match known.explain(&[stretch])[..] {
+        let reason = |known: &Known, stretch: Stretch| match known.explain(&[stretch], 0)[..] {
             [gap] => gap.reason,
             ref other => panic!("{other:?}"),
         };
@@ -303,7 +331,7 @@ mod tests {
     fn what_is_older_than_what_is_kept_has_gone() {
         let known = Known { kept_ms: 400, ..known() };
         let gap = |from_ms, to_ms, reason| Gap { from_ms, to_ms, reason };
-        let gaps = known.explain(&[missing(0, 1_000), missing(1_200, 1_300)]);
+        let gaps = known.explain(&[missing(0, 1_000), missing(1_200, 1_300)], 0);
         let expected = [
             gap(0, 400, GapReason::Expired),
             gap(400, 1_000, GapReason::NotReporting),

@@ -441,10 +441,11 @@ impl Session {
             instant_ms: measured.ms,
             interval_ms: source.interval_ms,
         });
-        if source.interval_ms > source.live.widest_ms() {
+        let cadence_ms = schema.widest_cadence_ms;
+        if source.interval_ms > source.live.widest_ms() || cadence_ms > source.live.widest_cadence_ms() {
             let Inner { queue, registry, .. } = &*self.inner;
             let (live, interval_ms) = (&source.live, source.interval_ms);
-            queue.define(registry, |_, definitions| Registry::interval_widen(live, interval_ms, definitions));
+            queue.define(registry, |_, definitions| Registry::widen(live, interval_ms, cadence_ms, definitions));
         }
         if source.interval_ms != source.live.interval_ms() && source.live.last_instant_ms() == Some(measured.ms) {
             let Inner { queue, registry, .. } = &*self.inner;

@@ -1,15 +1,16 @@
-//! The live view: the last two frames of each source and its inventory, in memory, and where its
-//! frames lie in the windows.
+//! The live view: the last two frames of each source, the last measurements of what is measured less
+//! often, and its inventory, in memory, and where its frames lie in the windows.
 //!
 //! Two, because the present rate of a counter needs the one before. A frame older than the last
 //! one (the backlog after an outage) does not enter.
 
-use super::{Facts, Glance, GlanceBefore, LiveFrame, SourceInfo, StoredSchema};
+use super::{Facts, Glance, GlanceBefore, LiveFrame, Measured, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tongtu_protocol::codec::State;
+use tongtu_protocol::limits;
 
 const INTERVAL_LEAST_MS: u32 = 100;
 pub(super) const INTERVAL_MOST_MS: u32 = 3_600_000;
@@ -25,6 +26,8 @@ pub(super) struct LiveSource {
     interval_ms: AtomicU32,
     /// The widest interval of any frame so far.
     widest_ms: AtomicU32,
+    /// The widest cadence of any schema so far.
+    widest_cadence_ms: AtomicU32,
     frames: Mutex<Frames>,
     facts: Mutex<Option<Arc<Facts>>>,
     places: Mutex<Vec<Place>>,
@@ -45,6 +48,7 @@ pub(super) struct Place {
 struct Frames {
     current: Option<Snapshot>,
     previous: Option<Snapshot>,
+    measured: Measured,
 }
 
 /// A record of a source's agent.
@@ -99,8 +103,8 @@ impl LiveSource {
     ) -> Self {
         let interval_ms = interval_within(interval_ms);
         let (interval_ms, widest_ms) = (AtomicU32::new(interval_ms), AtomicU32::new(interval_ms));
-        let (frames, facts, places) = Default::default();
-        Self { id, agent, kind, key, created_ms, interval_ms, widest_ms, frames, facts, places }
+        let (widest_cadence_ms, frames, facts, places) = Default::default();
+        Self { id, agent, kind, key, created_ms, interval_ms, widest_ms, widest_cadence_ms, frames, facts, places }
     }
 
     /// Takes an inventory, unless a newer one is there.
@@ -152,13 +156,23 @@ impl LiveSource {
         self.interval_ms.load(Ordering::Relaxed)
     }
 
-    /// Slots within two and a half of these of a late frame may have to be made anew.
     pub(super) fn widest_ms(&self) -> u32 {
         self.widest_ms.load(Ordering::Relaxed)
     }
 
-    pub(super) fn widen(&self, interval_ms: u32) {
+    pub(super) fn widest_cadence_ms(&self) -> u32 {
+        self.widest_cadence_ms.load(Ordering::Relaxed)
+    }
+
+    /// Slots within two and a half of these of a late frame may have to be made anew: it may be the
+    /// frame before another one, and what it measured that before another measurement.
+    pub(super) fn reach_ms(&self) -> u32 {
+        self.widest_ms() + self.widest_cadence_ms()
+    }
+
+    pub(super) fn widen(&self, interval_ms: u32, cadence_ms: u32) {
         self.widest_ms.fetch_max(interval_within(interval_ms), Ordering::Relaxed);
+        self.widest_cadence_ms.fetch_max(cadence_ms.min(limits::CADENCE_S * 1_000), Ordering::Relaxed);
     }
 
     pub(super) fn set_interval_ms(&self, interval_ms: u32) {
@@ -171,6 +185,7 @@ impl LiveSource {
         if frames.current.as_ref().is_some_and(|last| last.moment.instant_ms >= moment.instant_ms) {
             return false;
         }
+        frames.measured.take(schema, state, moment.instant_ms, moment.boot);
         let recycled = std::mem::take(&mut frames.previous);
         frames.previous = frames.current.take();
         frames.current = Some(match recycled {
@@ -201,9 +216,15 @@ impl LiveSource {
             return Step::Undecodable;
         }
         let schema = Arc::clone(&current.schema);
+        frames.measured.take(&schema, &state, moment.instant_ms, moment.boot);
         frames.previous = Some(current);
         frames.current = Some(Snapshot { schema, state, moment });
         Step::Taken
+    }
+
+    /// Takes what was known of measurements when a frame was handed on.
+    pub(super) fn restore_measured(&self, measured: Measured) {
+        self.lock().measured = measured;
     }
 
     /// The values of the last frame, if that is this one.
@@ -214,13 +235,15 @@ impl LiveSource {
 
     /// The last frame.
     pub(super) fn last(&self) -> Option<LiveFrame> {
-        self.lock().current.as_ref().map(|snapshot| self.frame(snapshot))
+        let frames = self.lock();
+        frames.current.as_ref().map(|snapshot| self.frame(snapshot, &frames.measured))
     }
 
     /// The last frame and the one before it.
     pub(super) fn last_two(&self) -> Option<(LiveFrame, LiveFrame)> {
         let frames = self.lock();
-        Some((self.frame(frames.previous.as_ref()?), self.frame(frames.current.as_ref()?)))
+        let before = self.frame(frames.previous.as_ref()?, &Measured::default());
+        Some((before, self.frame(frames.current.as_ref()?, &frames.measured)))
     }
 
     /// Looks at the last frames without copying them. Others wait meanwhile: `look` is short.
@@ -230,6 +253,7 @@ impl LiveSource {
         Some(look(Glance {
             schema: &current.schema,
             state: &current.state,
+            measured: &frames.measured,
             instant_ms: current.moment.instant_ms,
             arrival_ms: current.moment.arrival_ms,
             clock_uncertain: current.moment.uncertain,
@@ -260,10 +284,16 @@ impl LiveSource {
         }
     }
 
-    fn frame(&self, snapshot: &Snapshot) -> LiveFrame {
+    fn frame(&self, snapshot: &Snapshot, measured: &Measured) -> LiveFrame {
+        let Moment { instant_ms, boot, .. } = snapshot.moment;
+        let mut values: Vec<_> = snapshot.state.iter().collect();
+        for slow in &snapshot.schema.slow {
+            let shown = || measured.shown(slow.column, instant_ms, boot).map(|last| last.value);
+            values[slow.column] = values[slow.column].or_else(shown);
+        }
         LiveFrame {
             schema: Arc::clone(&snapshot.schema),
-            values: snapshot.state.iter().collect(),
+            values: values.into(),
             instant_ms: snapshot.moment.instant_ms,
             arrival_ms: snapshot.moment.arrival_ms,
             clock_uncertain: snapshot.moment.uncertain,

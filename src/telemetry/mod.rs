@@ -30,6 +30,7 @@ mod instruments;
 mod json;
 mod lane;
 mod live;
+mod measured;
 mod ordered;
 mod pack;
 pub mod query;
@@ -50,6 +51,7 @@ mod thin;
 mod window;
 
 pub use figures::{Compaction, Figures};
+pub use measured::{Measured, Measurement, Slow};
 pub use reading::SourceView;
 pub use service::{Telemetry, TelemetryError};
 
@@ -72,13 +74,22 @@ pub struct StoredSchema {
     /// What its columns mean. Shared by all schemas that have them: the schemas of two hosts differ
     /// in few columns.
     pub columns: Vec<Arc<v1::Column>>,
+    /// Those of them that are not measured for every frame, in their order.
+    pub slow: Box<[Slow]>,
+    /// The longest time between two measurements of a column; 0: none has a cadence.
+    pub widest_cadence_ms: u32,
 }
 
 impl StoredSchema {
     /// A schema of columns that nothing else shares.
     #[must_use]
     pub fn new(number: i64, id: SchemaId, columns: Vec<v1::Column>) -> Self {
-        Self { number, id, columns: columns.into_iter().map(Arc::new).collect() }
+        let slow = columns.iter().enumerate().filter(|(_, column)| column.cadence_s > 0);
+        let slow =
+            slow.map(|(place, column)| Slow { column: place, cadence_ms: column.cadence_s.saturating_mul(1_000) });
+        let slow: Box<[Slow]> = slow.collect();
+        let widest_cadence_ms = slow.iter().map(|slow| slow.cadence_ms).max().unwrap_or(0);
+        Self { number, id, columns: columns.into_iter().map(Arc::new).collect(), slow, widest_cadence_ms }
     }
 }
 
@@ -101,7 +112,7 @@ pub struct SourceInfo {
     pub last_instant_ms: Option<UnixMs>,
 }
 
-/// One frame of the live view.
+/// One frame of the live view, with what was measured before it and still stands.
 #[derive(Debug, Clone)]
 pub struct LiveFrame {
     /// What the values mean.
@@ -136,6 +147,8 @@ pub struct Glance<'a> {
     pub schema: &'a Arc<StoredSchema>,
     /// The values.
     pub state: &'a State,
+    /// What was measured less often.
+    pub measured: &'a Measured,
     /// When they were measured.
     pub instant_ms: UnixMs,
     /// When they arrived.
@@ -164,6 +177,28 @@ pub struct GlanceBefore<'a> {
 }
 
 impl Glance<'_> {
+    /// A column's value: of the frame, or the newest that still stands.
+    #[must_use]
+    pub fn value(&self, column: usize) -> Option<i64> {
+        let slow = || self.measured.shown(column, self.instant_ms, self.boot).map(|last| last.value);
+        self.state.get(column).or_else(slow)
+    }
+
+    /// A column's value, the one before it, and the milliseconds between them: of the last two frames,
+    /// or of its last two measurements.
+    #[must_use]
+    pub fn last_two(&self, column: usize) -> Option<(i64, i64, i64)> {
+        if let Some(last) = self.measured.shown(column, self.instant_ms, self.boot) {
+            return (last.since_ms > 0).then(|| (last.value, last.before, i64::from(last.since_ms)));
+        }
+        let before = self.before.as_ref()?;
+        let between_ms = self.instant_ms.saturating_sub(before.instant_ms);
+        let same = before.boot == self.boot && before.schema.number == self.schema.number;
+        let near = (1..=slot::longest_ms(self.interval_ms)).contains(&between_ms);
+        let values = self.state.get(column).zip(before.state.get(column)).filter(|_| same && near);
+        values.map(|(value, before)| (value, before, between_ms))
+    }
+
     /// As [`LiveFrame::is_stale`].
     #[must_use]
     pub fn is_stale(&self, now_ms: UnixMs) -> bool {

@@ -7,6 +7,7 @@
 
 use super::columns::{Columns, FrameMeta};
 use super::gaps::{self, Stretch};
+use super::measured::{late_ms, stands_ms};
 use super::slot::{self, ColumnSlots, FrameSlot, HOUR_MS, Identity, Maker, Predecessor, SLOT_MS};
 use super::thin::{self, Sample};
 use super::{DAY_MS, Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
@@ -88,8 +89,8 @@ pub struct Assembly {
     thin: Option<i64>,
     /// Of each schema seen: the columns asked for.
     asked: HashMap<i64, Arc<[usize]>>,
-    /// Points of which frames cover something.
-    framed: Vec<bool>,
+    /// Of each point: milliseconds that frames cover.
+    framed_ms: Vec<i64>,
     /// Of each schema seen: column → series.
     known: HashMap<i64, Vec<(usize, usize)>>,
     /// Series that agree in these labels are added up.
@@ -99,6 +100,8 @@ pub struct Assembly {
 #[derive(Debug)]
 struct Growing {
     column: v1::Column,
+    /// The widest of any schema; 0: it was measured for every frame.
+    cadence_ms: u32,
     frames: Vec<Frame>,
     points: Vec<Point>,
     resets: u64,
@@ -112,6 +115,8 @@ struct Frame {
     at_ms: UnixMs,
     boot: u32,
     interval_ms: u32,
+    /// 0: the column is measured for every frame.
+    cadence_ms: u32,
     value: Option<i64>,
 }
 
@@ -119,6 +124,25 @@ impl Frame {
     /// The longest interval from the frame before that is covered.
     fn longest_ms(&self, before: Option<&Self>) -> i64 {
         slot::longest_ms(before.map_or(0, |before| before.interval_ms).max(self.interval_ms))
+    }
+
+    /// As a source sampled at the column's cadence would have it; `None`: between two measurements.
+    fn measured(&self) -> Option<Self> {
+        match self.cadence_ms {
+            0 => Some(*self),
+            cadence_ms => self.value.map(|_| Self { interval_ms: self.interval_ms.max(cadence_ms), ..*self }),
+        }
+    }
+
+    /// How much of the time since the value before it stands for.
+    fn stands_ms(&self, since_ms: i64, before: Option<&Self>, counter: bool) -> i64 {
+        if self.cadence_ms > 0 && !counter {
+            stands_ms(since_ms, self.interval_ms)
+        } else if since_ms <= self.longest_ms(before) {
+            since_ms
+        } else {
+            0
+        }
     }
 }
 
@@ -192,7 +216,7 @@ impl Assembly {
             points: 0,
             thin,
             asked: HashMap::new(),
-            framed: Vec::new(),
+            framed_ms: Vec::new(),
             known: HashMap::new(),
             sum_by: query.sum_by.clone(),
         })
@@ -236,13 +260,14 @@ impl Assembly {
         let Some(place) = self.place(schema, column) else { return };
         let (from_ms, to_ms) = (self.from_ms, self.to_ms);
         let Self { series, periods, points, interval_ms, .. } = self;
+        let cadence_ms = cadence_ms(&schema.columns[column]);
         for (frame, value) in frames.iter().zip(values) {
             let at = frame.instant_ms;
             if (from_ms..to_ms).contains(&at) && periods.iter().any(|(from, to)| (*from..*to).contains(&at)) {
                 *points += 1;
                 if *points <= ALL_POINTS {
                     let FrameMeta { boot, interval_ms, .. } = frame.or_interval(*interval_ms);
-                    series[place].frames.push(Frame { at_ms: at, boot, interval_ms, value: *value });
+                    series[place].frames.push(Frame { at_ms: at, boot, interval_ms, cadence_ms, value: *value });
                 }
             }
         }
@@ -274,13 +299,13 @@ impl Assembly {
     /// something and a series has no value, the value was not measured.
     pub fn framed(&mut self, first_ms: UnixMs, slot_ms: i64, frames: &[FrameSlot]) {
         let step_ms = self.step_ms.max(1);
-        if self.framed.is_empty() {
-            self.framed = vec![false; ((self.to_ms - self.from_ms) / step_ms) as usize];
+        if self.framed_ms.is_empty() {
+            self.framed_ms = vec![0; ((self.to_ms - self.from_ms) / step_ms) as usize];
         }
-        for (slot, _) in frames.iter().enumerate().filter(|(_, slot)| slot.covered_ms > 0) {
+        for (slot, frames) in frames.iter().enumerate() {
             let point = (first_ms + slot as i64 * slot_ms - self.from_ms).div_euclid(step_ms);
-            if let Some(framed) = usize::try_from(point).ok().and_then(|point| self.framed.get_mut(point)) {
-                *framed = true;
+            if let Some(framed_ms) = usize::try_from(point).ok().and_then(|point| self.framed_ms.get_mut(point)) {
+                *framed_ms += i64::from(frames.covered_ms);
             }
         }
     }
@@ -371,8 +396,9 @@ impl Assembly {
     }
 
     fn grow(&mut self, column: &v1::Column) -> usize {
-        let identity: Identity<'_> = slot::identity(column);
+        let (identity, cadence_ms): (Identity<'_>, _) = (slot::identity(column), cadence_ms(column));
         if let Some(place) = self.series.iter().position(|series| slot::identity(&series.column) == identity) {
+            self.series[place].cadence_ms = self.series[place].cadence_ms.max(cadence_ms);
             return place;
         }
         let points = match self.step_ms {
@@ -384,6 +410,7 @@ impl Assembly {
         let points = if self.points > ALL_POINTS { Vec::new() } else { vec![Point::default(); points] };
         self.series.push(Growing {
             column: column.clone(),
+            cadence_ms,
             frames: Vec::new(),
             points,
             resets: 0,
@@ -394,7 +421,7 @@ impl Assembly {
     }
 
     fn series(&self, growing: Growing, known: &gaps::Known) -> Series {
-        let gaps = known.explain(&self.stretches(&growing));
+        let gaps = known.explain(&self.stretches(&growing), growing.cadence_ms);
         let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
         let (points, step_ms, coverage) =
             if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
@@ -419,11 +446,14 @@ impl Assembly {
 
     fn slot_stretches(&self, growing: &Growing) -> Vec<Stretch> {
         let counter = growing.column.kind() == v1::Kind::Counter;
-        let (longest_ms, mut stretches) = (slot::longest_ms(self.interval_ms), Vec::new());
+        let slow = growing.cadence_ms > 0;
+        let longest_ms = slot::longest_ms(self.interval_ms.max(growing.cadence_ms));
+        let mut stretches = Vec::new();
         for (index, point) in growing.points.iter().enumerate() {
             let begin = self.from_ms + index as i64 * self.step_ms;
             let end = (begin + self.step_ms).min(self.now_ms);
-            let known = if counter { point.covered_ms > 0 } else { point.count > 0 };
+            // A point may be narrower than the time that a slow column's measurement stands for.
+            let known = if counter || slow { point.covered_ms > 0 } else { point.count > 0 };
             let missing_ms = end - begin - if known { point.covered_ms } else { 0 };
             // The frame that covers what is newest has not come yet.
             let most_ms = if end >= self.now_ms - longest_ms { longest_ms } else { 0 };
@@ -436,10 +466,13 @@ impl Assembly {
                 let first_slot = from.saturating_add(SLOT_MS - 1).div_euclid(SLOT_MS) * SLOT_MS;
                 from < to && (first_slot + SLOT_MS <= to || end < begin + SLOT_MS)
             });
-            let kind = match self.framed.get(index) {
-                _ if !touches => gaps::Kind::NotOwned,
-                Some(true) if !known && point.resets + point.dropped == 0 => gaps::Kind::NotMeasured,
-                _ => gaps::Kind::Missing,
+            let framed_ms = self.framed_ms.get(index).copied().unwrap_or(0);
+            // Frames are there, but not with this value: all of the point, or most of what is missing.
+            let without = if known { framed_ms - point.covered_ms > missing_ms / 2 } else { framed_ms > 0 };
+            let kind = match touches {
+                false => gaps::Kind::NotOwned,
+                true if without && point.resets + point.dropped == 0 => gaps::Kind::NotMeasured,
+                true => gaps::Kind::Missing,
             };
             let (resets, dropped) = (u64::from(point.resets), u64::from(point.dropped));
             stretches.push(Stretch { from_ms: begin, to_ms: end, kind, missing_ms, resets, dropped, joins: true });
@@ -467,7 +500,38 @@ impl Assembly {
         if end - last > slot::longest_ms(before.map_or(self.interval_ms, |before| before.interval_ms)) {
             gaps::push_owned(&mut stretches, last, end, &self.periods);
         }
-        stretches
+        if growing.cadence_ms == 0 { stretches } else { gaps::without(&stretches, &self.standing(growing)) }
+    }
+
+    /// What measurements with a cadence stand for, and the time in which the next one is not late yet; in order.
+    fn standing(&self, growing: &Growing) -> Vec<(UnixMs, UnixMs)> {
+        let counter = growing.column.kind() == v1::Kind::Counter;
+        let measured = Self::measured(growing);
+        let mut standing = Vec::with_capacity(measured.len());
+        let mut last: Option<&Frame> = None;
+        for frame in &measured {
+            let since_ms = self.since_ms(frame, last);
+            if frame.cadence_ms > 0 {
+                standing.push((frame.at_ms - frame.stands_ms(since_ms, last, counter), frame.at_ms));
+            }
+            last = Some(frame);
+        }
+        let end = self.to_ms.min(self.now_ms);
+        standing.extend(last.filter(|last| is_awaited(last, end)).map(|last| (last.at_ms, end)));
+        standing
+    }
+
+    /// The frames in order, without those between two measurements.
+    fn measured(growing: &Growing) -> Vec<Frame> {
+        let mut frames: Vec<_> = growing.frames.iter().filter_map(Frame::measured).collect();
+        frames.sort_by_key(|frame| frame.at_ms);
+        frames
+    }
+
+    /// The time since the frame before; of the first, what it may stand for.
+    fn since_ms(&self, frame: &Frame, last: Option<&Frame>) -> i64 {
+        let first_ms = || (frame.at_ms - self.from_ms).min(i64::from(frame.interval_ms));
+        last.map_or_else(first_ms, |last| frame.at_ms - last.at_ms)
     }
 
     /// Of a counter's frames its rate is drawn; floats are foreign, and shown as they came.
@@ -488,12 +552,14 @@ impl Assembly {
         for (index, folded) in growing.points.chunks(fold).enumerate() {
             let begin = self.from_ms + (index * fold) as i64 * self.step_ms;
             let end = begin + folded.len() as i64 * self.step_ms;
-            let expected_ms = end.min(self.now_ms).saturating_sub(begin).max(1);
+            // What is measured now and then was, as promised, measured within its cadence.
+            let due_ms = end.min(self.now_ms - i64::from(growing.cadence_ms)).saturating_sub(begin);
             let mut sum = Point::default();
             let mut extremes: Option<(f64, f64)> = None;
             for point in folded {
                 // A gauge may lack a sample where its interval reaches back; then nothing is known.
-                if if counter { point.covered_ms == 0 } else { point.count == 0 } {
+                let unknown = point.count == 0 && (growing.cadence_ms == 0 || point.covered_ms == 0);
+                if if counter { point.covered_ms == 0 } else { unknown } {
                     continue;
                 }
                 sum.add(point);
@@ -504,6 +570,7 @@ impl Assembly {
                 }
             }
             let known = if counter { sum.covered_ms > 0 } else { sum.count > 0 };
+            let expected_ms = if growing.cadence_ms > 0 { due_ms.max(sum.covered_ms) } else { due_ms }.max(1);
             covered_all_ms += sum.covered_ms;
             expected_all_ms += expected_ms;
             points.instants_ms.push(begin);
@@ -527,19 +594,19 @@ impl Assembly {
     }
 
     fn frame_points(&self, growing: &Growing, rate: bool) -> (Points, i64, f64) {
-        let interval_ms = i64::from(self.interval_ms);
-        let mut frames = growing.frames.clone();
-        frames.sort_by_key(|frame| frame.at_ms);
+        let interval_ms = i64::from(self.interval_ms.max(growing.cadence_ms));
+        let counter = growing.column.kind() == v1::Kind::Counter;
+        let frames = Self::measured(growing);
         let mut samples: Vec<Sample> = Vec::with_capacity(frames.len());
         let mut covered_all_ms = 0;
         let mut last: Option<&Frame> = None;
         for frame in &frames {
             let at_ms = frame.at_ms;
             let longest_ms = frame.longest_ms(last);
-            let first_ms = || (at_ms - self.from_ms).min(i64::from(frame.interval_ms));
-            let since_ms = last.map_or_else(first_ms, |last| at_ms - last.at_ms);
+            let since_ms = self.since_ms(frame, last);
+            let stands_ms = frame.stands_ms(since_ms, last, counter);
             if let Some(last) = last
-                && since_ms > longest_ms
+                && since_ms > stands_ms
             {
                 // Not behind the frame that ends the gap.
                 let at_ms = (last.at_ms + i64::from(last.interval_ms)).min(at_ms - 1);
@@ -555,7 +622,7 @@ impl Assembly {
                 (_, None) if rate => None,
                 (value, _) => value.map(|value| real(&growing.column, value)),
             };
-            let covered_ms = if value.is_some() && since_ms <= longest_ms { since_ms } else { 0 };
+            let covered_ms = if value.is_some() { stands_ms } else { 0 };
             covered_all_ms += covered_ms;
             // Before the first frame there is nothing that a rate could be told from.
             if last.is_some() || !rate {
@@ -563,7 +630,9 @@ impl Assembly {
             }
             last = Some(frame);
         }
-        let coverage = ratio(covered_all_ms, self.to_ms.min(self.now_ms) - self.from_ms);
+        let end = self.to_ms.min(self.now_ms);
+        let end = last.filter(|last| is_awaited(last, end)).map_or(end, |last| last.at_ms);
+        let coverage = ratio(covered_all_ms, end - self.from_ms);
         if let Some(most) = self.thin.filter(|most| samples.len() as i64 > *most) {
             let period_ms = self.to_ms - self.from_ms;
             // No narrower than what a sample stands for.
@@ -596,8 +665,10 @@ impl Point {
     /// Takes another one in, of which something is known.
     fn add(&mut self, other: &Self) {
         let first = self.count == 0;
-        self.min = if first { other.min } else { self.min.min(other.min) };
-        self.max = if first { other.max } else { self.max.max(other.max) };
+        if other.count > 0 {
+            self.min = if first { other.min } else { self.min.min(other.min) };
+            self.max = if first { other.max } else { self.max.max(other.max) };
+        }
         self.sum += other.sum;
         self.count += other.count;
         self.covered_ms += other.covered_ms;
@@ -609,6 +680,15 @@ impl Point {
 fn begin(instant_ms: UnixMs, step_ms: i64) -> UnixMs {
     let shift_ms = if step_ms >= DAY_MS { SHANGHAI_MS } else { 0 };
     instant_ms.saturating_add(shift_ms).div_euclid(step_ms).saturating_mul(step_ms).saturating_sub(shift_ms)
+}
+
+fn cadence_ms(column: &v1::Column) -> u32 {
+    column.cadence_s.saturating_mul(1_000)
+}
+
+/// Whether a measurement that follows the last one, if it has a cadence, is not late at an instant.
+fn is_awaited(last: &Frame, at_ms: UnixMs) -> bool {
+    last.cadence_ms > 0 && at_ms - last.at_ms <= late_ms(last.interval_ms)
 }
 
 fn ratio(covered_ms: i64, expected_ms: i64) -> f64 {

@@ -393,9 +393,9 @@ impl Registry {
         definitions.bytes += ROW_BYTES;
     }
 
-    /// A frame of a source is of a wider interval than any before.
-    pub(super) fn interval_widen(source: &Arc<LiveSource>, interval_ms: u32, definitions: &mut Definitions) {
-        source.widen(interval_ms);
+    /// A frame of a source is of a wider interval, or of a schema with a wider cadence, than any before.
+    pub(super) fn widen(source: &Arc<LiveSource>, interval_ms: u32, cadence_ms: u32, definitions: &mut Definitions) {
+        source.widen(interval_ms, cadence_ms);
         definitions.sources.push(SourceRow { source: Arc::clone(source), organization: None });
         definitions.bytes += ROW_BYTES;
     }

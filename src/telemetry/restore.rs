@@ -6,9 +6,11 @@
 
 use super::agent_state::Agent;
 use super::batch::{self, Entry, FrameEntry, Outcome};
+use super::compact;
 use super::live::{Moment, Place, RecordId};
 use super::registry::Registry;
 use super::service::{CommitterStart, TelemetryError};
+use super::slot::Predecessor;
 use super::store::{self, WindowRow, WindowState};
 use super::window::Window;
 use crate::config;
@@ -137,14 +139,14 @@ async fn carried(
             };
             let agent = agents.entry(source.agent).or_insert_with(|| Arc::new(Agent::new(source.agent)));
             agent.lock().absent.restore(row.meta.epoch, row.meta.sequence, row.meta.instant_ms);
-            let mut state = State::zero(schema.columns.len());
-            if state.apply(&row.body).is_ok() {
-                let meta = row.meta;
+            if let Ok(handed_on) = compact::handed_on(registry, row.schema, row.meta, &row.body) {
+                let Predecessor { meta, state, measured, .. } = handed_on;
                 let (instant_ms, uncertain, boot) = (meta.instant_ms, meta.uncertain, meta.boot);
                 // When it arrived is not known any more; not before it was measured.
                 let record = RecordId { epoch: meta.epoch, sequence: meta.sequence };
                 let moment = Moment { record, instant_ms, arrival_ms: instant_ms, uncertain, boot };
                 source.advance(&schema, &state, moment);
+                source.restore_measured(measured);
             }
         }
     }

@@ -13,6 +13,10 @@
 //! - **Gauge.** A sample counts in the slot of its instant (sum, count, least, greatest) and
 //!   stands for the interval that ends in it: that is the time it covers, if the interval is
 //!   covered. The mean of a slot is sum ÷ count.
+//! - **A column with a cadence** is absent in the frames between its measurements, and is treated as a
+//!   source sampled at its cadence would be: its intervals lie between two measurements of one boot. A
+//!   gauge stands for the whole interval if that is no longer than one and a half cadences; if it is
+//!   longer, up to two and a half, a measurement is missing, and it stands for one cadence.
 //!
 //! Everything adds up: the slots of two pieces, [merged](SlotBlock::merge), are the slots of the
 //! whole if the second piece knows its [`Predecessor`]. Hours are made from slots. Columns of f64
@@ -20,6 +24,7 @@
 
 use super::StoredSchema;
 use super::columns::{ByColumn, Columns, FrameMeta};
+use super::measured::{Measured, Measurement, stands_ms};
 use crate::platform::clock::UnixMs;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +45,8 @@ pub struct Predecessor {
     pub schema: Arc<StoredSchema>,
     /// Its values.
     pub state: State,
+    /// What was measured less often, up to this frame.
+    pub measured: Measured,
 }
 
 /// Consecutive slots of one source and one schema.
@@ -197,7 +204,14 @@ struct Timeline {
 }
 
 impl Timeline {
-    fn new(before: Option<FrameMeta>, frames: &[FrameMeta], interval_ms: u32, slot_ms: i64) -> Option<Self> {
+    /// `reach_ms` is where the first measurement of a slow column reaches back to.
+    fn new(
+        before: Option<FrameMeta>,
+        frames: &[FrameMeta],
+        interval_ms: u32,
+        slot_ms: i64,
+        reach_ms: UnixMs,
+    ) -> Option<Self> {
         assert!(slot_ms > 0, "a slot has a width");
         let covered = |a: &FrameMeta, b: &FrameMeta| {
             let length = b.instant_ms - a.instant_ms;
@@ -207,7 +221,7 @@ impl Timeline {
         let first = frames.first()?;
         let reaches = before.filter(|before| covered(before, first));
         let first_slot = reaches.map_or(first.instant_ms, |before| before.instant_ms);
-        let first_slot = first_slot.div_euclid(slot_ms);
+        let first_slot = first_slot.min(reach_ms).div_euclid(slot_ms);
         let last_slot = frames.iter().map(|frame| frame.instant_ms).max()?.div_euclid(slot_ms);
         let slots = usize::try_from(last_slot - first_slot + 1).ok()?;
         let mut timeline = Self {
@@ -240,14 +254,11 @@ impl Timeline {
     }
 
     fn cover(&mut self, frame: u32, from_ms: UnixMs, to_ms: UnixMs, slot_ms: i64) {
-        // An interval that ends on a boundary lies wholly before it.
-        let (first, last) = (from_ms.div_euclid(slot_ms), (to_ms - 1).div_euclid(slot_ms));
-        for slot in first..=last {
-            let begin = from_ms.max(slot * slot_ms);
-            let part = (to_ms.min((slot + 1) * slot_ms) - begin) as u32;
+        let whole = from_ms.div_euclid(slot_ms) == (to_ms - 1).div_euclid(slot_ms);
+        for (slot, part) in slots_of(from_ms, to_ms, slot_ms) {
             let place = (slot - self.first_slot) as u32;
             self.frames[place as usize].covered_ms += part;
-            if first != last || place != self.slot[frame as usize] {
+            if !whole || place != self.slot[frame as usize] {
                 self.split.push((frame, place, part));
             }
         }
@@ -262,6 +273,16 @@ impl Timeline {
         let whole = whole.then(|| (self.slot[frame] as usize, self.length_ms[frame]));
         split.chain(whole.filter(|(_, length)| *length > 0))
     }
+}
+
+/// The slots of an interval and the milliseconds in each.
+fn slots_of(from_ms: UnixMs, to_ms: UnixMs, slot_ms: i64) -> impl Iterator<Item = (i64, u32)> {
+    // An interval that ends on a boundary lies wholly before it.
+    let (first, last) = (from_ms.div_euclid(slot_ms), (to_ms - 1).div_euclid(slot_ms));
+    (first..=last).map(move |slot| {
+        let begin = from_ms.max(slot * slot_ms);
+        (slot, (to_ms.min((slot + 1) * slot_ms) - begin) as u32)
+    })
 }
 
 /// The predecessor's values in the columns of another schema.
@@ -303,6 +324,34 @@ pub struct Maker<'a> {
     timeline: Timeline,
     slot_ms: i64,
     before: Option<Before<'a>>,
+    /// Of the slow columns, in their order: what was measured before the first frame.
+    measured: Vec<Measurement>,
+}
+
+/// A measurement of a slow column.
+struct Measure {
+    frame: usize,
+    at_ms: UnixMs,
+    value: i64,
+    /// The one before it: not older than two and a half cadences, perhaps of another boot.
+    before: Option<Measurement>,
+    same_boot: bool,
+}
+
+impl Measure {
+    /// How long before it the one before was measured, if that was in the same boot.
+    fn since_ms(&self) -> Option<i64> {
+        self.before.filter(|_| self.same_boot).map(|before| self.at_ms - before.at_ms)
+    }
+
+    /// The time before it that it says something of.
+    fn covers_ms(&self, kind: v1::Kind, cadence_ms: u32) -> i64 {
+        match (self.since_ms(), kind) {
+            (None, _) => 0,
+            (Some(since_ms), v1::Kind::Counter) => since_ms,
+            (Some(since_ms), _) => stands_ms(since_ms, cadence_ms),
+        }
+    }
 }
 
 impl<'a> Maker<'a> {
@@ -320,9 +369,15 @@ impl<'a> Maker<'a> {
     ) -> Option<Self> {
         let view = columns.by_column();
         assert_eq!(view.columns(), schema.columns.len(), "the frames are of this schema");
-        let timeline = Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms)?;
+        let measured = before.map_or_else(Vec::new, |before| before.measured.of(schema));
+        let reaches = schema.slow.iter().enumerate().filter_map(|(place, slow)| {
+            let first = measures(&view, measured.get(place), slow.column, slow.cadence_ms).next()?;
+            Some(first.at_ms - first.covers_ms(schema.columns[slow.column].kind(), slow.cadence_ms))
+        });
+        let reach_ms = reaches.min().unwrap_or(UnixMs::MAX);
+        let timeline = Timeline::new(before.map(|before| before.meta), view.frames(), interval_ms, slot_ms, reach_ms)?;
         let before = before.map(|before| Before::new(before, schema));
-        Some(Self { schema, view, timeline, slot_ms, before })
+        Some(Self { schema, view, timeline, slot_ms, before, measured })
     }
 
     /// Begin of the first slot.
@@ -347,9 +402,67 @@ impl<'a> Maker<'a> {
         let never = self.view.changes(column) == 0 && self.view.first(column).is_none();
         match meaning.kind() {
             _ if meaning.float || never => ColumnSlots::Empty,
+            v1::Kind::Counter if meaning.cadence_s > 0 => ColumnSlots::Counter(self.slow_counter(column)),
+            _ if meaning.cadence_s > 0 => ColumnSlots::Gauge(self.slow_gauge(column)),
             v1::Kind::Counter => ColumnSlots::Counter(self.counter(column)),
             _ => ColumnSlots::Gauge(self.gauge(column)),
         }
+    }
+
+    /// The measurements of a slow column, and what each covers.
+    fn measures(&self, column: usize) -> impl Iterator<Item = (Measure, i64)> + '_ {
+        let place = self.schema.slow.binary_search_by_key(&column, |slow| slow.column);
+        let (place, cadence_ms) = place.map_or((usize::MAX, 0), |place| (place, self.schema.slow[place].cadence_ms));
+        let kind = self.schema.columns[column].kind();
+        let measures = measures(&self.view, self.measured.get(place), column, cadence_ms);
+        measures.map(move |measure| {
+            let covers_ms = measure.covers_ms(kind, cadence_ms);
+            (measure, covers_ms)
+        })
+    }
+
+    /// The slots of the time that leads to a measurement, counted from the first, and the milliseconds in each.
+    fn slots_before(&self, at_ms: UnixMs, covers_ms: i64) -> impl Iterator<Item = (usize, u32)> + use<> {
+        let first_slot = self.timeline.first_slot;
+        slots_of(at_ms - covers_ms, at_ms, self.slot_ms).map(move |(slot, part)| ((slot - first_slot) as usize, part))
+    }
+
+    fn slow_gauge(&self, column: usize) -> Vec<GaugeSlot> {
+        let mut slots = vec![GaugeSlot::default(); self.timeline.frames.len()];
+        for (measure, covers_ms) in self.measures(column) {
+            slots[self.timeline.slot[measure.frame] as usize].sample(measure.value, 1);
+            for (slot, part) in self.slots_before(measure.at_ms, covers_ms) {
+                slots[slot].covered_ms += part;
+            }
+        }
+        slots
+    }
+
+    fn slow_counter(&self, column: usize) -> Vec<CounterSlot> {
+        let mut slots = vec![CounterSlot::default(); self.timeline.frames.len()];
+        let mut speed = Speed::new(self, column);
+        for (measure, covers_ms) in self.measures(column) {
+            let here = self.timeline.slot[measure.frame] as usize;
+            let Some(before) = measure.before else { continue };
+            if !measure.same_boot {
+                slots[here].resets += 1;
+                continue;
+            }
+            match speed.judge(measure.frame, covers_ms as u32, before.value, measure.value) {
+                Verdict::Delta(delta) => {
+                    let parts = self.slots_before(measure.at_ms, covers_ms);
+                    let cover = |(slot, part): (usize, u32)| {
+                        slots[slot].covered_ms += part;
+                        (slot, part)
+                    };
+                    let parts: Vec<(usize, u32)> = parts.map(cover).collect();
+                    share(&mut slots, delta, covers_ms as u32, parts.into_iter());
+                }
+                Verdict::Reset => slots[here].resets += 1,
+                Verdict::Dropped => slots[here].dropped += 1,
+            }
+        }
+        slots
     }
 
     fn gauge(&self, column: usize) -> Vec<GaugeSlot> {
@@ -406,17 +519,9 @@ impl<'a> Maker<'a> {
                 }
                 Some(_) if timeline.length_ms[frame] == 0 => {}
                 Some(before) if before == value => {}
-                Some(before) => match speed.judge(frame, before, value) {
+                Some(before) => match speed.judge(frame, timeline.length_ms[frame], before, value) {
                     Verdict::Delta(delta) => {
-                        let length = u128::from(timeline.length_ms[frame]);
-                        let (mut rest, mut latest) = (delta, 0);
-                        for (slot, part) in timeline.parts(frame) {
-                            let share = u128::from(delta) * u128::from(part) / length;
-                            slots[slot].delta = slots[slot].delta.saturating_add(share as u64);
-                            rest -= share as u64;
-                            latest = slot;
-                        }
-                        slots[latest].delta = slots[latest].delta.saturating_add(rest);
+                        share(&mut slots, delta, timeline.length_ms[frame], timeline.parts(frame));
                     }
                     Verdict::Reset => {
                         uncover(&mut slots, frame);
@@ -440,6 +545,36 @@ impl<'a> Maker<'a> {
     }
 }
 
+/// Splits what a counter grew over the slots of its interval by time, the remainder to the latest.
+fn share(slots: &mut [CounterSlot], delta: u64, length_ms: u32, parts: impl Iterator<Item = (usize, u32)>) {
+    let (mut rest, mut latest) = (delta, 0);
+    for (slot, part) in parts {
+        let share = u128::from(delta) * u128::from(part) / u128::from(length_ms);
+        slots[slot].delta = slots[slot].delta.saturating_add(share as u64);
+        rest -= share as u64;
+        latest = slot;
+    }
+    slots[latest].delta = slots[latest].delta.saturating_add(rest);
+}
+
+/// The measurements of a slow column in some frames, behind the one `before` them.
+fn measures<'a>(
+    view: &ByColumn<'a>,
+    before: Option<&Measurement>,
+    column: usize,
+    cadence_ms: u32,
+) -> impl Iterator<Item = Measure> + use<'a> {
+    let (frames, mut last) = (view.frames(), before.copied());
+    let measured = view.runs(column).filter_map(|run| Some((run.from..run.to, run.value?)));
+    measured.flat_map(|(frames, value)| frames.map(move |frame| (frame, value))).map(move |(frame, value)| {
+        let FrameMeta { instant_ms: at_ms, boot, .. } = frames[frame];
+        let known = |before: &Measurement| before.age_ms(cadence_ms, at_ms).is_some_and(|age_ms| age_ms > 0);
+        let before = last.filter(known);
+        last = Some(Measurement { at_ms, value, before: 0, since_ms: 0, boot });
+        Measure { frame, at_ms, value, before, same_boot: before.is_some_and(|before| before.boot == boot) }
+    })
+}
+
 enum Verdict {
     Delta(u64),
     Reset,
@@ -459,7 +594,7 @@ impl<'a> Speed<'a> {
         Self { maker, column, gauge: None }
     }
 
-    fn judge(&mut self, frame: usize, before: i64, value: i64) -> Verdict {
+    fn judge(&mut self, frame: usize, length_ms: u32, before: i64, value: i64) -> Verdict {
         let meaning = &self.maker.schema.columns[self.column];
         let (delta, wrapped) = if value >= before {
             (value.wrapping_sub(before) as u64, false)
@@ -469,10 +604,7 @@ impl<'a> Speed<'a> {
             return Verdict::Reset;
         };
         let speed = self.at(frame);
-        let within = speed.map(|(speed, exponent)| {
-            let length_ms = self.maker.timeline.length_ms[frame];
-            is_within(delta, meaning.exponent, length_ms, speed, exponent)
-        });
+        let within = speed.map(|(speed, exponent)| is_within(delta, meaning.exponent, length_ms, speed, exponent));
         match (wrapped, within) {
             (false, None | Some(true)) | (true, Some(true)) => Verdict::Delta(delta),
             (false, Some(false)) => Verdict::Dropped,
@@ -520,6 +652,18 @@ impl SlotBlock {
     #[must_use]
     pub fn end_ms(&self) -> UnixMs {
         self.first_ms + self.frames.len() as i64 * self.slot_ms
+    }
+
+    /// Whether nothing was measured in any slot, and nothing stands for any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let frames = self.frames.iter().all(|slot| slot.count == 0 && slot.covered_ms == 0);
+        frames
+            && self.columns.iter().all(|column| match column {
+                ColumnSlots::Empty => true,
+                ColumnSlots::Counter(slots) => slots.iter().all(|slot| slot.covered_ms == 0),
+                ColumnSlots::Gauge(slots) => slots.iter().all(|slot| slot.covered_ms == 0),
+            })
     }
 
     /// Adds another block's slots to these: of the same source, schema, columns and width. Slots

@@ -253,10 +253,13 @@ pub(super) async fn definitions_insert(
             source.created_ms.into(),
             i64::from(source.interval_ms()).into(),
             i64::from(source.widest_ms()).into(),
+            i64::from(source.widest_cadence_ms()).into(),
         ]
     });
-    let columns = ["id", "agent_id", "kind", "local_key", "created_ms", "interval_ms", "widest_ms"];
-    let conflict = OnConflict::column("id").update_columns(["interval_ms", "widest_ms"]).to_owned();
+    let columns =
+        ["id", "agent_id", "kind", "local_key", "created_ms", "interval_ms", "widest_ms", "widest_cadence_ms"];
+    let conflict =
+        OnConflict::column("id").update_columns(["interval_ms", "widest_ms", "widest_cadence_ms"]).to_owned();
     insert(transaction, "telemetry_source", columns, Some(conflict), sources.collect()).await?;
     access.own(transaction, &definitions.owned()).await
 }
@@ -487,11 +490,13 @@ pub(super) async fn anchor_list(db: &Db) -> Result<Vec<(u32, ControlAnchor)>, Db
 }
 
 pub(super) async fn source_list(db: &Db) -> Result<Vec<super::live::LiveSource>, DbErr> {
-    let text = "SELECT id, agent_id, kind, local_key, created_ms, interval_ms, widest_ms FROM telemetry_source";
+    let text = "SELECT id, agent_id, kind, local_key, created_ms, interval_ms, widest_ms, widest_cadence_ms
+        FROM telemetry_source";
     let rows = db.read().query_all_raw(sql(db.read(), text, [])).await?;
     let source = |row: &QueryResult| {
         let interval_ms: i64 = row.try_get("", "interval_ms")?;
         let widest_ms: i64 = row.try_get("", "widest_ms")?;
+        let widest_cadence_ms: i64 = row.try_get("", "widest_cadence_ms")?;
         let source = super::live::LiveSource::new(
             SourceId(row.try_get("", "id")?),
             AgentId(row.try_get("", "agent_id")?),
@@ -500,7 +505,7 @@ pub(super) async fn source_list(db: &Db) -> Result<Vec<super::live::LiveSource>,
             row.try_get("", "created_ms")?,
             interval_ms as u32,
         );
-        source.widen(widest_ms as u32);
+        source.widen(widest_ms as u32, widest_cadence_ms as u32);
         Ok(source)
     };
     rows.iter().map(source).collect()

@@ -23,10 +23,10 @@ fn cpu() -> Duration {
 /// CPU of a frame of these collectors in µs, and its columns.
 fn cost(specs: &'static [CollectorSpec], interval: Duration, frames: u32) -> (f64, usize) {
     let mut table = Table::new(specs, Context::default());
-    let columns = table.frame(0, |_| {}).0.columns();
+    let columns = table.frame(0, interval, |_| {}).0.columns();
     let start = cpu();
     for frame in 1..=frames {
-        table.frame((interval * frame).as_millis() as u64, |_| {});
+        table.frame((interval * frame).as_millis() as u64, interval, |_| {});
     }
     ((cpu() - start).as_secs_f64() * 1e6 / f64::from(frames), columns)
 }

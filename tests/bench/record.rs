@@ -61,7 +61,7 @@ pub(crate) fn run(out: &Path, interval: Duration, duration: Duration) {
     let mut union = Union::default();
     let (watch, mut frames) = (wait::Stopwatch::start(), 0u32);
     while watch.elapsed() < duration {
-        let (schema, state) = table.frame(clock::boottime_ms(), |_| {});
+        let (schema, state) = table.frame(clock::boottime_ms(), interval, |_| {});
         union.push(&schema.to_wire().columns, state);
         frames += 1;
         if (frames as usize).is_multiple_of(WRITE_EVERY) {

@@ -113,10 +113,11 @@ fn fill(data: &std::path::Path, frames: u32) -> Result<(), Box<dyn std::error::E
     let (spool, mut writer) = Spool::open(&data.spool(), bounds, BOOT_ID, at(0))?;
     let mut table = Table::new(&COLLECTORS, Context::default());
     let key = clock::machine_id(data.path())?;
+    let interval = Duration::from_millis(INTERVAL_MS.into());
     let mut source = None;
     for frame in 0..frames {
         writer.begin(at(frame));
-        let (schema, state) = table.frame(at(frame).boottime_ms, |_| {});
+        let (schema, state) = table.frame(at(frame).boottime_ms, interval, |_| {});
         let of = source.get_or_insert_with(|| {
             let (id, columns) = (schema.id(), schema.columns());
             Arc::new(Source {

@@ -7,11 +7,12 @@
 //! | `zigzag(delta) << 1` | the next column changed by `delta` (1 ≤ \|delta\| < 2^61) |
 //! | `run << 1 \| 1`, run ≥ 1 | the next `run` columns are as in the base |
 //! | `1`, then `0` | the next column is absent now |
-//! | `1`, then `1`, then 8 bytes little endian | the next column has this value (it was absent, or the delta is large) |
+//! | `1`, then `1`, then 8 bytes little endian | the next column has this value (it was absent and is 0, or the delta is large) |
 //!
 //! Columns after the last token are as in the base. A keyframe's base is [`State::zero`]: every
 //! column present and 0. A column that is absent in the base and in the frame counts as unchanged;
-//! its last value is kept as 0, so the state depends on nothing but the frame.
+//! its last value is kept as 0, so the state depends on nothing but the frame, and one that comes back
+//! with a small value other than 0 is written as the change from 0.
 
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ pub enum DecodeError {
 /// A change of one column against the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Present in both, the value moved by this (wrapping).
+    /// Present now; the value moved by this (wrapping), from 0 if it was absent.
     Delta(i64),
     /// Present now with this value; says nothing about the base.
     Value(i64),
@@ -124,7 +125,6 @@ impl State {
     pub fn apply(&mut self, body: &[u8]) -> Result<(), DecodeError> {
         let columns = self.values.len();
         decode(body, columns, |column, change| match change {
-            // A well-made frame never moves an absent column; if one does, the value starts at 0.
             Change::Delta(delta) => {
                 self.values[column] = self.values[column].wrapping_add(delta);
                 self.absent[column / 64] &= !(1 << (column % 64));
@@ -145,10 +145,9 @@ impl State {
             let token = match (base.is_absent(column), self.is_absent(column)) {
                 (true, true) => None,
                 (false, true) => Some(Change::Absent),
-                (true, false) => Some(Change::Value(self.values[column])),
-                (false, false) => match self.values[column].wrapping_sub(base.values[column]) {
-                    0 => None,
-                    delta if zigzag(delta) < 1 << 62 => Some(Change::Delta(delta)),
+                (absent, false) => match self.values[column].wrapping_sub(base.values[column]) {
+                    0 if !absent => None,
+                    delta if delta != 0 && zigzag(delta) < 1 << 62 => Some(Change::Delta(delta)),
                     _ => Some(Change::Value(self.values[column])),
                 },
             };

@@ -36,6 +36,8 @@ pub const AGENT_SCHEMAS: usize = 16_384;
 pub const AGENT_SCHEMA_BYTES: usize = 128 << 20;
 /// Days after which an agent that brought so much may bring as much again; a share of it each day before.
 pub const AGENT_SCHEMA_DAYS: u64 = 16;
+/// Seconds between two measurements of a column.
+pub const CADENCE_S: u32 = 3_600;
 /// Records in one message.
 pub const RECORDS: usize = 1_024;
 /// Ranges in one message.
@@ -53,6 +55,6 @@ pub const COLLECTORS: usize = 256;
 /// Bytes of a collector's name.
 pub const COLLECTOR_NAME_BYTES: usize = 64;
 /// Milliseconds between two runs of a collector that an agent may be told.
-pub const COLLECTOR_INTERVAL_MS: RangeInclusive<u32> = 1_000..=86_400_000;
+pub const COLLECTOR_INTERVAL_MS: RangeInclusive<u32> = 1_000..=CADENCE_S * 1_000;
 /// Bytes of an enrolment or renewal message.
 pub const ENROLMENT_BYTES: usize = 64 << 10;

@@ -92,6 +92,9 @@ fn column_fault(column: &v1::Column, all: &[v1::Column]) -> Option<&'static str>
     if !matches!(column.width_bits, 0 | 32 | 64) {
         return Some("a counter is 32 or 64 bits wide");
     }
+    if column.cadence_s > limits::CADENCE_S {
+        return Some("measured less often than once an hour");
+    }
     match (column.speed_column as usize).checked_sub(1).map(|index| all.get(index)) {
         None => None,
         Some(Some(speed)) if speed.kind() == v1::Kind::Gauge => None,
@@ -152,6 +155,8 @@ mod tests {
         assert_eq!(SchemaId::from_bytes(&schema.id), Some(id));
         assert_ne!(SchemaId::of(&[gauge(), counter()]), id, "order counts");
         assert_eq!(check(&with_id(Vec::new())), Ok(SchemaId::of(&[])));
+        let slow = with_id(vec![counter(), v1::Column { cadence_s: limits::CADENCE_S, ..gauge() }]);
+        assert_ne!(check(&slow).expect("good"), id, "another cadence is another column");
         let forged = v1::Schema { id: vec![0; 16].into(), ..schema };
         assert_eq!(check(&forged), Err(SchemaError::Id));
     }
@@ -175,6 +180,7 @@ mod tests {
             ("a kind to come", v1::Column { kind: 99, ..counter() }),
             ("an exponent", v1::Column { exponent: 19, ..counter() }),
             ("a width", v1::Column { width_bits: 16, ..counter() }),
+            ("a cadence", v1::Column { cadence_s: limits::CADENCE_S + 1, ..counter() }),
             ("a speed that is itself", v1::Column { speed_column: 1, ..counter() }),
             ("a speed that is not there", v1::Column { speed_column: 3, ..counter() }),
             ("a speed far out", v1::Column { speed_column: u32::MAX, ..counter() }),

@@ -42,6 +42,7 @@ fn schema() -> v1::Schema {
             help: "Bytes received.".to_owned(),
             width_bits: 32,
             speed_column: 2,
+            cadence_s: 0,
         },
         v1::Column {
             metric: "node_network_speed_bytes".to_owned(),

@@ -22,7 +22,7 @@ pub trait Collector: Send {
 pub struct CollectorSpec {
     /// Its name in metrics and in the configuration.
     pub name: &'static str,
-    /// Between two runs; zero: every frame. Its values stand until the next run.
+    /// Between two runs; zero: every frame. The frames between go without its values.
     pub interval: Duration,
     /// A run that takes longer has failed; the frame goes without it.
     pub timeout: Duration,

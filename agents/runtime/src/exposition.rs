@@ -1,4 +1,4 @@
-//! `/metrics` of the last frame on loopback, for a look at one machine. Off unless it is configured.
+//! `/metrics` of the last frame, and of what is measured less often, on loopback, for a look at one machine. Off unless it is configured.
 //!
 //! Deliberately small: HTTP/1.0, one path, a few connections at once, nothing that is asked matters
 //! but the first line.
@@ -25,20 +25,56 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastFrame(Arc<Mutex<Option<Frame>>>);
 
-type Frame = (Arc<FrameSchema>, State);
+#[derive(Debug)]
+struct Frame {
+    schema: Arc<FrameSchema>,
+    state: State,
+    /// Boot time at which each column was measured last.
+    measured_ms: Vec<u64>,
+}
 
 impl LastFrame {
-    pub(crate) fn set(&self, schema: &Arc<FrameSchema>, state: &State) {
+    pub(crate) fn set(&self, schema: &Arc<FrameSchema>, state: &State, boottime_ms: u64) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *last {
-            Some((known, values)) if Arc::ptr_eq(known, schema) => values.copy_from(state),
-            last => *last = Some((Arc::clone(schema), state.clone())),
-        }
+        let known = match last.take() {
+            Some(known) if Arc::ptr_eq(&known.schema, schema) => known,
+            before => Frame::new(schema, before.as_ref()),
+        };
+        last.insert(known).take(state, boottime_ms);
     }
 
     fn text(&self) -> String {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|(schema, state)| text(schema, state)).unwrap_or_default()
+        last.as_ref().map(|last| text(&last.schema, &last.state)).unwrap_or_default()
+    }
+}
+
+impl Frame {
+    /// Without values, but for what was measured less often under another schema.
+    fn new(schema: &Arc<FrameSchema>, before: Option<&Self>) -> Self {
+        let mut state = State::from_values(&vec![None; schema.columns()]);
+        let mut measured_ms = vec![0; schema.columns()];
+        for (column, key) in schema.keys().iter().enumerate().filter(|(_, key)| key.cadence_s > 0) {
+            let Some(before) = before else { break };
+            if let Some(at) = before.schema.keys().iter().position(|known| known.is_same(key)) {
+                state.set(column, before.state.get(at));
+                measured_ms[column] = before.measured_ms[at];
+            }
+        }
+        Self { schema: Arc::clone(schema), state, measured_ms }
+    }
+
+    /// A value stands until two and a half of its cadences are over.
+    fn take(&mut self, state: &State, boottime_ms: u64) {
+        for (column, (key, value)) in self.schema.keys().iter().zip(state.iter()).enumerate() {
+            let old_ms = boottime_ms.saturating_sub(self.measured_ms[column]);
+            if value.is_some() {
+                self.measured_ms[column] = boottime_ms;
+            } else if old_ms <= u64::from(key.cadence_s) * 2_500 {
+                continue;
+            }
+            self.state.set(column, value);
+        }
     }
 }
 
@@ -129,8 +165,8 @@ mod tests {
         let last = LastFrame::default();
         let mut table = Table::new(&[], Context::default());
         let own = crate::own::Own { statm: None, depth: Default::default(), reconnects: 3, frames: 9 };
-        let (schema, state) = table.frame(1, |out| own.put(out));
-        last.set(schema, state);
+        let (schema, state) = table.frame(1, Duration::from_secs(15), |out| own.put(out));
+        last.set(schema, state, 1);
         tokio::spawn(serve(listener, last));
         let answer = get(address, "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");

@@ -173,7 +173,7 @@ impl Frames {
             frames: self.frames,
         };
         self.writer.begin(clock);
-        let (schema, state) = self.table.frame(clock.boottime_ms, |out| own.put(out));
+        let (schema, state) = self.table.frame(clock.boottime_ms, interval, |out| own.put(out));
         let interval_ms = interval.as_millis() as u32;
         let known =
             self.source.as_ref().filter(|source| source.schema == schema.id() && source.interval_ms == interval_ms);
@@ -193,7 +193,7 @@ impl Frames {
             self.writer.facts(&source, || schema.encode(), facts);
         }
         if let Some(last) = &self.last_frame {
-            last.set(schema, state);
+            last.set(schema, state, clock.boottime_ms);
         }
         self.source = Some(source);
         let written = self.writer.commit();

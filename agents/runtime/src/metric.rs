@@ -60,6 +60,7 @@ impl Metric {
             help: self.help.into(),
             width_bits: self.width_bits,
             speed_column: 0,
+            cadence_s: 0,
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct ColumnKey {
     labels: Arc<str>,
     /// The gauge that bounds this counter's rate.
     speed: Option<(&'static Metric, Arc<str>)>,
+    /// Seconds between two measurements; 0: every frame.
+    pub(crate) cadence_s: u32,
 }
 
 impl ColumnKey {
@@ -33,6 +35,10 @@ impl ColumnKey {
 
     fn is(&self, metric: &'static Metric, labels: &[&str]) -> bool {
         std::ptr::eq(self.metric, metric) && same_labels(&self.labels, labels)
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.same_key(other.metric, &other.labels)
     }
 
     fn same_key(&self, metric: &'static Metric, labels: &str) -> bool {
@@ -91,6 +97,7 @@ fn join(labels: &[&str]) -> Arc<str> {
 /// The wire's column of a key.
 fn column(keys: &[ColumnKey], key: &ColumnKey) -> v1::Column {
     let mut column = key.metric.column(key.labels.split_terminator(END));
+    column.cadence_s = key.cadence_s;
     if let Some((metric, labels)) = &key.speed {
         let at = keys.iter().position(|other| other.same_key(metric, labels));
         column.speed_column = at.map_or(0, |at| at as u32 + 1);
@@ -194,7 +201,7 @@ impl Sheet {
         }
         let speed = speed.map(|(metric, labels)| (metric, join(labels)));
         let at = self.cursor.min(self.keys.len());
-        self.keys.insert(at, ColumnKey { metric, labels: join(labels), speed });
+        self.keys.insert(at, ColumnKey { metric, labels: join(labels), speed, cadence_s: 0 });
         self.cells.insert(at, cell);
         self.cursor = at + 1;
         self.changed = true;

@@ -156,8 +156,14 @@ struct Entry {
     job: Option<Box<Job>>,
     enabled: bool,
     interval: Duration,
+    /// What its columns say of it, in seconds; 0: it runs for every frame.
+    cadence_s: u32,
     /// Boot time of the last run.
     ran_ms: Option<u64>,
+    /// It is to run for this frame.
+    due: bool,
+    /// The frame before had its columns.
+    put: bool,
     result: RunResult,
     took: Duration,
     /// The run of this frame is not there: it runs, or ran out of time.
@@ -235,7 +241,10 @@ impl Table {
             })),
             enabled: true,
             interval: spec.interval,
+            cadence_s: 0,
             ran_ms: None,
+            due: false,
+            put: false,
             result: RunResult::Collected,
             took: Duration::ZERO,
             missing: false,
@@ -276,12 +285,18 @@ impl Table {
         }
     }
 
-    /// Takes one frame at the instant `boottime_ms`; `own` puts what the agent says of itself.
-    /// Returns when every collector that was due has finished or run out of time.
-    pub fn frame(&mut self, boottime_ms: u64, own: impl FnOnce(&mut Values<'_>)) -> (&Arc<FrameSchema>, &State) {
+    /// Takes one frame at the instant `boottime_ms`, `interval` after the one before; `own` puts what
+    /// the agent says of itself. Returns when every collector that was due has finished or run out of time.
+    pub fn frame(
+        &mut self,
+        boottime_ms: u64,
+        interval: Duration,
+        own: impl FnOnce(&mut Values<'_>),
+    ) -> (&Arc<FrameSchema>, &State) {
+        let other_cadences = self.set_cadences(interval);
         self.run_due(boottime_ms);
         self.put_own(own);
-        if self.take_changed() {
+        if self.take_changed() | other_cadences {
             self.assemble();
         }
         self.write();
@@ -293,8 +308,8 @@ impl Table {
         let mut pool = shared.pool();
         self.take_back(&mut pool);
         for entry in &mut self.entries {
-            let due = entry.enabled && is_due(entry, boottime_ms);
-            match entry.job.take_if(|_| due) {
+            entry.due = entry.enabled && is_due(entry, boottime_ms);
+            match entry.job.take_if(|_| entry.due) {
                 Some(job) => {
                     entry.ran_ms = Some(boottime_ms);
                     entry.missing = true;
@@ -403,6 +418,17 @@ impl Table {
         changed
     }
 
+    /// Whether a cadence is another one, and with it the schema.
+    fn set_cadences(&mut self, interval: Duration) -> bool {
+        let mut changed = false;
+        for entry in &mut self.entries {
+            let cadence_s = cadence_s(entry.interval, interval);
+            // Without columns nothing says it.
+            changed |= std::mem::replace(&mut entry.cadence_s, cadence_s) != cadence_s && entry.count > 0;
+        }
+        changed
+    }
+
     fn assemble(&mut self) {
         let mut keys = Vec::with_capacity(self.schema.keys.len());
         for entry in &mut self.entries {
@@ -419,6 +445,8 @@ impl Table {
             }
             (entry.first, entry.count) = (keys.len(), new.len().min(room));
             keys.extend_from_slice(&new[..entry.count]);
+            keys[entry.first..].iter_mut().for_each(|key| key.cadence_s = entry.cadence_s);
+            entry.put = true;
         }
         keys.extend_from_slice(self.own.keys());
         self.state = State::zero(keys.len());
@@ -427,9 +455,13 @@ impl Table {
 
     fn write(&mut self) {
         let mut end = 0;
-        for entry in &self.entries {
+        for entry in &mut self.entries {
             end = entry.first + entry.count;
-            let job = entry.job.as_ref().filter(|_| entry.enabled && !entry.missing);
+            // A value is in the frame that it was measured for, and in no other.
+            let job = entry.job.as_ref().filter(|_| entry.due && !entry.missing);
+            if !std::mem::replace(&mut entry.put, job.is_some()) && job.is_none() {
+                continue;
+            }
             let written = job.map_or(0, |job| job.sheet.write(&mut self.state, entry.first, entry.count));
             for column in entry.first + written..end {
                 self.state.set(column, None);
@@ -479,10 +511,22 @@ fn schema_id(keys: &[ColumnKey]) -> SchemaId {
     SchemaId(id)
 }
 
+/// What the columns of a collector say, whose runs fall on frames.
+fn cadence_s(collector: Duration, frames: Duration) -> u32 {
+    if collector <= frames {
+        return 0;
+    }
+    let frames_ms = frames.as_millis().max(1);
+    let runs_ms = collector.as_millis().div_ceil(frames_ms) * frames_ms;
+    u32::try_from(runs_ms.div_ceil(1_000)).unwrap_or(u32::MAX).min(limits::CADENCE_S)
+}
+
 fn is_due(entry: &Entry, boottime_ms: u64) -> bool {
     let Some(ran_ms) = entry.ran_ms else { return true };
     let interval = match entry.result {
         RunResult::Unavailable(_) => entry.interval.max(RETRY_UNAVAILABLE),
+        // What is measured for every frame is, however early it comes.
+        _ if entry.cadence_s == 0 => return true,
         _ => entry.interval,
     };
     // Half a second early is not early.
@@ -527,6 +571,8 @@ mod tests {
         width_bits: 0,
     };
 
+    const INTERVAL: Duration = Duration::from_secs(15);
+
     struct Run<F>(F);
     impl<F: FnMut(&mut Values<'_>) -> Result<(), CollectError> + Send> Collector for Run<F> {
         fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
@@ -550,7 +596,7 @@ mod tests {
 
     /// The present columns of a frame at `boottime_ms`, by their text form.
     fn frame(table: &mut Table, boottime_ms: u64) -> Vec<(String, i64)> {
-        let (schema, state) = table.frame(boottime_ms, |_| {});
+        let (schema, state) = table.frame(boottime_ms, INTERVAL, |_| {});
         let present = schema.keys.iter().zip(state.iter());
         present.filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
     }
@@ -633,16 +679,49 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_one_keeps_its_values_until_its_next_run() {
+    fn a_slow_one_is_absent_until_its_next_run() {
         static TABLE: &[CollectorSpec] =
             &[CollectorSpec { interval: Duration::from_secs(60), ..spec("slow", |_| counting("slow")) }];
         let mut table = Table::new(TABLE, Context::default());
         let runs: Vec<_> = (0..9).map(|n| get(&frame(&mut table, 1_000 + n * 15_000), "value{of=\"slow\"}")).collect();
-        assert_eq!(runs, [1, 1, 1, 1, 2, 2, 2, 2, 3].map(Some));
+        let none = None;
+        assert_eq!(runs, [Some(1), none, none, none, Some(2), none, none, none, Some(3)]);
         table.configure("slow", false, Duration::ZERO);
         assert_eq!(get(&frame(&mut table, 500_000), "value{of=\"slow\"}"), None);
         table.configure("slow", true, Duration::from_secs(15));
         assert_eq!(get(&frame(&mut table, 515_000), "value{of=\"slow\"}"), Some(4));
+        assert_eq!(get(&frame(&mut table, 530_000), "value{of=\"slow\"}"), Some(5));
+        // A frame behind a late one, a second early.
+        assert_eq!(get(&frame(&mut table, 544_000), "value{of=\"slow\"}"), Some(6));
+    }
+
+    #[test]
+    fn the_schema_says_how_often_a_column_is_measured() {
+        static TABLE: &[CollectorSpec] = &[
+            CollectorSpec { interval: Duration::from_secs(60), ..spec("slow", |_| counting("slow")) },
+            spec("every", |_| counting("every")),
+        ];
+        let mut table = Table::new(TABLE, Context::default());
+        let mut at = 0;
+        let mut cadences = |table: &mut Table, interval: u64| {
+            at += 100_000;
+            let (schema, _) = table.frame(at, Duration::from_secs(interval), |_| {});
+            assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
+            let wire = schema.to_wire();
+            let of = |name: &str| wire.columns.iter().find(|column| column.resource == name).map(|c| c.cadence_s);
+            assert!(wire.columns[2..].iter().all(|column| column.cadence_s == 0), "what the table says of itself");
+            (of("slow"), of("every"), schema.id())
+        };
+        let (slow, every, usual) = cadences(&mut table, 15);
+        assert_eq!((slow, every), (Some(60), Some(0)));
+        assert_eq!(cadences(&mut table, 15).2, usual);
+        // A run falls on a frame: the third of 25 s is the first after a minute.
+        assert_eq!(cadences(&mut table, 25).0, Some(75));
+        assert_eq!(cadences(&mut table, 60).0, Some(0));
+        table.configure("slow", true, Duration::from_secs(300));
+        assert_eq!(cadences(&mut table, 15).0, Some(300));
+        table.reset();
+        assert_eq!(cadences(&mut table, 15), (Some(60), Some(0), usual));
     }
 
     #[test]
@@ -660,7 +739,7 @@ mod tests {
         let mut ids: Vec<SchemaId> = Vec::new();
         for (round, devices) in [2, 2, 3, 2, 3].into_iter().enumerate() {
             DEVICES.store(devices, Ordering::SeqCst);
-            let (schema, _) = table.frame(round as u64 * 15_000, |_| {});
+            let (schema, _) = table.frame(round as u64 * 15_000, INTERVAL, |_| {});
             assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
             assert_eq!(prost::Message::decode(&*schema.encode()), Ok(schema.to_wire()));
             ids.push(schema.id());

@@ -2,7 +2,8 @@
 //!
 //! What must hold: a sum stands only where every part has a value, and covers what all of them
 //! cover; a part that goes back ends the rate of the whole. Of slots the least and greatest sample of
-//! a sum are not known, for no two parts need have had theirs at one time: it has none.
+//! a sum are not known, for no two parts need have had theirs at one time: it has none. Of parts with
+//! several cadences the sum has the widest: between the instants of its slowest part it does not stand.
 
 use super::{Frame, Growing, Point};
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ fn sum(parts: &[Growing], by: &[String]) -> Growing {
         column.resource.clear();
     }
     Growing {
+        cadence_ms: parts.iter().map(|part| part.cadence_ms).max().unwrap_or(0),
         frames: frames(parts, &column),
         points: points(parts, column.kind() == v1::Kind::Counter),
         resets: parts.iter().map(|part| part.resets).sum(),
@@ -49,9 +51,9 @@ fn frames(parts: &[Growing], column: &v1::Column) -> Vec<Frame> {
     let mut instants: Vec<_> = parts.iter().flat_map(|part| part.frames.iter().map(|frame| frame.at_ms)).collect();
     instants.sort_unstable();
     instants.dedup();
-    let none = |at_ms| Frame { at_ms, boot: 0, interval_ms: 0, value: Some(0) };
+    let none = |at_ms| Frame { at_ms, boot: 0, interval_ms: 0, cadence_ms: 0, value: Some(0) };
     let mut sums: Vec<_> = instants.into_iter().map(none).collect();
-    // Where a rate does not go on from the frame before.
+    // Where a rate does not go on from the value before.
     let mut breaks = vec![false; sums.len()];
     let falls = column.kind() == v1::Kind::Counter && !column.float;
     for part in parts {
@@ -63,13 +65,16 @@ fn frames(parts: &[Growing], column: &v1::Column) -> Vec<Frame> {
             while let Some(frame) = own.next_if(|frame| frame.at_ms <= sum.at_ms) {
                 here = Some(frame);
             }
-            if let (Some(last), Some(here)) = (last, here) {
+            // A value follows the one before it, over frames without one.
+            let measured = here.filter(|frame| frame.value.is_some());
+            if let (Some(last), Some(here)) = (last, measured) {
                 *breaks |= last.boot != here.boot || (falls && here.value < last.value);
             }
-            let value = here.and_then(|frame| frame.value);
             sum.interval_ms = sum.interval_ms.max(here.map_or(0, |frame| frame.interval_ms));
+            sum.cadence_ms = sum.cadence_ms.max(here.map_or(0, |frame| frame.cadence_ms));
+            let value = measured.and_then(|frame| frame.value);
             sum.value = sum.value.zip(value).and_then(|(sum, value)| add(sum, value, column.float));
-            last = here.or(last);
+            last = measured.or(last);
         }
     }
     let mut boot = 0;
@@ -95,12 +100,13 @@ fn points(parts: &[Growing], counter: bool) -> Vec<Point> {
         let mut sum = Point {
             resets: each().map(|point| point.resets).sum(),
             dropped: each().map(|point| point.dropped).sum(),
+            // What is measured now and then may cover a point in which it has no value.
+            covered_ms: each().map(|point| point.covered_ms).min().unwrap_or(0),
             ..Point::default()
         };
         let least = each().map(weight).min().unwrap_or(0);
         if least > 0 {
             sum.count = each().map(|point| point.count).min().unwrap_or(0);
-            sum.covered_ms = each().map(|point| point.covered_ms).min().unwrap_or(0);
             // Each over the same time or number of samples, to the nearest unit.
             sum.sum = each().map(|point| rounded(point.sum * least, weight(point))).sum();
         }

@@ -292,3 +292,104 @@ fn a_sum_of_gauges_has_no_extremes_of_its_own() {
         assert!(used.points.value[1..].iter().all(Option::is_none) && used.points.min.is_empty());
     }
 }
+
+/// Gauges of every frame, every minute and every ten, counters of every minute.
+fn cadences() -> StoredSchema {
+    let of = |metric: &str, resource: &str, kind: v1::Kind, cadence_s| v1::Column {
+        cadence_s,
+        ..column(metric, resource, kind, 0)
+    };
+    let columns = vec![
+        of("size", "every", v1::Kind::Gauge, 0),
+        of("size", "minute", v1::Kind::Gauge, 60),
+        of("pair", "one", v1::Kind::Gauge, 600),
+        of("pair", "other", v1::Kind::Gauge, 600),
+        of("seen_total", "one", v1::Kind::Counter, 60),
+        of("seen_total", "other", v1::Kind::Counter, 60),
+    ];
+    StoredSchema::new(8, SchemaId([8; 16]), columns)
+}
+
+/// Frames of 15 s over twenty minutes; of each in which a column is measured, what it is then.
+fn every_15_s(measured: impl Fn(i64) -> Option<i64>) -> (Vec<FrameMeta>, Vec<Option<i64>>) {
+    let meta = |at: i64| FrameMeta {
+        instant_ms: START + at * 1_000,
+        sequence: 1,
+        epoch: 1,
+        boot: 1,
+        uncertain: false,
+        interval_ms: 15_000,
+    };
+    let instants = || (0..80).map(|frame| frame * 15);
+    (instants().map(meta).collect(), instants().map(measured).collect())
+}
+
+#[test]
+fn a_sum_of_what_is_measured_every_minute_is_measured_every_minute() {
+    let schema = cadences();
+    let minute = |at: i64| (at % 60 == 0).then_some(at / 60);
+    let (frames, values) = every_15_s(minute);
+    for points in [None, Some(1_000)] {
+        let mut assembly = summing("seen_total", &[], None, points);
+        assembly.frames(&schema, 4, &frames, &values);
+        assembly.frames(&schema, 5, &frames, &every_15_s(|at| minute(at).filter(|at| *at != 7).map(|at| at * 2)).1);
+        let [seen] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+        // One of 20 is missing of a part; the counter grew by as much over two minutes.
+        assert_eq!((seen.step_ms, seen.coverage), (60_000, 1.0), "{:?}", seen.gaps);
+        assert_eq!(seen.gaps, []);
+        let expected: Vec<_> = (0..20).filter(|at| *at != 7).map(|at| Some(f64::from(at * 3))).collect();
+        match points {
+            None => assert_eq!(seen.points.value, expected),
+            Some(_) => assert_eq!(seen.points.value, vec![Some(3.0 / 60.0); 18]),
+        }
+    }
+    // A part that goes back does so from its last value, not from the frames between.
+    let mut assembly = summing("seen_total", &[], None, Some(1_000));
+    assembly.frames(&schema, 4, &frames, &values);
+    assembly.frames(&schema, 5, &frames, &every_15_s(|at| minute(at).map(|at| at % 10)).1);
+    let [seen] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    let none: Vec<_> = seen.points.value.iter().enumerate().filter(|(_, value)| value.is_none()).collect();
+    assert_eq!(none.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [9]);
+}
+
+#[test]
+fn a_sum_of_several_cadences_is_measured_with_its_slowest_part() {
+    let schema = cadences();
+    let minute = |at: i64| (at % 60 == 0).then_some(1_000);
+    let mut assembly = summing("size", &[], None, None);
+    let (frames, values) = every_15_s(Some);
+    assembly.frames(&schema, 0, &frames, &values);
+    assembly.frames(&schema, 1, &frames, &every_15_s(|at| minute(at).filter(|_| at != 600)).1);
+    let [size] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    let instants: Vec<_> = (0..20).filter(|at| *at != 10).map(|at| START + at * 60_000).collect();
+    // In front of the gap a point says that nothing follows.
+    let shown = size.points.instants_ms.iter().zip(&size.points.value).filter_map(|(at, value)| Some((*at, (*value)?)));
+    let expected = instants.iter().map(|at| (*at, 1_000.0 + (at - START) as f64 / 1_000.0));
+    assert!(shown.eq(expected), "{:?}", size.points);
+    let gaps: Vec<_> = size.gaps.iter().map(|gap| (gap.from_ms - START, gap.to_ms - START, gap.reason)).collect();
+    assert_eq!(gaps, [(540_000, 600_000, gaps::GapReason::NotMeasured)]);
+    // Of slots, each part counts with its mean.
+    let mut assembly = summing("size", &[], Some(SLOT_MS), None);
+    let gauge = |sum, count| vec![GaugeSlot { sum, min: 0, max: 9, count, covered_ms: 300_000 }; 4];
+    assembly.slots(&schema, 0, START, SLOT_MS, &ColumnSlots::Gauge(gauge(200, 20)));
+    assembly.slots(&schema, 1, START, SLOT_MS, &ColumnSlots::Gauge(gauge(500, 5)));
+    let [size] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    assert_eq!(size.points.value, [Some(110.0); 4]);
+    assert_eq!((size.coverage, size.gaps.len()), (1.0, 0));
+}
+
+#[test]
+fn a_sum_may_cover_a_slot_in_which_nothing_was_measured() {
+    let schema = cadences();
+    let mut assembly = summing("pair", &[], Some(SLOT_MS), None);
+    // Each is measured in every other slot.
+    let slot = |count: u32| GaugeSlot { sum: 10, min: 10, max: 10, count, covered_ms: 300_000 };
+    let none = GaugeSlot { covered_ms: 300_000, ..Default::default() };
+    for column in [2, 3] {
+        assembly.slots(&schema, column, START, SLOT_MS, &ColumnSlots::Gauge(vec![slot(1), none, slot(1), none]));
+    }
+    let [pair] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    assert_eq!(pair.points.value, [Some(20.0), None, Some(20.0), None]);
+    assert_eq!(pair.points.coverage, [1.0; 4]);
+    assert_eq!(pair.gaps, []);
+}

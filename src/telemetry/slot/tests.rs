@@ -212,7 +212,8 @@ fn a_new_schema_finds_its_columns_again() {
     Arc::make_mut(&mut new.columns[0]).speed_column = 3;
     new.columns.push(column("new_total", v1::Kind::Counter).into());
     let state = State::from_values(&[Some(100), Some(4), Some(1), Some(1_000)]);
-    let before = Predecessor { meta: meta(290_000, 1), schema: Arc::new(old), state };
+    let measured = Measured::default();
+    let before = Predecessor { meta: meta(290_000, 1), schema: Arc::new(old), state, measured };
     let mut columns = Columns::new(5);
     let values = [Some(34), Some(2), Some(1_000), Some(115), Some(7)];
     columns.push_state(meta(305_000, 1), &State::from_values(&values));
@@ -220,6 +221,59 @@ fn a_new_schema_finds_its_columns_again() {
     assert_eq!(block.columns[3], ColumnSlots::Counter(vec![slot(10, 10_000, 0, 0), slot(5, 5_000, 0, 0)]));
     assert_eq!(block.columns[0], ColumnSlots::Counter(vec![slot(20, 10_000, 0, 0), slot(10, 5_000, 0, 0)]));
     assert_eq!(block.columns[4], ColumnSlots::Counter(vec![slot(0, 0, 0, 0); 2]));
+}
+
+/// A gauge and a counter that are measured every minute: (seconds, boot, gauge, counter).
+fn slow(rows: &[(i64, u32, Option<i64>, Option<i64>)]) -> (Vec<GaugeSlot>, Vec<CounterSlot>) {
+    let mut columns = vec![column("level", v1::Kind::Gauge), column("slow_total", v1::Kind::Counter)];
+    columns.iter_mut().for_each(|column| column.cadence_s = 60);
+    let schema = StoredSchema::new(1, SchemaId([0; 16]), columns);
+    let mut columns = Columns::new(2);
+    for (seconds, boot, level, total) in rows {
+        columns.push_state(meta(seconds * 1_000, *boot), &State::from_values(&[*level, *total]));
+    }
+    let block = make(&schema, None, &mut columns, INTERVAL, SLOT_MS).expect("frames");
+    match <[ColumnSlots; 2]>::try_from(block.columns) {
+        Ok([ColumnSlots::Gauge(gauge), ColumnSlots::Counter(counter)]) => (gauge, counter),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_measured_every_minute_stands_for_a_minute() {
+    // Frames of 15 s from 240 s on, measured at 240, 300, 360 and so on.
+    let frame = |at: i64, missed: &[i64], boot| {
+        let measured = (at % 60 == 0 && !missed.contains(&at)).then_some(at);
+        (at, boot, measured, measured.map(|at| at * 2))
+    };
+    let frames = |missed: &[i64]| -> Vec<_> { (16..=40).map(|tick| frame(tick * 15, missed, 1)).collect() };
+    let gauge = |values: &[i64], covered_s: u32| GaugeSlot {
+        sum: values.iter().map(|value| i128::from(*value)).sum(),
+        min: values[0],
+        max: values[values.len() - 1],
+        count: values.len() as u32,
+        covered_ms: covered_s * 1_000,
+    };
+    let (level, total) = slow(&frames(&[]));
+    assert_eq!(level, [gauge(&[240], 60), gauge(&[300, 360, 420, 480, 540], 300), gauge(&[600], 0)]);
+    assert_eq!(total, [slot(120, 60_000, 0, 0), slot(600, 300_000, 0, 0), slot(0, 0, 0, 0)]);
+    // One is missing: the gauge was not measured for a minute, the counter went on.
+    let (level, total) = slow(&frames(&[420]));
+    assert_eq!(level[1], gauge(&[300, 360, 480, 540], 240));
+    assert_eq!(total[1], slot(600, 300_000, 0, 0));
+    // Two are missing, and nothing tells for how long.
+    let (level, total) = slow(&frames(&[420, 480]));
+    assert_eq!(level[1], gauge(&[300, 360, 540], 120));
+    assert_eq!(total[1], slot(240, 120_000, 0, 0));
+    // A reboot at 400 s.
+    let mut rows = frames(&[]);
+    rows.iter_mut().filter(|row| row.0 > 400).for_each(|row| row.1 = 2);
+    let (level, total) = slow(&rows);
+    assert_eq!(level[1], gauge(&[300, 360, 420, 480, 540], 240));
+    assert_eq!(total[1], slot(480, 240_000, 1, 0));
+    // A run that comes half a minute late is the promised one; its interval is as long as it was.
+    let rows = [(0, 1, Some(1), Some(0)), (75, 1, None, None), (90, 1, Some(3), Some(9))];
+    assert_eq!(slow(&rows), (vec![gauge(&[1, 3], 90)], vec![slot(9, 90_000, 0, 0)]));
 }
 
 #[test]
@@ -279,9 +333,25 @@ proptest! {
     }
 
     #[test]
-    fn pieces_make_the_slots_of_the_whole(rows in any_rows(), cuts in proptest::collection::vec(any::<u16>(), 0..5)) {
-        let schema = Arc::new(schema());
-        let whole = slots(&rows);
+    fn pieces_make_the_slots_of_the_whole(
+        rows in any_rows(),
+        slow in any::<bool>(),
+        cuts in proptest::collection::vec(any::<u16>(), 0..5),
+    ) {
+        let mut rows = rows;
+        let mut schema = schema();
+        if slow {
+            // A counter and a gauge are measured every minute, or what should be one.
+            let columns = schema.columns.iter().map(|column| (**column).clone()).enumerate();
+            let slow = |(place, column)| v1::Column { cadence_s: if place % 2 == 0 { 60 } else { 0 }, ..column };
+            schema = StoredSchema::new(1, schema.id, columns.map(slow).collect());
+            for (_, row) in rows.iter_mut().enumerate().filter(|(place, _)| place % 4 != 0) {
+                (row.2[0], row.2[2]) = (None, None);
+            }
+        }
+        let schema = Arc::new(schema);
+        let whole = make(&schema, None, &mut fill(&rows), INTERVAL, SLOT_MS).expect("frames");
+        let mut measured = Measured::default();
         let mut cuts: Vec<_> = cuts.into_iter().map(|cut| usize::from(cut) % rows.len()).collect();
         cuts.extend([0, rows.len()]);
         cuts.sort_unstable();
@@ -295,7 +365,13 @@ proptest! {
                 None => merged = Some(block),
             }
             let (meta, state) = piece.last().expect("frames");
-            before = Some(Predecessor { meta, schema: Arc::clone(&schema), state });
+            for (instant_ms, boot, values) in &rows[cut[0]..cut[1]] {
+                measured.take(&schema, &State::from_values(values), *instant_ms, *boot);
+            }
+            // As it is stored.
+            let carried = measured.append_to(&schema, &state, meta.instant_ms);
+            let (state, carried) = Measured::split_from(&schema, &carried, meta.instant_ms);
+            before = Some(Predecessor { meta, schema: Arc::clone(&schema), state, measured: carried });
         }
         let mut merged = merged.expect("frames");
         // A column that is absent in one piece is no different from one that is absent.

@@ -15,14 +15,32 @@ struct Tables {
     chunks: Vec<(i64, i64, Vec<u8>)>,
     slots: Vec<SlotBlock>,
     handed_on: Option<Predecessor>,
-    /// Of the source: the widest interval so far.
-    widest_ms: u32,
+    /// Of the source: the widest interval so far, and the widest cadence.
+    reach_ms: u32,
 }
 
 fn frame_values(frame: &FrameMeta) -> State {
     let count = frame.sequence as i64;
-    State::from_values(&[Some(count * 10 - i64::from(frame.boot) * 3), Some(count % 17), None])
+    // Measured every minute and every five, but now and then.
+    let level = (count % 4 == 0 && count % 7 != 0).then_some(count % 13 - 5);
+    let total = (count % 20 == 0 && count % 60 != 0).then_some(count * 2 - i64::from(frame.boot) * 7);
+    State::from_values(&[Some(count * 10 - i64::from(frame.boot) * 3), Some(count % 17), None, level, total])
 }
+
+/// The columns of all, and two with a cadence.
+fn slow_columns() -> Vec<v1::Column> {
+    let slow = |metric: &str, kind: v1::Kind, cadence_s| v1::Column {
+        metric: metric.to_owned(),
+        kind: kind.into(),
+        cadence_s,
+        ..Default::default()
+    };
+    let mut all = columns();
+    all.extend([slow("level", v1::Kind::Gauge, 60), slow("total", v1::Kind::Counter, WIDEST_S)]);
+    all
+}
+
+const WIDEST_S: u32 = 300;
 
 impl Tables {
     fn around(&self, anew: &Anew) -> Vec<(i64, Vec<u8>)> {
@@ -47,8 +65,9 @@ impl Tables {
             .map(|(meta, body)| WindowFrame { meta: *meta, schema: 1, base_sequence: 0, body })
             .collect();
         let newest = self.handed_on.as_ref().map(|frame| frame.meta.instant_ms);
-        self.widest_ms = frames.iter().map(|frame| frame.meta.interval_ms).fold(self.widest_ms, u32::max);
-        let anew = compact::anew(&frames, newest, self.widest_ms, UnixMs::MIN);
+        let reaches = frames.iter().map(|frame| frame.meta.interval_ms + WIDEST_S * 1_000);
+        self.reach_ms = reaches.fold(self.reach_ms, u32::max);
+        let anew = compact::anew(&frames, newest, self.reach_ms, UnixMs::MIN);
         let mut stretches: Vec<Stretch> = Vec::new();
         for (place, stretch) in anew.iter().enumerate() {
             let around = self.around(stretch);
@@ -85,24 +104,27 @@ impl Tables {
     }
 }
 
-/// Of each slot: delta, covered time, resets; gauge's sum, count, least, greatest.
-fn sums(blocks: &[SlotBlock]) -> BTreeMap<i64, (u64, u32, u32, i128, u32)> {
-    let mut sums: BTreeMap<i64, (u64, u32, u32, i128, u32)> = BTreeMap::new();
+/// Of each slot, of both counters: delta, covered time, resets; of both gauges: sum, count, covered time.
+fn sums(blocks: &[SlotBlock]) -> BTreeMap<i64, [i128; 12]> {
+    let mut sums: BTreeMap<i64, [i128; 12]> = BTreeMap::new();
     for block in blocks {
         for slot in 0..block.frames.len() {
             let sum = sums.entry(block.first_ms + slot as i64 * SLOT_MS).or_default();
-            if let ColumnSlots::Counter(slots) = &block.columns[0] {
-                sum.0 += slots[slot].delta;
-                sum.1 += slots[slot].covered_ms;
-                sum.2 += slots[slot].resets;
-            }
-            if let ColumnSlots::Gauge(slots) = &block.columns[1] {
-                sum.3 += slots[slot].sum;
-                sum.4 += slots[slot].count;
+            for (place, column) in [0, 4, 1, 3].into_iter().enumerate() {
+                let of = match &block.columns[column] {
+                    ColumnSlots::Counter(slots) => {
+                        [slots[slot].delta.into(), slots[slot].covered_ms.into(), slots[slot].resets.into()]
+                    }
+                    ColumnSlots::Gauge(slots) => {
+                        [slots[slot].sum, slots[slot].count.into(), slots[slot].covered_ms.into()]
+                    }
+                    ColumnSlots::Empty => [0; 3],
+                };
+                sum[place * 3..][..3].iter_mut().zip(of).for_each(|(sum, of)| *sum += of);
             }
         }
     }
-    sums.retain(|_, sum| *sum != (0, 0, 0, 0, 0));
+    sums.retain(|_, sum| *sum != [0; 12]);
     sums
 }
 
@@ -144,8 +166,8 @@ proptest! {
     #[test]
     fn what_is_stored_adds_up_to_what_all_frames_say(frames in frames()) {
         let registry = Registry::default();
-        let schema = schema();
-        registry.schema_define(AgentId(1), schema.id, columns(), 0, &mut Definitions::default());
+        let (id, columns) = (SchemaId::of(&slow_columns()), slow_columns());
+        let schema = registry.schema_define(AgentId(1), id, columns, 0, &mut Definitions::default()).expect("room");
         let mut tables = Tables::default();
         for window in 0..4 {
             let of_window: Vec<_> = frames.iter().filter(|(_, of)| *of == window).map(|(meta, _)| *meta).collect();

@@ -23,6 +23,7 @@ use tongtu_protocol::codec::State;
 use tongtu_protocol::schema::SchemaId;
 use tongtu_protocol::v1::{self, Verdict};
 
+mod cadence;
 mod compact_model;
 mod compaction;
 mod days;

@@ -1,7 +1,7 @@
 //! Collectors on what other kernels print: old ones, new ones, broken ones.
 
 use crate::machine::{Machine, SERVER, only, server};
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 use tongtu_agent_host::collectors::COLLECTORS;
 use tongtu_agent_runtime::{
     collect::{Context, Outcome},
@@ -157,7 +157,7 @@ fn sensors_controllers_and_arrays_of_a_real_server() {
 
 /// The value of a column in the next frame.
 fn in_frame(table: &mut Table, at_ms: u64, metric: &str, label: &str) -> Option<i64> {
-    let (schema, state) = table.frame(at_ms, |_| {});
+    let (schema, state) = table.frame(at_ms, Duration::from_secs(15), |_| {});
     let columns = schema.to_wire().columns;
     let is = |column: &tongtu_protocol::v1::Column| {
         column.metric == metric && column.labels.iter().any(|l| l.value == label)
@@ -215,7 +215,7 @@ impl Drop for Mounted {
 #[test]
 fn a_file_system_is_seen_as_soon_as_it_is_mounted_and_until_it_is_not() {
     let mut table = Table::new(only(&["filesystem"]), Context::default());
-    table.frame(1, |_| {});
+    table.frame(1, Duration::from_secs(15), |_| {});
     let Some(mounted) = Mounted::new() else {
         eprintln!("skipped: this user may not mount");
         return;
