@@ -108,7 +108,7 @@ struct SeriesReport {
     resolution: ResolutionName,
     /// How a value is defined.
     definition: &'static str,
-    /// Width of a point; of single frames the sampling interval.
+    /// Width of a point; of single frames the time between two measurements.
     step_seconds: f64,
     /// Covered ÷ expected time of the whole period.
     coverage_percent: f64,

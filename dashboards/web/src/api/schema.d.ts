@@ -2506,7 +2506,7 @@ export interface components {
             resource: string;
             /**
              * Format: double
-             * @description Width of a point; of single frames the sampling interval.
+             * @description Width of a point; of single frames the time between two measurements.
              */
             step_seconds: number;
             /**
