@@ -128,17 +128,18 @@ pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let raw_ms = before(retention.raw + inner.config.window_span + AROUND);
     let slots_ms = before(retention.slot);
     let hours_ms = before(retention.hour);
-    inner.delete_before(Deleted { raw_ms, slot_ms: slots_ms, hour_ms: hours_ms }, now_ms).await?;
-    // What is set right meanwhile is obeyed at once; nothing goes that is not noted.
+    // What is set right meanwhile is obeyed at once.
     let raw = || raw_ms.min(before(inner.retention().raw + inner.config.window_span + AROUND));
     let slots = || slots_ms.min(before(inner.retention().slot));
     let hours = || hours_ms.min(before(inner.retention().hour));
-    let raw_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw).await?;
-    let open_ms = store_days::older_delete(inner, "telemetry_slots", "end_ms", slots).await?;
-    let closed_ms = store_days::days_delete(inner, SLOT_MS, slots).await?;
-    let hours_ms = store_days::days_delete(inner, HOUR_MS, hours).await?;
+    let raw_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw, Deleted::raw).await?;
+    // Days that are closed are the older ones.
+    let closed_ms = store_days::days_delete(inner, SLOT_MS, slots, Deleted::slots).await?;
+    let open_ms = store_days::older_delete(inner, "telemetry_slots", "end_ms", slots, Deleted::slots).await?;
+    let hour_ms = store_days::days_delete(inner, HOUR_MS, hours, Deleted::hours).await?;
     store_days::history_delete(inner, slots()).await?;
+    inner.delete_before(Deleted { raw_ms, slot_ms: closed_ms.min(open_ms), hour_ms }).await?;
     // By what is gone, not by what may go by now: what is left must be readable.
-    let longest_ms = raw_ms.min(open_ms).min(closed_ms).min(hours_ms);
+    let longest_ms = raw_ms.min(open_ms).min(closed_ms).min(hour_ms);
     store_days::unused_delete(inner, now_ms, raw_ms - UNUSED_MS, longest_ms - UNUSED_MS).await
 }

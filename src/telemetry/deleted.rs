@@ -1,7 +1,8 @@
 //! How far deletion has come, and what follows from it.
 //!
-//! What must hold: the mark is durable before anything older goes, and a longer retention does not
-//! set it back: what was deleted does not come again. While a window is compacted it stands still.
+//! What must hold: the mark is durable before anything older goes, and goes no further than what goes next: what was
+//! set too short, and set right, is said to be gone only as far as it is. A longer retention does not set it back: what
+//! was deleted does not come again. While a window is compacted it stands still.
 
 use super::service::Inner;
 use super::{DAY_MS, Resolution, store_days};
@@ -22,6 +23,18 @@ pub(super) struct Deleted {
 }
 
 impl Deleted {
+    pub(super) fn raw(raw_ms: UnixMs) -> Self {
+        Self { raw_ms, ..Self::default() }
+    }
+
+    pub(super) fn slots(slot_ms: UnixMs) -> Self {
+        Self { slot_ms, ..Self::default() }
+    }
+
+    pub(super) fn hours(hour_ms: UnixMs) -> Self {
+        Self { hour_ms, ..Self::default() }
+    }
+
     /// As far as this and as far as that. By a clock that ran ahead everything was deleted that was
     /// there, but nothing of what comes.
     fn and(self, other: Self, now_ms: UnixMs) -> Self {
@@ -41,10 +54,14 @@ impl Inner {
     }
 
     /// Says that what lies before is deleted next.
-    pub(super) async fn delete_before(&self, before: Deleted, now_ms: UnixMs) -> Result<(), DbErr> {
+    pub(super) async fn delete_before(&self, before: Deleted) -> Result<(), DbErr> {
         // Slots are made anew from frames that are there.
         let _alone = self.slots_writer.lock().await;
-        let deleted = self.deleted().and(before, now_ms);
+        let known = self.deleted();
+        let deleted = known.and(before, self.clock.now_ms());
+        if deleted == known {
+            return Ok(());
+        }
         store_days::deleted_set(self, deleted).await?;
         *self.deleted.write().unwrap_or_else(PoisonError::into_inner) = deleted;
         Ok(())

@@ -134,7 +134,7 @@ pub(super) async fn deleted(db: &Db) -> Result<Deleted, DbErr> {
     Ok(deleted)
 }
 
-/// Writes how far deletion will come.
+/// Writes how far deletion comes next.
 pub(super) async fn deleted_set(inner: &Inner, deleted: Deleted) -> Result<(), DbErr> {
     let rows = [(0, deleted.raw_ms), (SLOT_MS, deleted.slot_ms), (HOUR_MS, deleted.hour_ms)];
     let row = |(slot_ms, before_ms): (i64, UnixMs)| -> [Expr; 2] { [slot_ms.into(), before_ms.into()] };
@@ -151,34 +151,47 @@ pub(super) async fn older_delete(
     table: &str,
     column: &str,
     before: impl Fn() -> UnixMs,
+    noted: fn(UnixMs) -> Deleted,
 ) -> Result<UnixMs, DbErr> {
     let compacted = inner.compacted.load(Ordering::SeqCst);
-    let text = format!("SELECT id FROM {table} WHERE {column} < $1 AND made_by <= $2 ORDER BY {column} LIMIT {ROWS}");
-    delete_by(inner, table, &text, before, |before_ms| [before_ms.into(), compacted.into()]).await
+    let text = format!(
+        "SELECT id, {column} AS at FROM {table} WHERE {column} < $1 AND made_by <= $2 ORDER BY {column} LIMIT {ROWS}"
+    );
+    let values = |before_ms: UnixMs| [before_ms.into(), compacted.into()];
+    // To the end of its hour, so that a mark serves many.
+    let noted = |at_ms: i64, before_ms: UnixMs| noted(before_ms.min((at_ms.div_euclid(HOUR_MS) + 1) * HOUR_MS));
+    delete_by(inner, table, &text, before, values, noted).await
 }
 
 /// Deletes closed days before that of an instant; gives the one before whose day none is left.
-pub(super) async fn days_delete(inner: &Inner, slot_ms: i64, before: impl Fn() -> UnixMs) -> Result<UnixMs, DbErr> {
-    let text = format!("SELECT id FROM telemetry_day WHERE slot_ms = $1 AND day < $2 ORDER BY day LIMIT {ROWS}");
+pub(super) async fn days_delete(
+    inner: &Inner,
+    slot_ms: i64,
+    before: impl Fn() -> UnixMs,
+    noted: fn(UnixMs) -> Deleted,
+) -> Result<UnixMs, DbErr> {
+    let text =
+        format!("SELECT id, day AS at FROM telemetry_day WHERE slot_ms = $1 AND day < $2 ORDER BY day LIMIT {ROWS}");
     let values = |before_ms: UnixMs| [slot_ms.into(), before_ms.div_euclid(DAY_MS).into()];
-    delete_by(inner, "telemetry_day", &text, before, values).await
+    delete_by(inner, "telemetry_day", &text, before, values, |day, _| noted((day + 1) * DAY_MS)).await
 }
 
+/// Deletes some rows at a time, the oldest first; how far these reach is noted before they go.
 async fn delete_by(
     inner: &Inner,
     table: &str,
     text: &str,
     before: impl Fn() -> UnixMs,
     values: impl Fn(UnixMs) -> [Value; 2],
+    noted: impl Fn(i64, UnixMs) -> Deleted,
 ) -> Result<UnixMs, DbErr> {
     loop {
         let before_ms = before();
         let read = inner.db.read();
         let rows = read.query_all_raw(sql(read, text, values(before_ms))).await?;
+        let Some(last) = rows.last() else { return Ok(before_ms) };
+        inner.delete_before(noted(last.try_get("", "at")?, before_ms)).await?;
         let ids: Vec<i64> = rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>()?;
-        if ids.is_empty() {
-            return Ok(before_ms);
-        }
         let transaction = inner.db.begin("retention").await?;
         ids_delete(&transaction, table, &ids).await?;
         transaction.commit().await?;

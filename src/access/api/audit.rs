@@ -143,9 +143,16 @@ struct ExportQuery {
     from: Option<i64>,
     /// Before this instant.
     to: Option<i64>,
+    /// An actor's id or name.
+    #[param(example = "user_1")]
+    actor: Option<String>,
+    /// An action, or with what it begins.
+    #[param(example = "user.")]
+    action: Option<String>,
+    result: Option<AuditResult>,
 }
 
-/// The audit log as a file, newest entry first.
+/// The audit log as a file, newest entry first; of what the same filter lists.
 #[utoipa::path(get, path = "/api/v1/audit/export", tag = "audit", params(ExportQuery),
     responses((status = 200, description = "The file.", body = String, content_type = "text/csv"), (status = 400, body = Problem),
         (status = 401, body = Problem), (status = 403, body = Problem)))]
@@ -155,8 +162,8 @@ async fn audit_export(
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
     let permit: Permit<AuditRead> = principal.permit()?;
-    let filter = AuditFilter { from_ms: query.from, to_ms: query.to, ..AuditFilter::default() };
-    let format = query.format;
+    let ExportQuery { format, from, to, actor, action, result } = query;
+    let filter = AuditFilter { from_ms: from, to_ms: to, actor, action, result };
     let head = if format == ExportFormat::Csv { csv_head() } else { String::new() };
     // (what to send first, behind which number to go on; none: it is over)
     let begin = (access, permit, filter, Some(None::<i64>), head);

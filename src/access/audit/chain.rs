@@ -69,8 +69,15 @@ pub(super) struct Link {
     pub(super) number: i64,
     pub(super) content: Bytes32,
     pub(super) mac: Bytes32,
-    /// It says that the file of checkpoints was missing.
-    pub(super) is_loss: bool,
+    /// What it says was missing.
+    pub(super) loss: Option<Loss>,
+}
+
+/// A file without which the log before an entry is not proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    Checkpoints,
+    Key,
 }
 
 /// The last entry that retention removed, as it is sealed.
@@ -98,7 +105,7 @@ pub enum FaultKind {
     /// Entries are chained, but not as control chained them.
     Recomputed,
     /// The file of checkpoints is missing, or was, or lacks its beginning: nothing tells whether entries were cut
-    /// off before.
+    /// off before. Or the key was: nothing tells what entries before said.
     Unproven,
 }
 
@@ -144,10 +151,11 @@ pub(super) fn verify(
     noted: Option<&[(i64, Bytes32)]>,
 ) -> Vec<AuditFault> {
     let mut faults = Vec::new();
+    let lost = key_lost(key, links);
     let (mut number, mut before) = match anchor {
         None => (1, GENESIS),
         Some(anchor) => {
-            if key.seal(anchor.number, &anchor.mac) != anchor.seal {
+            if lost.is_none() && key.seal(anchor.number, &anchor.mac) != anchor.seal {
                 let said = "the seal over the entries that retention removed is not control's";
                 faults.push(AuditFault::new(FaultKind::Removed, anchor.number, said));
             }
@@ -168,6 +176,23 @@ pub(super) fn verify(
     let genuine = |link: &Link, number: i64, before: &Bytes32| key.mac(number, &link.content, before) == link.mac;
     let mut at = 0;
     let mut unlike = None;
+    if let Some(from) = lost {
+        // Of those before, their numbers and what was noted of them.
+        for link in &links[..from] {
+            if link.number != number && faults.len() < FAULTS {
+                faults.push(AuditFault::new(FaultKind::Removed, number, format!("before {} it is gone", link.number)));
+            }
+            if heads.get(&link.number).is_some_and(|noted| *noted != link.mac) {
+                unlike = unlike.or(Some(link.number));
+            }
+            number = link.number + 1;
+            before = link.mac;
+        }
+        at = from;
+        number = links[from].number;
+        let said = "audit.key was missing then and was made anew, so nothing tells whether entries before this one say what control wrote";
+        faults.push(AuditFault::new(FaultKind::Unproven, number, said));
+    }
     while let Some(link) = links.get(at) {
         if faults.len() >= FAULTS {
             break;
@@ -177,7 +202,7 @@ pub(super) fn verify(
             if heads.get(&number).is_some_and(|noted| *noted != link.mac) {
                 unlike = unlike.or(Some(number));
             }
-            if link.is_loss {
+            if link.loss == Some(Loss::Checkpoints) {
                 let said = "the file of checkpoints was missing then, so nothing tells whether entries before this one were cut off";
                 faults.push(AuditFault::new(FaultKind::Unproven, number, said));
             }
@@ -232,7 +257,7 @@ pub(super) fn verify(
     // Notes begin before the first entry, or with what says that they were lost.
     if let Some(least) = heads.keys().min().copied()
         && least >= first
-        && !links.iter().any(|link| link.is_loss && link.number >= least)
+        && !links.iter().any(|link| link.loss == Some(Loss::Checkpoints) && link.number >= least)
     {
         let said = "the checkpoints before this one are gone, so nothing tells whether entries before it were cut off";
         faults.push(AuditFault::new(FaultKind::Unproven, least, said));
@@ -253,6 +278,13 @@ pub(super) fn verify(
         _ => {}
     }
     faults
+}
+
+/// Where the last entry stands that says, with this key, that the one before it was lost.
+fn key_lost(key: &Key, links: &[Link]) -> Option<usize> {
+    let at = links.iter().rposition(|link| link.loss == Some(Loss::Key))?;
+    let before = at.checked_sub(1).map(|before| links[before].mac)?;
+    (key.mac(links[at].number, &links[at].content, &before) == links[at].mac).then_some(at)
 }
 
 /// The rest behind an entry that was put in: every one of it carries a number too high.
@@ -287,7 +319,7 @@ mod tests {
         let links = texts.into_iter().zip(1..).map(|(text, number)| {
             let content = digest(&[Some(&text.to_string())]);
             before = key.mac(number, &content, &before);
-            Link { number, content, mac: before, is_loss: false }
+            Link { number, content, mac: before, loss: None }
         });
         links.collect()
     }
@@ -312,7 +344,7 @@ mod tests {
         assert_eq!(found(&whole, &noted[7..]), [(Unproven, 7)], "but not begin late");
         assert_eq!(found(&whole[..6], &noted[9..]), [(Unproven, 9), (Truncated, 7)]);
         let mut said = whole.clone();
-        said[8].is_loss = true;
+        said[8].loss = Some(Loss::Checkpoints);
         assert_eq!(found(&said, &noted[7..]), [(Unproven, 9)], "it is said once");
 
         let mut changed = whole.clone();
@@ -327,7 +359,7 @@ mod tests {
         removed.drain(4..6);
         assert_eq!(found(&removed, &noted), [(Removed, 4), (Removed, 6)]);
 
-        let forged = Link { number: 5, content: digest(&[Some("forged")]), mac: [9; 32], is_loss: false };
+        let forged = Link { number: 5, content: digest(&[Some("forged")]), mac: [9; 32], loss: None };
         let mut inserted = whole.clone();
         inserted.insert(4, forged);
         for (link, number) in inserted.iter_mut().zip(1..) {

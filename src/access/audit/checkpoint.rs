@@ -22,18 +22,22 @@ pub(super) fn key_read(data: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Writes a new key: whole or not at all, and for nobody else.
-pub(super) fn key_create(data: &Path) -> io::Result<Vec<u8>> {
+/// A new key.
+pub(super) fn key_generate() -> Bytes32 {
     let mut key = [0; 32];
     ring::rand::SystemRandom::new().fill(&mut key).expect("the system gives random bytes");
+    key
+}
+
+/// Writes a key: whole or not at all, and for nobody else.
+pub(super) fn key_write(data: &Path, key: &Bytes32) -> io::Result<()> {
     let new = data.join("audit.key.new");
     let _ = fs::remove_file(&new);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    writeln!(file, "{}", hex(&key))?;
+    writeln!(file, "{}", hex(key))?;
     file.sync_all()?;
     fs::rename(&new, data.join(KEY))?;
-    fs::File::open(data)?.sync_all()?;
-    Ok(key.to_vec())
+    fs::File::open(data)?.sync_all()
 }
 
 /// The checkpoints' file, to [`append`] to.

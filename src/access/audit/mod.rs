@@ -35,7 +35,7 @@ mod tests;
 pub(super) use chain::Bytes32;
 pub use chain::{AuditFault, FaultKind};
 
-use chain::{Anchor, GENESIS, Key, Link};
+use chain::{Anchor, GENESIS, Key, Link, Loss};
 use refusals::{Attempt, Due, Refusals};
 
 /// How often refused attempts are written.
@@ -44,6 +44,8 @@ const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
 const RETAIN_EVERY: u32 = 3_600;
 /// The action of an entry that says that the file of checkpoints was missing.
 const CHECKPOINTS_LOST: &str = "audit.checkpoints_lost";
+/// The same of the key.
+const KEY_LOST: &str = "audit.key_lost";
 /// Entries that go in one transaction, and that are read at a time.
 const PORTION: u64 = 10_000;
 
@@ -266,17 +268,9 @@ impl Audit {
         Self { key, data: None, file: Mutex::default(), refused: Mutex::default() }
     }
 
-    /// With the key of a data directory; made if missing.
-    fn open(data: &Path) -> Result<Self, AuditFilesError> {
-        let broken = |source| AuditFilesError { data: data.to_owned(), source };
-        let key = match checkpoint::key_read(data).map_err(broken)? {
-            Some(key) => key,
-            None => {
-                tracing::info!("made audit.key: keep a copy apart from the database's backups");
-                checkpoint::key_create(data).map_err(broken)?
-            }
-        };
-        Ok(Self { key: Key::new(&key), data: Some(data.to_owned()), file: Mutex::default(), refused: Mutex::default() })
+    /// With a key and the files of a data directory.
+    fn with_files(key: &[u8], data: &Path) -> Self {
+        Self { key: Key::new(key), data: Some(data.to_owned()), file: Mutex::default(), refused: Mutex::default() }
     }
 
     fn file(&self) -> MutexGuard<'_, Option<File>> {
@@ -311,9 +305,37 @@ impl Access {
     /// # Errors
     /// They or the log cannot be read or written.
     pub async fn audited(mut self, data: &Path) -> Result<Self, AuditError> {
-        self.audit = Arc::new(Audit::open(data)?);
+        let broken = |source| AuditFilesError { data: data.to_owned(), source };
+        let mut lost = None;
+        if let Some(key) = checkpoint::key_read(data).map_err(broken)? {
+            self.audit = Arc::new(Audit::with_files(&key, data));
+        } else {
+            let key = checkpoint::key_generate();
+            self.audit = Arc::new(Audit::with_files(&key, data));
+            // Committed before there is a key: a start that ends between them says it again.
+            lost = self.key_lost().await?;
+            checkpoint::key_write(data, &key).map_err(broken)?;
+            tracing::info!("made audit.key: keep a copy apart from the database's backups");
+        }
         self.checkpoints_ensure().await?;
+        self.audit.note(lost);
         Ok(self)
+    }
+
+    /// Where entries are and no key is, somebody took it away: that is said, and the first entry of the new one.
+    async fn key_lost(&self) -> Result<Option<Recorded>, DbErr> {
+        let transaction = self.db.begin("audit_key").await?;
+        let Some((last, _)) = store::audit::head(&transaction).await? else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        tracing::error!(
+            last,
+            "audit.key is missing: nothing tells whether entries of the audit log are as they were written"
+        );
+        let recorded = self.record_of(&transaction, Actor::System, Origin::default(), lost(KEY_LOST, last)).await?;
+        transaction.commit().await?;
+        Ok(Some(recorded))
     }
 
     /// Sees to the file of checkpoints. Where entries are and no file is, or one that begins later than they do,
@@ -338,12 +360,7 @@ impl Access {
                 last,
                 "audit.checkpoint is missing or lacks its beginning: nothing tells whether entries of the audit log were cut off"
             );
-            let change = Change {
-                action: CHECKPOINTS_LOST,
-                resource: "audit".to_owned(),
-                before: Value::Null,
-                after: serde_json::json!({ "last": last }),
-            };
+            let change = lost(CHECKPOINTS_LOST, last);
             first = self.record_of(&transaction, Actor::System, Origin::default(), change).await?;
         }
         transaction.commit().await?;
@@ -650,6 +667,12 @@ pub async fn verify(read: &DatabaseConnection, data: &Path) -> Result<AuditVerif
     verified(read, Key::new(&key), noted).await
 }
 
+/// That a file is lost on which entries up to the last one rest.
+fn lost(action: &'static str, last: i64) -> Change {
+    let after = serde_json::json!({ "last": last });
+    Change { action, resource: "audit".to_owned(), before: Value::Null, after }
+}
+
 /// Of a request, if it was one.
 fn request_id(request: RequestId) -> Option<String> {
     (request != RequestId::default()).then(|| request.to_string())
@@ -675,7 +698,12 @@ async fn verified(
             number: entry.number,
             content: entry.content(),
             mac: *mac,
-            is_loss: entry.action == CHECKPOINTS_LOST && entry.actor_kind == "system",
+            loss: match entry.action.as_str() {
+                _ if entry.actor_kind != "system" => None,
+                CHECKPOINTS_LOST => Some(Loss::Checkpoints),
+                KEY_LOST => Some(Loss::Key),
+                _ => None,
+            },
         }));
     }
     read.rollback().await?;

@@ -231,3 +231,41 @@ async fn refused_attempts_are_counted_and_bounded() {
     let filter = AuditFilter { action: Some("%".to_owned()), ..AuditFilter::default() };
     assert!(access.audit_entries(&permit, &filter, None, 10).await.expect("entries").is_empty(), "text, not a pattern");
 }
+
+#[tokio::test]
+async fn a_key_that_is_lost_is_said_and_what_was_before_is_not_proven() {
+    for test in testing::databases().await {
+        let data = test.data.path();
+        let open = async || {
+            let access =
+                Access::open(test.db.clone(), Clock::Manual(Arc::new(AtomicI64::new(1)))).await.expect("opens");
+            access.audited(data).await.expect("the files")
+        };
+        write(&open().await, 5).await;
+        std::fs::remove_file(data.join("audit.key")).expect("removed");
+        let access = open().await;
+        write(&access, 3).await;
+        let entries = access.audit_entries(&Permit::testing(ROOT), &AuditFilter::default(), None, 10).await;
+        let entries = entries.expect("read");
+        let said = entries.iter().find(|entry| entry.action == KEY_LOST).expect("an entry");
+        assert_eq!((said.number, said.after.as_deref()), (6, Some("{\"last\":5}")), "{}", test.name);
+        assert_eq!(found(&access, data).await, [(FaultKind::Unproven, 6)], "{}", test.name);
+        assert_eq!(found(&open().await, data).await, [(FaultKind::Unproven, 6)], "said once: {}", test.name);
+
+        // What comes after it is proven; of what was before, what was noted.
+        for (statement, expected) in [
+            ("UPDATE audit_entry SET after = NULL WHERE number = 8", (FaultKind::Changed, 8)),
+            (
+                "UPDATE audit_entry SET mac = (SELECT mac FROM audit_entry WHERE number = 1) WHERE number = 3",
+                (FaultKind::Recomputed, 3),
+            ),
+            ("DELETE FROM audit_entry WHERE number = 2", (FaultKind::Removed, 2)),
+        ] {
+            let tamper = test.db.begin("tamper").await.expect("begun");
+            tamper.execute_unprepared(statement).await.expect("done");
+            tamper.commit().await.expect("committed");
+            let found = found(&access, data).await;
+            assert!(found.contains(&expected) && found.contains(&(FaultKind::Unproven, 6)), "{found:?}: {statement}");
+        }
+    }
+}

@@ -90,6 +90,15 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
     assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|entry| entry["number"].is_i64())));
     assert_eq!(lines.lines().count(), numbers.len());
 
+    // What is listed by a filter is what is exported by it.
+    let filter = "action=user.&actor=security&result=done&from=0";
+    let listed = json_of(auditor.send(Method::GET, &format!("/api/v1/audit?{filter}"), None).await).await;
+    let listed = listed["items"].as_array().cloned().expect("items");
+    let lines = auditor.send(Method::GET, &format!("/api/v1/audit/export?format=jsonl&{filter}"), None).await;
+    let lines = lines.text().await.expect("text");
+    let exported: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("an entry")).collect();
+    assert!(!listed.is_empty() && exported == listed, "{exported:?}");
+
     let verification = json_of(auditor.send(Method::GET, "/api/v1/audit/verification", None).await).await;
     assert_eq!(
         verification,

@@ -84,7 +84,7 @@ async fn days_are_closed_and_opened_again_by_late_frames() {
 /// Who set a retention too short by mistake, and sets it right, keeps what is not deleted yet.
 #[tokio::test]
 async fn a_retention_that_is_set_right_is_obeyed_at_once() {
-    use crate::telemetry::store_days;
+    use crate::telemetry::{deleted::Deleted, store_days};
     use sea_orm::{ConnectionTrait, Statement};
     for database in testing::databases().await {
         let control = Control::start(&database, NOON).await;
@@ -104,8 +104,12 @@ async fn a_retention_that_is_set_right_is_obeyed_at_once() {
         let asked = AtomicI64::new(0);
         let before = || if asked.fetch_add(1, Ordering::Relaxed) == 0 { NOON } else { 100 };
         let inner = &control.telemetry.inner;
-        let gone_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", before).await.expect("deleted");
-        assert_eq!(gone_ms, 100, "{}", database.name);
+        let gone_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", before, Deleted::raw);
+        assert_eq!(gone_ms.await.expect("deleted"), 100, "{}", database.name);
+        // Said to be gone is what is, to the hour, and not what would have been.
+        let said = Deleted::raw(3_600_000);
+        assert_eq!(inner.deleted(), said, "{}", database.name);
+        assert_eq!(store_days::deleted(&database.db).await.expect("read"), said, "{}", database.name);
         let left = Statement::from_string(database.db.statements(), "SELECT id FROM telemetry_chunk");
         let left = database.db.read().query_all_raw(left).await.expect("read");
         let left: Vec<i64> = left.iter().map(|row| row.try_get("", "id").expect("a number")).collect();

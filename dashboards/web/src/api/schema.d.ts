@@ -237,7 +237,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The audit log as a file, newest entry first. */
+        /** The audit log as a file, newest entry first; of what the same filter lists. */
         get: operations["audit_export"];
         put?: never;
         post?: never;
@@ -3456,9 +3456,20 @@ export interface operations {
     audit_export: {
         parameters: {
             query: {
+                /**
+                 * @description An action, or with what it begins.
+                 * @example user.
+                 */
+                action?: string;
+                /**
+                 * @description An actor's id or name.
+                 * @example user_1
+                 */
+                actor?: string;
                 format: "csv" | "jsonl";
                 /** @description From this instant on (Unix time in milliseconds). */
                 from?: number;
+                result?: components["schemas"]["AuditResult"];
                 /** @description Before this instant. */
                 to?: number;
             };
