@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { CHARTS, METRICS } from "../src/compute/charts";
 import type { Series } from "../src/compute/queries";
-import { type Line, align, coverageOf, strongest } from "../src/ui/chart/lines";
+import { type Line, align, alone, coverageOf, extremes, pieces, strongest } from "../src/ui/chart/lines";
 
 function line(key: string, instants: number[], value: (number | null)[]): Line {
   const coverage = value.map((one) => (one === null ? 0 : 1));
@@ -14,6 +14,33 @@ test("a gap stays a gap, a point that only the other has does not break the line
   expect(both.instants).toEqual([1, 2, 3]);
   expect(both.value).toEqual([[10, undefined, null], [1, 2, 3]]);
   expect(both.coverage).toEqual([1, 1, 0]);
+});
+
+test("a sample between two gaps is marked, for no line goes there", () => {
+  expect(alone([1, null, 2, undefined, null, 3, undefined, 4, null, 5])).toEqual([0, 2, 9]);
+  expect(alone([null, null])).toEqual([]);
+});
+
+test("a height begins at 0 and reaches the peaks of bands", () => {
+  const one = { ...line("a", [1, 2], [3, null]), min: [-2, null], max: [9, null] };
+  expect(extremes(align([one]))).toEqual([-2, 9]);
+  expect(extremes(align([line("a", [1], [5])]))).toEqual([0, 5]);
+});
+
+test("a band is as wide as its points' time, loses no peak to a narrow screen and ends at a gap", () => {
+  const painted = (max: (number | null | undefined)[], pixels: number) => {
+    const found: number[][] = [];
+    const min = max.map((value) => (value == null ? value : -value));
+    pieces(max.map((_, index) => index * 10), min, max, 10, (instant) => Math.floor(instant * pixels), (...piece) => found.push(piece));
+    return found;
+  };
+  expect(painted([1, 2, null, 3], 1)).toEqual([[0, 10, -1, 1], [10, 20, -2, 2], [30, 40, -3, 3]]);
+  // A point of another line alone does not end it.
+  expect(painted([1, undefined, 2], 1)).toEqual([[0, 20, -1, 1], [20, 30, -2, 2]]);
+  // Four points on a pixel.
+  expect(painted([1, 9, 2, 2, 5, 1], 0.025)).toEqual([[0, 1, -9, 9], [1, 2, -5, 5]]);
+  // A peak that a gap follows within its pixel.
+  expect(painted([1, 7, null, null, 2, 2, 2, 2], 0.025)).toEqual([[0, 1, -7, 7], [1, 2, -2, 2]]);
 });
 
 test("what is not shown is counted", () => {

@@ -69,10 +69,14 @@ function rising(key: string, metrics: readonly string[], label: Shape["label"]):
 /** Instant by instant from several series; an instant that one of them lacks is a gap. */
 function combined(parts: readonly Series[], source: string, label: string, unit: string, formula: string, of: (values: number[]) => number | null): Line {
   const first = parts[0] as Series;
-  const others = parts.map((part) => new Map(part.instants_ms.map((instant, index) => [instant, index])));
-  const at = (instant: number) => parts.map((_, place) => others[place]?.get(instant));
-  const value = first.instants_ms.map((instant) => {
-    const values = at(instant).map((index, place) => (index === undefined ? null : parts[place]?.value[index]));
+  // Mostly all have the same instants.
+  const places = parts.map(({ instants_ms }) => {
+    if (instants_ms.every((instant, index) => instant === first.instants_ms[index])) return (_: number, index: number) => index;
+    const known = new Map(instants_ms.map((instant, index) => [instant, index]));
+    return (instant: number) => known.get(instant) ?? -1;
+  });
+  const value = first.instants_ms.map((instant, index) => {
+    const values = parts.map((part, at) => part.value[places[at]?.(instant, index) ?? -1]);
     return values.every((one) => one != null) ? of(values as number[]) : null;
   });
   return {
@@ -82,7 +86,7 @@ function combined(parts: readonly Series[], source: string, label: string, unit:
     // The least of a part is not at the time of another's: of what is reckoned from them nothing like it is known.
     min: [],
     max: [],
-    coverage: first.instants_ms.map((instant) => Math.min(...at(instant).map((index, place) => (index === undefined ? 0 : (parts[place]?.coverage[index] ?? 0))))),
+    coverage: first.instants_ms.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
     coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
     resets: Math.max(...parts.map((part) => part.resets)),
     definition: `${formula} (${first.definition})`,

@@ -1,14 +1,17 @@
 /** What the pages of hosts ask. */
-import { useQuery } from "@tanstack/vue-query";
+import { type QueryClient, useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
 import { useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
+import { type TimeRange, bounds } from "@/ui/range";
+import { METRICS, SUMS } from "./charts";
 
 export type Host = components["schemas"]["HostSummary"];
 export type HostDetail = components["schemas"]["HostDetail"];
 export type Series = components["schemas"]["SeriesReport"];
 const PAGE = 10_000;
+const EVERY = 15_000;
 
 /** All hosts. */
 export function useHosts() {
@@ -16,13 +19,13 @@ export function useHosts() {
   return useLiveList<Host>("hosts", ["hosts", "all"], (signal) => everything((after) => answer(api.GET("/api/v1/hosts", { params: { query: { after, limit: PAGE } }, signal }))), 300_000);
 }
 
+const hostOf = (id: string) => ({
+  queryKey: ["hosts", "one", id],
+  queryFn: ({ signal }: { signal: AbortSignal }) => answer(api.GET("/api/v1/hosts/{id}", { params: { path: { id } }, signal })),
+});
+
 export function useHost(id: Ref<string>) {
-  return useQuery({
-    queryKey: ["hosts", "one", id],
-    queryFn: ({ signal }) => answer(api.GET("/api/v1/hosts/{id}", { params: { path: { id: id.value } }, signal })),
-    refetchInterval: 15_000,
-    shallow: true,
-  });
+  return useQuery(computed(() => ({ ...hostOf(id.value), refetchInterval: EVERY, shallow: true })));
 }
 
 /** What measures a host; null: nothing. */
@@ -38,27 +41,53 @@ export function useSource(id: Ref<string | null>) {
 export interface Asked {
   readonly source: string;
   readonly metrics: readonly string[];
-  readonly from: number;
-  readonly to: number;
+  readonly range: TimeRange;
   readonly points: number;
-  /** Series that agree in this label are added up. */
-  readonly sumBy?: string;
 }
 
-/** Series of several metrics in one question, thinned to what the screen shows. */
-export function useSeries(asked: Ref<Asked | null>) {
-  return useQuery({
-    queryKey: ["series", asked],
-    queryFn: async ({ signal }) => {
-      const { source, metrics, from, to, points, sumBy } = asked.value as Asked;
-      const query = { source, metric: metrics.join(","), from_ms: from, to_ms: to, points, sum_by: sumBy };
-      return (await answer(api.GET("/api/v1/series", { params: { query }, signal }))).series;
-    },
-    enabled: computed(() => asked.value !== null),
-    // Of another period, never of another source.
-    placeholderData: (previous, query) => ((query?.queryKey[1] as Asked | null | undefined)?.source === asked.value?.source ? previous : undefined),
-    structuralSharing: false,
-    shallow: true,
-    gcTime: 30_000,
-  });
+/** Of which period, and the series of it. */
+export interface Answered {
+  readonly from: number;
+  readonly to: number;
+  readonly series: readonly Series[];
+}
+
+/** What charts show of a host: each metric as it is, and the sums, thinned to what the screen shows. */
+const chartsOf = (asked: Asked) => ({
+  queryKey: ["series", asked] as const,
+  queryFn: async ({ signal }: { signal: AbortSignal }): Promise<Answered> => {
+    const { source, metrics, range, points } = asked;
+    const { from, to } = bounds(range, Date.now());
+    const ask = async (metric: readonly string[], sum_by?: string) =>
+      (await answer(api.GET("/api/v1/series", { params: { query: { source, metric: metric.join(","), from_ms: from, to_ms: to, points, sum_by } }, signal }))).series;
+    const found = await Promise.all([ask(metrics), ask(SUMS.metrics, SUMS.by)]);
+    return { from, to, series: found.flat() };
+  },
+  gcTime: 30_000,
+  structuralSharing: false,
+});
+
+/** Up to now it is asked for again and again. */
+export function useCharts(asked: Ref<Asked | null>) {
+  return useQuery(
+    computed(() => ({
+      ...chartsOf(asked.value as Asked),
+      enabled: asked.value !== null,
+      refetchInterval: asked.value?.range.kind === "last" ? EVERY : (false as const),
+      // Of another period, never of another source.
+      placeholderData: (previous: Answered | undefined, query?: { queryKey: readonly unknown[] }) =>
+        (query?.queryKey[1] as Asked | null | undefined)?.source === asked.value?.source ? previous : undefined,
+      shallow: true,
+    })),
+  );
+}
+
+/** As many points as a chart of a host's page has room for. */
+const POINTS = 400;
+export const ofPage = (source: string, range: TimeRange): Asked => ({ source, metrics: METRICS, range, points: POINTS });
+
+/** Asks for what a host's page shows, while the code of the page is on its way. */
+export async function askAhead(client: QueryClient, id: string, range: TimeRange): Promise<void> {
+  const { source } = await client.fetchQuery(hostOf(id));
+  if (source) await client.prefetchQuery(chartsOf(ofPage(source, range)));
 }

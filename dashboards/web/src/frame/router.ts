@@ -1,8 +1,11 @@
 /** Which page stands at which path, and who is let in. */
-import { createRouter, createWebHistory, loadRouteLocation } from "vue-router";
+import { type RouteLocationNormalized, createRouter, createWebHistory, loadRouteLocation } from "vue-router";
+import { askAhead } from "@/compute/queries";
 import { type PathName, paths } from "@/paths";
 import type { Action } from "@/session/can";
 import { useSession } from "@/session/store";
+import { rangeOf } from "@/ui/range";
+import { queries } from "./queries";
 
 declare module "vue-router" {
   interface RouteMeta {
@@ -12,6 +15,8 @@ declare module "vue-router" {
     open?: boolean;
     /** The page above it. */
     above?: PathName;
+    /** Asks for what the page shows, before its code is there. */
+    ahead?: (to: RouteLocationNormalized) => Promise<void>;
   }
 }
 
@@ -26,7 +31,7 @@ export const router = createRouter({
     { path: paths.invitation(), name: "invitation", meta: { open: true }, component: () => import("@/access/InvitationPage.vue") },
     { path: paths.overview(), name: "overview", meta: { needs: "hosts.see" }, component: () => import("@/overview/OverviewPage.vue") },
     { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see" }, component: () => import("@/compute/HostsPage.vue") },
-    { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts" }, component: () => import("@/compute/HostPage.vue") },
+    { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts", ahead: ({ params, query }) => askAhead(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/HostPage.vue") },
     { path: paths.agents(), name: "agents", meta: { needs: "agents.see" }, component: () => import("@/fleet/AgentsPage.vue") },
     { path: paths.users(), name: "users", meta: { needs: "users.see" }, component: () => import("@/access/UsersPage.vue") },
     { path: paths.roles(), name: "roles", meta: { needs: "users.see" }, component: () => import("@/access/RolesPage.vue") },
@@ -40,7 +45,7 @@ export const router = createRouter({
   ],
 });
 
-router.beforeEach(async (to) => {
+router.beforeEach(async (to, from) => {
   const session = useSession();
   // The page comes while the service is asked who this is. What fails of it the navigation itself tells.
   if (!session.known) loadRouteLocation(to).catch(() => {});
@@ -48,6 +53,9 @@ router.beforeEach(async (to) => {
   if (to.meta.open) return me && to.name === "login" ? landing(me.landing) : true;
   if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };
   if (to.name === "home") return landing(me.landing);
+  const { ahead, needs } = to.meta;
+  // What cannot be had the page finds out itself.
+  if (ahead && to.path !== from.path && (!needs || session.may(needs).ok)) void ahead(to).catch(() => {});
   return true;
 });
 

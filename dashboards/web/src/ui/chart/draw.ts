@@ -2,7 +2,7 @@
 import uPlot from "uplot";
 import { zoned } from "../format/time";
 import { timeLabels, valueLabels } from "./axes";
-import type { Aligned } from "./lines";
+import { type Aligned, alone, extremes, pieces } from "./lines";
 
 export interface Drawing {
   readonly data: Aligned;
@@ -24,31 +24,53 @@ export interface Listener {
 /** Height of the strip that shows the coverage, in CSS pixels. */
 const STRIP = 4;
 export const COLOURS = 8;
+const colour = (line: number) => style(`--series-${(line % COLOURS) + 1}`);
+
+/** The design's values of a theme: asking the browser for one makes it lay out first what was just put into the page. */
+const styles = new Map<string, string>();
+let theme: string | undefined;
 
 function style(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const root = document.documentElement;
+  if (theme !== root.dataset.theme) styles.clear();
+  theme = root.dataset.theme;
+  let found = styles.get(name);
+  if (found === undefined) {
+    found = getComputedStyle(root).getPropertyValue(name).trim();
+    styles.set(name, found);
+  }
+  return found;
 }
 
 /** Bytes are counted in powers of two, so their grid is, too. */
 const BINARY = Array.from({ length: 60 }, (_, power) => 2 ** power);
 
-/** The columns as uPlot takes them: seconds, then each line's value and band. */
-function columns({ data }: Drawing): uPlot.AlignedData {
-  const series: uPlot.AlignedData[number][] = [data.instants.map((instant) => instant / 1000)];
-  data.value.forEach((value, index) => {
-    series.push(value);
-    const [min, max] = [data.min[index], data.max[index]];
-    if (min && max) series.push(max, min);
+/** Behind the lines: from the least to the greatest value of each point. */
+function bands(plot: uPlot, { data, stepSeconds }: Drawing) {
+  const { ctx, bbox } = plot;
+  const across = (instant: number) => Math.round(plot.valToPos(instant / 1000, "x", true));
+  const up = (value: number) => plot.valToPos(value, "y", true);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  ctx.globalAlpha = 0.18;
+  data.value.forEach((_, line) => {
+    const [min, max] = [data.min[line], data.max[line]];
+    if (!min || !max) return;
+    ctx.fillStyle = colour(line);
+    pieces(data.instants, min, max, stepSeconds * 1000, across, (left, right, least, greatest) => {
+      const [top, bottom] = [Math.floor(up(greatest)), Math.ceil(up(least))];
+      ctx.fillRect(left, top, right - left, bottom - top);
+    });
   });
-  return series as uPlot.AlignedData;
+  ctx.restore();
 }
 
-function strip(plot: uPlot, drawing: Drawing) {
+function strip(plot: uPlot, { data: { instants, coverage }, stepSeconds }: Drawing) {
   const { ctx, bbox } = plot;
-  const ratio = devicePixelRatio;
-  const height = STRIP * ratio;
+  const height = STRIP * devicePixelRatio;
   const top = bbox.top + bbox.height - height;
-  const { instants, coverage } = drawing.data;
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -56,51 +78,36 @@ function strip(plot: uPlot, drawing: Drawing) {
   ctx.fillStyle = style("--line");
   ctx.fillRect(bbox.left, top, bbox.width, height);
   ctx.fillStyle = style("--muted");
-  instants.forEach((instant, index) => {
-    const part = coverage[index] ?? 0;
-    if (part <= 0) return;
-    const left = plot.valToPos(instant / 1000, "x", true);
-    const next = instants[index + 1] ?? instant + drawing.stepSeconds * 1000;
-    const right = plot.valToPos(next / 1000, "x", true);
+  for (let begin = 0, end = 0; begin < instants.length; begin = end) {
+    const part = coverage[begin] ?? 0;
+    // Points that are covered alike are one piece.
+    do end += 1;
+    while (end < instants.length && coverage[end] === part);
+    if (part <= 0) continue;
+    const until = instants[end] ?? (instants[end - 1] ?? 0) + stepSeconds * 1000;
+    const [left, right] = [plot.valToPos((instants[begin] ?? 0) / 1000, "x", true), plot.valToPos(until / 1000, "x", true)];
     ctx.globalAlpha = part;
     ctx.fillRect(left, top, Math.max(1, right - left + 0.5), height);
-  });
+  }
   ctx.restore();
 }
 
-/** Samples between two gaps, which no line would show. */
-function alone(plot: uPlot, place: number): number[] {
-  const column = [...(plot.data[place] ?? [])];
-  // What is undefined is drawn through.
-  const known = column.flatMap((value, index) => (value === undefined ? [] : [index]));
-  return known.filter((index, at) => column[index] != null && column[known[at - 1] ?? -1] == null && column[known[at + 1] ?? -1] == null);
-}
-
 export function draw(target: HTMLElement, width: number, height: number, drawing: Drawing, listener: Listener): uPlot {
+  const { data } = drawing;
   const grid = { stroke: style("--line"), width: 1 };
   const axis = { stroke: style("--muted"), font: `11px ${style("--font")}`, grid, ticks: { show: false }, gap: 4 };
-  const series: uPlot.Series[] = [{}];
-  const bands: uPlot.Band[] = [];
-  drawing.data.value.forEach((_, index) => {
-    const stroke = style(`--series-${(index % COLOURS) + 1}`);
-    series.push({ stroke, width: 1.25, points: { show: true, size: 3, width: 0, fill: stroke, filter: alone }, spanGaps: false });
-    if (drawing.data.min[index] && drawing.data.max[index]) {
-      bands.push({ series: [series.length, series.length + 1], fill: `color-mix(in srgb, ${stroke} 18%, transparent)` });
-      series.push({ stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } });
-    }
-  });
+  const [least, greatest] = extremes(data);
   const plot: uPlot = new uPlot(
     {
       width,
       height,
-      series,
-      bands,
+      series: [{}, ...data.value.map((_, line) => ({ stroke: colour(line), width: 1, points: { show: true, size: 3, width: 0, fill: colour(line), filter: (self: uPlot, place: number) => alone(self.data[place] ?? []) }, spanGaps: false }))],
       legend: { show: false },
       tzDate: (seconds) => zoned(seconds * 1000),
       scales: {
         x: { range: () => [drawing.from / 1000, drawing.to / 1000] },
         // From 0, so that a height means an amount.
-        y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 0) > 0 ? (high ?? 0) * 1.08 : 1] },
+        y: { range: () => [least, greatest > 0 ? greatest * 1.08 : 1] },
       },
       axes: [
         { ...axis, space: 56, size: 32, values: (_, splits, __, ___, increment) => timeLabels(splits, increment) },
@@ -114,6 +121,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
         y: false,
       },
       hooks: {
+        drawAxes: [(self) => bands(self, drawing)],
         draw: [(self) => strip(self, drawing)],
         setCursor: [(self) => listener.pointed(self.cursor.idx ?? null)],
         setSelect: [
@@ -127,7 +135,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
         ],
       },
     },
-    columns(drawing),
+    [data.instants.map((instant) => instant / 1000), ...data.value],
     target,
   );
   return plot;

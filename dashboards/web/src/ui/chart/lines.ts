@@ -27,7 +27,7 @@ export interface Gap {
   readonly reason: string;
 }
 
-type Column = (number | null | undefined)[];
+export type Column = (number | null | undefined)[];
 
 export interface Aligned {
   /** Instants in milliseconds. */
@@ -66,6 +66,68 @@ export function align(lines: readonly Line[]): Aligned {
     max: lines.map((line) => (line.max.length > 0 ? spread(line, line.max) : null)),
     coverage,
   };
+}
+
+/** The least and the greatest of all that is drawn, and 0, so that a height means an amount. */
+export function extremes({ value, min, max }: Aligned): [least: number, greatest: number] {
+  let [least, greatest] = [0, 0];
+  for (const column of [...value, ...min, ...max]) {
+    for (const one of column ?? []) {
+      if (one == null) continue;
+      if (one < least) least = one;
+      if (one > greatest) greatest = one;
+    }
+  }
+  return [least, greatest];
+}
+
+/** Samples between two gaps, which no line would show. */
+export function alone(column: ArrayLike<number | null | undefined>): number[] {
+  const found: number[] = [];
+  // The last one that is a value or a gap; what is undefined is drawn through.
+  let last = -1;
+  let single = false;
+  for (let index = 0; index < column.length; index += 1) {
+    const value = column[index];
+    if (value === undefined) continue;
+    if (single && value === null) found.push(last);
+    single = value !== null && column[last] == null;
+    last = index;
+  }
+  if (single) found.push(last);
+  return found;
+}
+
+/**
+ * A band as it is painted: each point as wide as the time it stands for, nothing where nothing is known. Points that
+ * share a pixel are one piece with the extremes of all of them, so that none is left out.
+ */
+export function pieces(
+  instants: readonly number[],
+  min: Column,
+  max: Column,
+  stepMs: number,
+  across: (instant: number) => number,
+  paint: (left: number, right: number, least: number, greatest: number) => void,
+): void {
+  let left = 0;
+  let [least, greatest] = [Infinity, -Infinity];
+  for (let index = 0, next = 0; index < instants.length; index = next) {
+    next = index + 1;
+    // What is undefined is drawn through.
+    while (next < instants.length && max[next] === undefined) next += 1;
+    const [low, high] = [min[index], max[index]];
+    if (low == null || high == null) continue;
+    const instant = instants[index] ?? 0;
+    if (least === Infinity) left = across(instant);
+    least = Math.min(least, low);
+    greatest = Math.max(greatest, high);
+    const right = across(instants[next] ?? instant + stepMs);
+    // Narrower than a pixel: together with the next one, unless that is a gap.
+    if (right <= left && max[next] != null) continue;
+    paint(left, Math.max(right, left + 1), least, greatest);
+    [least, greatest] = [Infinity, -Infinity];
+  }
 }
 
 /** The worst coverage of the lines, in percent. */
