@@ -343,9 +343,10 @@ fn a_sum_of_what_is_measured_every_minute_is_measured_every_minute() {
             Some(_) => assert_eq!(seen.points.value, vec![Some(3.0 / 60.0); 18]),
         }
     }
-    // A part that goes back does so from its last value, not from the frames between.
+    // A part goes back from its last value, whatever frames lie between.
     let mut assembly = summing("seen_total", &[], None, Some(1_000));
-    assembly.frames(&schema, 4, &frames, &values);
+    // The other one grows by more.
+    assembly.frames(&schema, 4, &frames, &every_15_s(|at| minute(at).map(|at| at * 100)).1);
     assembly.frames(&schema, 5, &frames, &every_15_s(|at| minute(at).map(|at| at % 10)).1);
     let [seen] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
     let none: Vec<_> = seen.points.value.iter().enumerate().filter(|(_, value)| value.is_none()).collect();
