@@ -18,63 +18,87 @@ use crate::platform::background;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::SourceId;
 use sea_orm::DbErr;
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 /// How often the calendar is looked at, at least; and whenever compaction has nothing more to do.
 const EVERY: Duration = Duration::from_secs(300);
+/// A day is closed once or twice this long after a window last added to it: while a backlog fills it, it would be
+/// closed again and again, each time as a whole.
+const SETTLED: Duration = Duration::from_secs(60);
 /// A day is closed this long after its end, when its last windows are compacted in the usual case.
 const AFTER_MS: i64 = 3 * 3_600_000;
 /// Boots and schemas stay this much longer than what refers to them: when they were used is known to
 /// a day, and to the last time that it was written.
 const UNUSED_MS: i64 = 3 * DAY_MS;
-/// Sources whose days are closed in one transaction.
-const SOURCES: i64 = 4;
+/// Sources whose open days are looked at together.
+const SOURCES: i64 = 64;
+/// Days of sources that are closed in one transaction.
+const CLOSED: usize = 4;
 
 /// Closes days and deletes what is too old, for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
+    let mut settled = inner.compacted.load(Ordering::SeqCst);
+    // When, and up to which, more windows are settled.
+    let mut next: Option<(Pin<Box<Sleep>>, i64)> = None;
     loop {
-        if let Err(error) = close_days(&inner).await {
+        if let Err(error) = close_days(&inner, settled).await {
             tracing::error!(%error, "days were not closed; it is tried again");
         }
         if let Err(error) = retain(&inner).await {
             tracing::error!(%error, "what is too old was not deleted; it is tried again");
         }
+        let compacted = inner.compacted.load(Ordering::SeqCst);
+        if next.is_none() && compacted > settled {
+            next = Some((Box::pin(sleep(SETTLED)), compacted));
+        }
+        let (mut wait, window) = next.take().unwrap_or_else(|| (Box::pin(sleep(EVERY)), settled));
         tokio::select! {
-            () = sleep(EVERY) => {}
-            () = inner.calendar.notified() => {}
+            () = &mut wait => settled = window,
+            () = inner.calendar.notified() => next = Some((wait, window)).filter(|(_, window)| *window > settled),
         }
     }
 }
 
-/// Closes every day that is over.
-pub(super) async fn close_days(inner: &Arc<Inner>) -> Result<(), CompactionError> {
+/// Closes every day that is over and to which no window after `settled` added.
+pub(super) async fn close_days(inner: &Arc<Inner>, settled: i64) -> Result<(), CompactionError> {
     let before_ms = (inner.clock.now_ms() - AFTER_MS).div_euclid(DAY_MS) * DAY_MS;
     let mut from = 0;
     loop {
         let compacted = inner.compacted.load(Ordering::SeqCst);
         let sources = store_days::open_sources(&inner.db, from, before_ms, compacted, SOURCES).await?;
-        let Some(last) = sources.last() else { return Ok(()) };
+        let (Some(&first), Some(&last)) = (sources.first(), sources.last()) else { return Ok(()) };
         from = last.0 + 1;
-        // Compaction takes slots out of rows too: one of the two at a time.
-        let _alone = inner.slots_writer.lock().await;
-        let (mut open, mut known, mut replaced) = (Vec::new(), Vec::new(), Replaced::default());
-        for source in sources {
-            let rows = store_days::open_rows(&inner.db, source, before_ms, compacted).await?;
-            // A day that was closed before some of its frames came.
-            for day in rows.iter().map(|row| row.day).collect::<BTreeSet<_>>() {
-                known.push((source, store_days::closed_rows(&inner.db, source, day, &mut replaced.days).await?));
-            }
-            replaced.slots.extend(rows.iter().map(|row| row.id));
-            open.extend(rows);
+        let days = store_days::open_days(&inner.db, first..=last, before_ms, compacted).await?;
+        let days: Vec<_> = days.into_iter().filter(|(_, made_by)| *made_by <= settled).map(|(day, _)| day).collect();
+        for some in days.chunks(CLOSED) {
+            close_some(inner, some, compacted).await?;
         }
-        let closed = background::spawn("days", move || close(open, known)).await;
-        let closed = closed.map_err(|_| CompactionError::Interrupted)??;
-        store_days::close(inner, &replaced, closed).await?;
     }
+}
+
+/// Closes some days of sources.
+async fn close_some(inner: &Arc<Inner>, days: &[(SourceId, i64)], compacted: i64) -> Result<(), CompactionError> {
+    // Compaction takes slots out of rows too: one of the two at a time.
+    let _alone = inner.slots_writer.lock().await;
+    let (mut open, mut known, mut replaced) = (Vec::new(), Vec::new(), Replaced::default());
+    for &(source, day) in days {
+        let rows = store_days::open_rows(&inner.db, source, day, compacted).await?;
+        if rows.is_empty() {
+            continue;
+        }
+        // A day that was closed before some of its frames came.
+        known.push((source, store_days::closed_rows(&inner.db, source, day, &mut replaced.days).await?));
+        replaced.slots.extend(rows.iter().map(|row| row.id));
+        open.extend(rows);
+    }
+    let closed = background::spawn("days", move || close(open, known)).await;
+    let closed = closed.map_err(|_| CompactionError::Interrupted)??;
+    Ok(store_days::close(inner, &replaced, closed).await?)
 }
 
 /// Rows of open days, and what was closed of the same days, become rows of closed days.

@@ -11,7 +11,9 @@ use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement, Value};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 /// Rows that one transaction deletes.
@@ -22,7 +24,6 @@ const ROWS: usize = 500;
 pub(super) struct OpenRow {
     pub id: i64,
     pub source: SourceId,
-    pub day: i64,
     pub body: Vec<u8>,
 }
 
@@ -67,21 +68,33 @@ pub(super) async fn open_sources(
     rows.iter().map(|row| Ok(SourceId(row.try_get("", "source_id")?))).collect()
 }
 
-/// A source's slots before a midnight in open days.
-pub(super) async fn open_rows(
+/// Days before a midnight that are open, of some sources, each with the newest window that added to it.
+pub(super) async fn open_days(
     db: &Db,
-    source: SourceId,
+    sources: RangeInclusive<SourceId>,
     before_ms: UnixMs,
     compacted: i64,
-) -> Result<Vec<OpenRow>, DbErr> {
-    let text = "SELECT id, first_ms, body FROM telemetry_slots WHERE source_id = $1 AND end_ms <= $2 AND made_by <= $3";
-    let values = [source.0.into(), before_ms.into(), compacted.into()];
+) -> Result<BTreeMap<(SourceId, i64), i64>, DbErr> {
+    let text = "SELECT source_id, first_ms, made_by FROM telemetry_slots
+        WHERE source_id >= $1 AND source_id <= $2 AND end_ms <= $3 AND made_by <= $4";
+    let values = [sources.start().0.into(), sources.end().0.into(), before_ms.into(), compacted.into()];
+    let mut days = BTreeMap::new();
+    for row in db.read().query_all_raw(sql(db.read(), text, values)).await? {
+        let day = (SourceId(row.try_get("", "source_id")?), day_of(row.try_get("", "first_ms")?));
+        let made_by: i64 = row.try_get("", "made_by")?;
+        days.entry(day).and_modify(|newest: &mut i64| *newest = made_by.max(*newest)).or_insert(made_by);
+    }
+    Ok(days)
+}
+
+/// A source's slots of an open day.
+pub(super) async fn open_rows(db: &Db, source: SourceId, day: i64, compacted: i64) -> Result<Vec<OpenRow>, DbErr> {
+    // No row lies over midnight.
+    let text = "SELECT id, body FROM telemetry_slots
+        WHERE source_id = $1 AND end_ms > $2 AND end_ms <= $3 AND made_by <= $4";
+    let values = [source.0.into(), (day * DAY_MS).into(), ((day + 1) * DAY_MS).into(), compacted.into()];
     let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
-    let open = |row: &QueryResult| {
-        let day = day_of(row.try_get("", "first_ms")?);
-        Ok(OpenRow { id: row.try_get("", "id")?, source, day, body: row.try_get("", "body")? })
-    };
-    rows.iter().map(open).collect()
+    rows.iter().map(|row| Ok(OpenRow { id: row.try_get("", "id")?, source, body: row.try_get("", "body")? })).collect()
 }
 
 /// What is closed of a source's day: the slots of five minutes; the keys of all its rows.

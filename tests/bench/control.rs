@@ -15,6 +15,8 @@ pub(crate) const SMALL_WINDOWS: &str = "[telemetry]\nwindow_span = \"1m\"\nwindo
 /// A window is sealed so long after the end of a slot.
 const SLOT: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(5);
+/// A day that is over is closed at most so long after a window last added to it.
+const SETTLED: Duration = Duration::from_secs(120);
 
 /// Starts control with a configuration.
 pub(crate) fn start(folder: &Path, configuration: &str) -> Control {
@@ -30,22 +32,20 @@ pub(crate) fn until_slot_end() -> Duration {
     SLOT.saturating_sub(Duration::from_millis(past_ms as u64))
 }
 
-/// Waits until the next slot has ended, when open windows are sealed.
-pub(crate) fn wait_slot_end() {
+/// Waits until everything that these controls received is compacted, past the next end of a slot, and the days
+/// that are over are closed: that is work as well.
+pub(crate) fn wait_compacted<'a>(meters: impl Iterator<Item = &'a Meter> + Clone) {
     wait::pause(until_slot_end() + GRACE);
-}
-
-/// Waits until everything received is compacted: past the next end of a slot, and then until control rests.
-pub(crate) fn wait_compacted(meter: &Meter) {
-    wait_slot_end();
-    wait_resting(meter);
+    meters.clone().for_each(wait_resting);
+    wait::pause(SETTLED + GRACE);
+    meters.for_each(wait_resting);
 }
 
 /// Waits until control uses less than 3 % of a core for three seconds.
 ///
 /// # Panics
 /// It did not within ten minutes: what would be read then is of work half done.
-pub(crate) fn wait_resting(meter: &Meter) {
+fn wait_resting(meter: &Meter) {
     const LOOK: Duration = Duration::from_secs(3);
     const LONGEST: Duration = Duration::from_secs(600);
     let watch = wait::Stopwatch::start();

@@ -94,7 +94,7 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
         None => mode == Mode::Full || bar.is_some(),
     };
     let played: Vec<_> = paces.into_iter().filter(asked).map(|(pace, bar)| (pace, bar, into_control(pace))).collect();
-    control::wait_slot_end();
+    control::wait_compacted(played.iter().map(|(_, _, played)| &played.meter));
     for (pace, bar, played) in played {
         let name = pace.name();
         let (ours, frames) = settle(played);
@@ -171,7 +171,6 @@ fn into_control(pace: Pace) -> Played {
 /// Once everything is compacted: what it cost, and how many frames each agent sent.
 fn settle(played: Played) -> (Cost, u32) {
     let Played { _folder, mut control, meter, figures, before } = played;
-    control::wait_resting(&meter);
     let samples = fleet::number(&figures, "/samples_acknowledged");
     let cpu_s = meter.cpu_s() - before.1;
     drop(meter);

@@ -66,13 +66,13 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
         // One wait for a slot's end for all of them.
         Mode::Short => {
             let played: Vec<_> = cases.into_iter().map(play).collect();
-            control::wait_slot_end();
+            control::wait_compacted(played.iter().map(|played| &played.meter));
             played.into_iter().for_each(|played| settle(&mut report, played));
         }
         Mode::Full => {
             for case in cases {
                 let played = play(case);
-                control::wait_slot_end();
+                control::wait_compacted(std::iter::once(&played.meter));
                 settle(&mut report, played);
             }
         }
@@ -126,7 +126,6 @@ fn play(case: Case) -> Played {
 fn settle(report: &mut Report, played: Played) {
     let Played { case, _folder, mut control, meter, figures, before, share, resident } = played;
     let title = format!("{}:", case.title());
-    control::wait_resting(&meter);
     let samples = fleet::number(&figures, "/samples_acknowledged") - before.0;
     let cpu_s = meter.cpu_s() - before.1;
     report.figure(&format!("{title} samples"), samples, "");
