@@ -13,6 +13,9 @@ const ABSENT_COLUMN: u16 = 1 << 15;
 /// Marks a change to *absent*, in the number of a frame.
 const ABSENT_FRAME: u32 = 1 << 31;
 
+/// Columns of a word of bits.
+const WORD: usize = 64;
+
 /// What is known of a frame beside its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameMeta {
@@ -58,7 +61,8 @@ pub struct Columns {
 #[derive(Debug, Clone, Default)]
 struct Row {
     values: Vec<i64>,
-    absent: Vec<bool>,
+    /// A bit of each column, 64 to a word.
+    absent: Vec<u64>,
 }
 
 /// Changes column by column.
@@ -130,10 +134,21 @@ impl Columns {
     /// If it has another number of columns.
     pub fn push_state(&mut self, meta: FrameMeta, state: &State) {
         assert_eq!(state.columns(), self.columns(), "frames of one schema");
-        for (column, value) in state.iter().enumerate() {
-            let (value, absent) = (value.unwrap_or(0), value.is_none());
-            if self.running.set(column, value, absent) {
-                self.changes.push((mark(column, absent), value));
+        let Self { running: Row { values, absent }, changes, .. } = self;
+        let words = state.absent().iter().zip(absent);
+        let words = state.values().chunks(WORD).zip(values.chunks_mut(WORD)).zip(words);
+        for (place, ((new, known), (new_absent, known_absent))) in words.enumerate() {
+            // What changed is found without a branch for each column.
+            let mut changed = new_absent ^ *known_absent;
+            for (bit, (new, known)) in new.iter().zip(&*known).enumerate() {
+                changed |= u64::from(new != known) << bit;
+            }
+            known.copy_from_slice(new);
+            *known_absent = *new_absent;
+            while changed != 0 {
+                let bit = changed.trailing_zeros() as usize;
+                changed &= changed - 1;
+                changes.push((mark(place * WORD + bit, new_absent >> bit & 1 != 0), new[bit]));
             }
         }
         self.finish(meta);
@@ -191,7 +206,7 @@ impl Row {
         self.values.clear();
         self.values.resize(columns, 0);
         self.absent.clear();
-        self.absent.resize(columns, false);
+        self.absent.resize(columns.div_ceil(WORD), 0);
     }
 
     fn copy_from(&mut self, other: &Row) {
@@ -202,14 +217,15 @@ impl Row {
     /// Sets a value, and says whether that changed anything.
     #[inline]
     fn set(&mut self, column: usize, value: i64, absent: bool) -> bool {
-        let changed = self.values[column] != value || self.absent[column] != absent;
+        let (word, bit) = (&mut self.absent[column / WORD], 1 << (column % WORD));
+        let changed = self.values[column] != value || (*word & bit != 0) != absent;
         self.values[column] = value;
-        self.absent[column] = absent;
+        *word = if absent { *word | bit } else { *word & !bit };
         changed
     }
 
     fn get(&self, column: usize) -> Option<i64> {
-        (!self.absent[column]).then(|| self.values[column])
+        (self.absent[column / WORD] >> (column % WORD) & 1 == 0).then(|| self.values[column])
     }
 
     fn state(&self) -> State {

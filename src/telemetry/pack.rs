@@ -210,15 +210,13 @@ fn put_fields(offsets: &[u64], width: u32, out: &mut Vec<u8>) {
     for &offset in offsets {
         pending |= u128::from(offset) << bits;
         bits += width;
-        while bits >= 8 {
-            out.push(pending as u8);
-            pending >>= 8;
-            bits -= 8;
+        if bits >= u64::BITS {
+            out.extend_from_slice(&(pending as u64).to_le_bytes());
+            pending >>= u64::BITS;
+            bits -= u64::BITS;
         }
     }
-    if bits > 0 {
-        out.push(pending as u8);
-    }
+    out.extend_from_slice(&(pending as u64).to_le_bytes()[..bits.div_ceil(8) as usize]);
 }
 
 /// `fields` holds at least `count` fields of `width` (1..=64) bits.

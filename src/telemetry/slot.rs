@@ -199,7 +199,9 @@ struct Timeline {
     length_ms: Vec<u32>,
     /// Another boot began with this frame.
     rebooted: Vec<bool>,
-    /// Of the intervals that touch several slots: frame, slot, milliseconds.
+    /// The interval that ends in this frame touches another slot than the frame's.
+    is_split: Vec<bool>,
+    /// Of these intervals: frame, slot, milliseconds.
     split: Vec<(u32, u32, u32)>,
 }
 
@@ -230,6 +232,7 @@ impl Timeline {
             slot: Vec::with_capacity(frames.len()),
             length_ms: Vec::with_capacity(frames.len()),
             rebooted: Vec::with_capacity(frames.len()),
+            is_split: vec![false; frames.len()],
             split: Vec::new(),
         };
         let mut previous = before;
@@ -260,17 +263,18 @@ impl Timeline {
             self.frames[place as usize].covered_ms += part;
             if !whole || place != self.slot[frame as usize] {
                 self.split.push((frame, place, part));
+                self.is_split[frame as usize] = true;
             }
         }
     }
 
     /// The slots of the interval that ends in `frame` and the milliseconds in each.
     fn parts(&self, frame: usize) -> impl Iterator<Item = (usize, u32)> + '_ {
-        let at = self.split.partition_point(|part| (part.0 as usize) < frame);
+        let is_split = self.is_split[frame];
+        let at = if is_split { self.split.partition_point(|part| (part.0 as usize) < frame) } else { self.split.len() };
         let split = self.split[at..].iter().take_while(move |part| part.0 as usize == frame);
         let split = split.map(|part| (part.1 as usize, part.2));
-        let whole = self.split.get(at).is_none_or(|part| part.0 as usize != frame);
-        let whole = whole.then(|| (self.slot[frame] as usize, self.length_ms[frame]));
+        let whole = (!is_split).then(|| (self.slot[frame] as usize, self.length_ms[frame]));
         split.chain(whole.filter(|(_, length)| *length > 0))
     }
 }
@@ -520,6 +524,10 @@ impl<'a> Maker<'a> {
                 Some(_) if timeline.length_ms[frame] == 0 => {}
                 Some(before) if before == value => {}
                 Some(before) => match speed.judge(frame, timeline.length_ms[frame], before, value) {
+                    Verdict::Delta(delta) if !timeline.is_split[frame] => {
+                        let slot = &mut slots[timeline.slot[frame] as usize];
+                        slot.delta = slot.delta.saturating_add(delta);
+                    }
                     Verdict::Delta(delta) => {
                         share(&mut slots, delta, timeline.length_ms[frame], timeline.parts(frame));
                     }

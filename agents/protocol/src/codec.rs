@@ -78,6 +78,18 @@ impl State {
         if self.is_absent(column) { None } else { Some(self.values[column]) }
     }
 
+    /// The values in order of columns; 0 where one is absent.
+    #[must_use]
+    pub fn values(&self) -> &[i64] {
+        &self.values
+    }
+
+    /// Which columns are absent: a bit of each, 64 to a word.
+    #[must_use]
+    pub fn absent(&self) -> &[u64] {
+        &self.absent
+    }
+
     /// Sets a column.
     pub fn set(&mut self, column: usize, value: Option<i64>) {
         let (word, bit) = (column / 64, 1u64 << (column % 64));
