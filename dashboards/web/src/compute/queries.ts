@@ -89,5 +89,5 @@ export const ofPage = (source: string, range: TimeRange): Asked => ({ source, me
 /** Asks for what a host's page shows, while the code of the page is on its way. */
 export async function askAhead(client: QueryClient, id: string, range: TimeRange): Promise<void> {
   const { source } = await client.fetchQuery(hostOf(id));
-  if (source) await client.prefetchQuery(chartsOf(ofPage(source, range)));
+  if (source) void client.prefetchQuery(chartsOf(ofPage(source, range)));
 }

@@ -15,12 +15,14 @@ declare module "vue-router" {
     open?: boolean;
     /** The page above it. */
     above?: PathName;
-    /** Asks for what the page shows, before its code is there. */
+    /** Asks for what the page shows, before its code is there; it ends when everything has been asked for. */
     ahead?: (to: RouteLocationNormalized) => Promise<void>;
   }
 }
 
 const ID = ":id" as const;
+/** A page waits no longer for its questions to go out. */
+const PATIENCE = 200;
 
 export const router = createRouter({
   history: createWebHistory(),
@@ -54,8 +56,8 @@ router.beforeEach(async (to, from) => {
   if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };
   if (to.name === "home") return landing(me.landing);
   const { ahead, needs } = to.meta;
-  // What cannot be had the page finds out itself.
-  if (ahead && to.path !== from.path && (!needs || session.may(needs).ok)) void ahead(to).catch(() => {});
+  // What cannot be had the page finds out itself. Making the page would hold its questions up, so they go out first.
+  if (ahead && to.path !== from.path && (!needs || session.may(needs).ok)) await Promise.race([ahead(to).catch(() => {}), new Promise((done) => setTimeout(done, PATIENCE))]);
   return true;
 });
 
