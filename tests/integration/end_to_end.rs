@@ -189,11 +189,25 @@ fn configuration(control: &Control) -> String {
         .replace("http_sd_configs:\n      - ", "http_sd_configs:\n      - refresh_interval: 2s\n        ")
 }
 
-#[test]
-fn prometheus_discovers_the_source_and_scrapes_it() {
-    let directory = tempfile::tempdir().expect("a folder");
-    let (control, mut agent) = host_every_second(directory.path());
-    let Some(prometheus) = Prometheus::start(directory.path(), &configuration(&control)) else { return };
+/// The same over TLS, with what the README adds to it.
+fn configuration_over_tls(control: &Control) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let added = readme.split("```yaml\n").filter_map(|block| block.split("```").next());
+    let added = added.filter(|block| block.contains("ca_file")).collect::<Vec<_>>();
+    let [added] = added[..] else { panic!("one block of TLS: {added:?}") };
+    let lines: Vec<&str> = added.lines().collect();
+    let [scheme, trust] = lines[..] else { panic!("two lines: {added}") };
+    let authority = control.data.join("ca/ca.pem").display().to_string();
+    configuration(control)
+        .replace("\n    authorization:", &format!("\n    {scheme}\n    {trust}\n    authorization:"))
+        .replace("\n        authorization:", &format!("\n        {trust}\n        authorization:"))
+        .replace("http://", "https://")
+        .replace("data/ca/ca.pem", &authority)
+}
+
+#[track_caller]
+fn both_jobs_are_up(prometheus: &Prometheus) {
     wait::until(MINUTE, "both jobs are up", || {
         let up: BTreeMap<String, f64> = prometheus
             .query("up")
@@ -203,6 +217,33 @@ fn prometheus_discovers_the_source_and_scrapes_it() {
         let wanted = BTreeMap::from([("tongtu".to_owned(), 1.0), ("tongtu-sources".to_owned(), 1.0)]);
         (up == wanted).then_some(()).ok_or_else(|| format!("{up:?}: {}", prometheus.targets()))
     });
+}
+
+#[test]
+fn prometheus_scrapes_over_tls_and_trusts_the_authority_of_control() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut control = Control::new(directory.path()).with_configuration("[http]\ntls = \"self_made\"\n");
+    control.spawn();
+    wait::until(MINUTE, "the command line is answered", || {
+        let output = control.tongtu(&["agent", "list"]);
+        output.status.success().then_some(()).ok_or(output.stderr)
+    });
+    let mut agent = Agent::new(directory.path());
+    agent.enroll(&control).start();
+    let Some(prometheus) = Prometheus::start(directory.path(), &configuration_over_tls(&control)) else { return };
+    both_jobs_are_up(&prometheus);
+    assert_eq!(prometheus.query("node_memory_MemTotal_bytes")[0].1, memory_total_bytes());
+    let scraped = prometheus.targets().to_string();
+    assert!(scraped.contains("https://") && !scraped.contains("http://"), "{scraped}");
+    assert!(agent.interrupt().success());
+}
+
+#[test]
+fn prometheus_discovers_the_source_and_scrapes_it() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let (control, mut agent) = host_every_second(directory.path());
+    let Some(prometheus) = Prometheus::start(directory.path(), &configuration(&control)) else { return };
+    both_jobs_are_up(&prometheus);
     let total = prometheus.query("node_memory_MemTotal_bytes");
     assert_eq!(total.len(), 1, "{total:?}");
     assert_eq!(total[0].1, memory_total_bytes());

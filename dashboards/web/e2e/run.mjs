@@ -5,6 +5,7 @@ import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
+import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
 import { settings } from "./settings.mjs";
 import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
 
@@ -65,10 +66,10 @@ try {
   await step("small and large screens", () => sizes(browser, operator.context, url));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
-    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/account"]));
-    none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"]));
+    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/account"], OPENS, ["light", "dark"]));
+    none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
-    none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"]));
+    none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.department.context, url, ["/overview", "/hosts"]));
     none(await accessibility(browser, await browser.newContext(), url, ["/login"]));
   });

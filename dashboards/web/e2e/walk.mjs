@@ -113,19 +113,32 @@ export async function quick(page) {
   await page.getByRole("heading", { name: "探针", level: 1 }).waitFor();
 }
 
-/** What axe finds serious on a page. */
-export async function accessibility(browser, context, url, paths) {
+/** What axe finds serious on pages, and in what `opens` opens on them. */
+export async function accessibility(browser, context, url, paths, opens = {}, themes = ["light"]) {
   // Its script is not the service's own, so the policy would refuse it: a context of its own.
-  const other = await browser.newContext({ viewport: SIZE, bypassCSP: true, storageState: await context.storageState() });
+  const other = await browser.newContext({ viewport: SIZE, bypassCSP: true, locale: "zh-CN", storageState: await context.storageState() });
   const page = await other.newPage();
+  page.setDefaultTimeout(15_000);
   const found = [];
-  for (const path of paths) {
-    await page.goto(url + path);
-    await page.getByRole("heading", { level: 1 }).first().waitFor();
-    await page.waitForLoadState("load");
-    await page.evaluate(AXE);
+  const check = async (where) => {
     const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }));
-    for (const { id, impact, nodes } of violations) if (impact === "serious" || impact === "critical") found.push(`${path}: ${id}: ${nodes[0]?.html.slice(0, 160)} (${nodes.length})`);
+    for (const { id, impact, nodes } of violations) if (impact === "serious" || impact === "critical") found.push(`${where}: ${id}: ${nodes[0]?.html.slice(0, 160)} (${nodes.length})`);
+  };
+  await page.goto(url);
+  for (const theme of themes) {
+    await page.evaluate((look) => { localStorage.setItem("language", "zh-CN"); localStorage.setItem("theme", look); }, theme);
+    for (const path of paths) {
+      await page.goto(url + path);
+      await page.getByRole("heading", { level: 1 }).first().waitFor();
+      await page.waitForLoadState("load");
+      await page.evaluate(AXE);
+      await check(`${path} ${theme}`);
+      for (const [name, open] of Object.entries(opens[path] ?? {})) {
+        await open(page);
+        await check(`${path} ${theme}, ${name}`);
+        for (let left = await page.getByRole("dialog").count(); left > 0; left = await page.getByRole("dialog").count()) await page.keyboard.press("Escape");
+      }
+    }
   }
   await other.close();
   return found;

@@ -10,6 +10,7 @@ export const ACTIONS = [
   "agent.revoke",
   "agent_configuration.update",
   "audit.checkpoints_lost",
+  "audit.key_lost",
   "audit.retain",
   "backup.create",
   "backup.delete",
@@ -31,6 +32,9 @@ export const ACTIONS = [
   "user.update",
   "user.update.roles",
 ] as const;
+
+/** Entries that say that a file was missing without which the log before them is not proven. */
+export const LOSSES = ["audit.checkpoints_lost", "audit.key_lost"] as const satisfies readonly (typeof ACTIONS)[number][];
 
 const plain = (text: string) => text.toLowerCase().replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");
 
