@@ -49,9 +49,8 @@ impl Inner {
         match assembly.slot_ms() {
             None => self.gather_chunks(&snapshot, source, fresh.compacted, assembly).await?,
             Some(slot_ms) => {
-                self.gather_slots(&snapshot, source, fresh.compacted, assembly).await?;
                 let slot_ms = if slot_ms == HOUR_MS { HOUR_MS } else { SLOT_MS };
-                self.gather_days(&snapshot, source, slot_ms, assembly).await?;
+                self.gather_slots(&snapshot, source, slot_ms, fresh.compacted, assembly).await?;
             }
         }
         if fresh.entries.is_empty() {
@@ -137,36 +136,22 @@ impl Inner {
         &self,
         snapshot: &DatabaseTransaction,
         source: &LiveSource,
+        slot_ms: i64,
         compacted: i64,
         assembly: &mut Assembly,
     ) -> Result<(), QueryError> {
-        let (from_ms, to_ms) = assembly.span();
-        for body in store_rows::slots_between(snapshot, source.id, from_ms, to_ms, compacted).await? {
-            self.hand_slots(&body, assembly)?;
-        }
-        Ok(())
-    }
-
-    async fn gather_days(
-        &self,
-        snapshot: &DatabaseTransaction,
-        source: &LiveSource,
-        slot_ms: i64,
-        assembly: &mut Assembly,
-    ) -> Result<(), QueryError> {
-        let (from_ms, to_ms) = assembly.span();
+        let mut blocks = Vec::new();
         for number in store_rows::day_schemas(snapshot, source.id, slot_ms).await? {
             let schema = self.schema(number)?;
-            let mut blocks: Vec<_> =
-                assembly.columns(&schema).iter().map(|column| store_rows::first_column(*column)).collect();
-            blocks.dedup();
-            if blocks.is_empty() {
-                continue;
-            }
-            let days = store_rows::DayBlocks { source: source.id, slot_ms, schema: number, first_columns: &blocks };
-            for body in store_rows::days_between(snapshot, &days, from_ms, to_ms).await? {
-                self.hand_slots(&body, assembly)?;
-            }
+            let columns = assembly.columns(&schema);
+            blocks.extend(columns.iter().map(|column| (number, store_rows::first_column(*column))));
+        }
+        // A row joined twice would count twice.
+        blocks.sort_unstable();
+        blocks.dedup();
+        let days = store_rows::DayBlocks { slot_ms, blocks: &blocks };
+        for body in store_rows::slots_between(snapshot, source.id, days, assembly.span(), compacted).await? {
+            self.hand_slots(&body, assembly)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use super::thin::{self, Sample};
 use super::{DAY_MS, Points, Resolution, Series, SeriesQuery, SourceInfo, StoredSchema};
 use crate::platform::clock::UnixMs;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use tongtu_protocol::v1;
 
@@ -108,6 +109,8 @@ struct Growing {
     dropped: u64,
     /// Of how many series it is the sum.
     parts: usize,
+    /// Where it has no values, once they were looked for.
+    stretches: Option<Vec<Stretch>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -314,36 +317,53 @@ impl Assembly {
     /// `first_ms` and each is `slot_ms` wide. What is handed in of one slot adds up.
     pub fn slots(&mut self, schema: &StoredSchema, column: usize, first_ms: UnixMs, slot_ms: i64, slots: &ColumnSlots) {
         let Some(place) = self.place(schema, column) else { return };
-        let each = |slot: usize| {
-            let begin = first_ms + slot as i64 * slot_ms;
-            let owned = self.periods.iter().any(|(from, to)| *from <= begin && begin + slot_ms <= *to);
-            let asked = self.from_ms <= begin && begin + slot_ms <= self.to_ms;
-            (owned && asked).then(|| ((begin - self.from_ms) / self.step_ms.max(1)) as usize)
-        };
         if self.points > ALL_POINTS {
             return;
         }
-        let growing = &mut self.series[place];
-        match slots {
-            ColumnSlots::Empty => {}
-            ColumnSlots::Counter(slots) => {
-                for (slot, counter) in slots.iter().enumerate() {
-                    let Some(point) = each(slot) else { continue };
-                    growing.resets += u64::from(counter.resets);
-                    growing.dropped += u64::from(counter.dropped);
-                    growing.points[point].resets += counter.resets;
-                    growing.points[point].dropped += counter.dropped;
-                    growing.points[point].sum += i128::from(counter.delta);
-                    growing.points[point].covered_ms += i64::from(counter.covered_ms);
+        let count = match slots {
+            ColumnSlots::Empty => 0,
+            ColumnSlots::Counter(slots) => slots.len(),
+            ColumnSlots::Gauge(slots) => slots.len(),
+        };
+        for (range, first) in self.shown(first_ms, slot_ms, count) {
+            let wide = (self.step_ms / slot_ms).max(1) as usize;
+            let growing = &mut self.series[place];
+            // Most often a point is a slot.
+            let point = |at: usize| if wide == 1 { first + at } else { (first + at) / wide };
+            match slots {
+                ColumnSlots::Empty => {}
+                ColumnSlots::Counter(slots) => {
+                    for (at, counter) in slots[range].iter().enumerate() {
+                        growing.resets += u64::from(counter.resets);
+                        growing.dropped += u64::from(counter.dropped);
+                        growing.points[point(at)].counter(counter);
+                    }
                 }
-            }
-            ColumnSlots::Gauge(slots) => {
-                for (slot, gauge) in slots.iter().enumerate() {
-                    let Some(point) = each(slot) else { continue };
-                    growing.points[point].gauge(gauge);
+                ColumnSlots::Gauge(slots) => {
+                    for (at, gauge) in slots[range].iter().enumerate() {
+                        growing.points[point(at)].gauge(gauge);
+                    }
                 }
             }
         }
+    }
+
+    /// Of so many slots those that are asked for and owned, each as a whole: as ranges, each with how many
+    /// slots of this width lie between the begin of the first point and it.
+    fn shown(&self, first_ms: UnixMs, slot_ms: i64, count: usize) -> Vec<(Range<usize>, usize)> {
+        let mut shown = Vec::with_capacity(self.periods.len());
+        let mut next = 0;
+        for (from_ms, to_ms) in &self.periods {
+            let (from_ms, to_ms) = (*from_ms.max(&self.from_ms), *to_ms.min(&self.to_ms));
+            let from = (from_ms - first_ms + slot_ms - 1).div_euclid(slot_ms).clamp(next, count as i64);
+            let to = (to_ms - first_ms).div_euclid(slot_ms).clamp(from, count as i64);
+            if from < to {
+                let before = (first_ms + from * slot_ms - self.from_ms) / slot_ms;
+                shown.push((from as usize..to as usize, before as usize));
+                next = to;
+            }
+        }
+        shown
     }
 
     /// The series, in the order of metric, resource and labels.
@@ -356,8 +376,12 @@ impl Assembly {
     }
 
     /// Begin and end of what has to be explained, if anything has.
-    pub(super) fn missing(&self) -> Option<(UnixMs, UnixMs)> {
-        let stretches = self.series.iter().flat_map(|series| self.stretches(series));
+    pub(super) fn missing(&mut self) -> Option<(UnixMs, UnixMs)> {
+        let found: Vec<_> = self.series.iter().map(|series| self.stretches(series)).collect();
+        for (series, found) in self.series.iter_mut().zip(found) {
+            series.stretches = Some(found);
+        }
+        let stretches = self.series.iter().flat_map(|series| series.stretches.iter().flatten());
         let missing = stretches.filter(|stretch| stretch.kind == gaps::Kind::Missing);
         missing.map(|stretch| (stretch.from_ms, stretch.to_ms)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
@@ -416,12 +440,14 @@ impl Assembly {
             resets: 0,
             dropped: 0,
             parts: 1,
+            stretches: None,
         });
         self.series.len() - 1
     }
 
-    fn series(&self, growing: Growing, known: &gaps::Known) -> Series {
-        let gaps = known.explain(&self.stretches(&growing), growing.cadence_ms);
+    fn series(&self, mut growing: Growing, known: &gaps::Known) -> Series {
+        let stretches = growing.stretches.take().unwrap_or_else(|| self.stretches(&growing));
+        let gaps = known.explain(&stretches, growing.cadence_ms);
         let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
         let (points, step_ms, coverage) =
             if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
@@ -548,7 +574,7 @@ impl Assembly {
         let mut points = Points::with_capacity(all.div_ceil(fold), extremes_known);
         let (mut covered_all_ms, mut expected_all_ms) = (0, 0);
         let real = |value: f64| scale(value, growing.column.exponent);
-        let rate = |point: &Point| real(point.sum as f64 * 1_000.0 / point.covered_ms as f64);
+        let rate = |point: &Point| real(point.sum() * 1_000.0 / point.covered_ms as f64);
         for (index, folded) in growing.points.chunks(fold).enumerate() {
             let begin = self.from_ms + (index * fold) as i64 * self.step_ms;
             let end = begin + folded.len() as i64 * self.step_ms;
@@ -583,7 +609,7 @@ impl Assembly {
                     points.max.push(extremes.map(|extremes| extremes.1));
                 }
             } else {
-                points.value.push(known.then(|| real(sum.sum as f64 / sum.count as f64)));
+                points.value.push(known.then(|| real(sum.sum() / sum.count as f64)));
                 if extremes_known {
                     points.min.push(known.then(|| real(sum.min as f64)));
                     points.max.push(known.then(|| real(sum.max as f64)));
@@ -651,6 +677,18 @@ impl Assembly {
 }
 
 impl Point {
+    /// Seldom wider than 64 bits, of which processors make a float at once.
+    fn sum(&self) -> f64 {
+        i64::try_from(self.sum).map_or_else(|_| self.sum as f64, |sum| sum as f64)
+    }
+
+    fn counter(&mut self, slot: &slot::CounterSlot) {
+        self.resets += slot.resets;
+        self.dropped += slot.dropped;
+        self.sum += i128::from(slot.delta);
+        self.covered_ms += i64::from(slot.covered_ms);
+    }
+
     fn gauge(&mut self, slot: &slot::GaugeSlot) {
         if slot.count > 0 {
             let first = self.count == 0;

@@ -63,9 +63,12 @@ impl Telemetry {
         };
         let slots = assembly.resolution() != Resolution::Raw;
         let compacted = self.inner.compacted.load(std::sync::atomic::Ordering::SeqCst);
-        let (losses, more_losses) = store::losses_between(db, source.agent, (from_ms, to_ms), LOSSES).await?;
+        let ((losses, more_losses), unreadable) = tokio::try_join!(
+            store::losses_between(db, source.agent, (from_ms, to_ms), LOSSES),
+            store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted),
+        )?;
         Ok(gaps::Known {
-            unreadable: store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted).await?,
+            unreadable,
             asked_ms: assembly.span().0,
             kept_ms: self.inner.kept_ms(assembly.resolution(), now_ms),
             told_ms: self.inner.kept_ms(Resolution::Slot, now_ms),

@@ -324,21 +324,6 @@ pub(super) async fn chunk_spans(
     rows.iter().map(|row| Ok((row.try_get("", "first_ms")?, row.try_get("", "last_ms")?))).collect()
 }
 
-/// Slots of open days in a period.
-pub(super) async fn slots_between(
-    connection: &impl ConnectionTrait,
-    source: SourceId,
-    from_ms: UnixMs,
-    to_ms: UnixMs,
-    compacted: i64,
-) -> Result<Vec<Vec<u8>>, DbErr> {
-    let text = "SELECT body FROM telemetry_slots
-        WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3 AND made_by <= $4";
-    let values = [source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
-    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
-    rows.iter().map(|row| row.try_get("", "body")).collect()
-}
-
 /// Columns of one row of a closed day.
 pub(super) const DAY_COLUMNS: usize = 16;
 
@@ -348,12 +333,11 @@ pub(super) fn first_column(column: usize) -> i64 {
 }
 
 /// Some columns of a source over closed days.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DayBlocks<'a> {
-    pub source: SourceId,
     pub slot_ms: i64,
-    pub schema: i64,
-    pub first_columns: &'a [i64],
+    /// Schema and first column of each.
+    pub blocks: &'a [(i64, i64)],
 }
 
 /// The schemas that a source's closed days have.
@@ -362,40 +346,40 @@ pub(super) async fn day_schemas(
     source: SourceId,
     slot_ms: i64,
 ) -> Result<Vec<i64>, DbErr> {
-    let text = "SELECT MIN(schema_number) AS next FROM telemetry_day
-        WHERE source_id = $1 AND slot_ms = $2 AND schema_number > $3";
-    let (mut schemas, mut last) = (Vec::new(), 0);
-    loop {
-        let values = [source.0.into(), slot_ms.into(), last.into()];
-        let row = connection.query_one_raw(sql(connection, text, values)).await?;
-        let Some(next) = row.map(|row| row.try_get::<Option<i64>>("", "next")).transpose()?.flatten() else {
-            return Ok(schemas);
-        };
-        schemas.push(next);
-        last = next;
-    }
+    // From one to the next: a schema has many rows.
+    let text = "WITH RECURSIVE known(number) AS (
+            SELECT MIN(schema_number) FROM telemetry_day WHERE source_id = $1 AND slot_ms = $2
+            UNION ALL
+            SELECT (SELECT MIN(schema_number) FROM telemetry_day
+                WHERE source_id = $1 AND slot_ms = $2 AND schema_number > known.number)
+            FROM known WHERE number IS NOT NULL)
+        SELECT number FROM known WHERE number IS NOT NULL";
+    let rows = connection.query_all_raw(sql(connection, text, [source.0.into(), slot_ms.into()])).await?;
+    rows.iter().map(|row| row.try_get("", "number")).collect()
 }
 
-/// Rows of closed days in a period.
-pub(super) async fn days_between(
+/// Slots of a period: all columns of open days, some of closed ones. In one question: each costs as much as tens of rows.
+pub(super) async fn slots_between(
     connection: &impl ConnectionTrait,
-    blocks: &DayBlocks<'_>,
-    from_ms: UnixMs,
-    to_ms: UnixMs,
+    source: SourceId,
+    days: DayBlocks<'_>,
+    (from_ms, to_ms): (UnixMs, UnixMs),
+    compacted: i64,
 ) -> Result<Vec<Vec<u8>>, DbErr> {
-    let columns: Vec<_> = blocks.first_columns.iter().map(i64::to_string).collect();
-    let text = format!(
-        "SELECT body FROM telemetry_day WHERE source_id = $1 AND slot_ms = $2 AND schema_number = $3
-        AND first_column IN ({}) AND day >= $4 AND day <= $5",
-        columns.join(",")
-    );
-    let values = [
-        blocks.source.0.into(),
-        blocks.slot_ms.into(),
-        blocks.schema.into(),
-        day_of(from_ms).into(),
-        day_of(to_ms).into(),
-    ];
+    let open = "SELECT body FROM telemetry_slots
+        WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3 AND made_by <= $4";
+    let mut text = open.to_owned();
+    let mut values = vec![source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
+    if !days.blocks.is_empty() {
+        let blocks: Vec<_> = days.blocks.iter().map(|(schema, column)| format!("({schema},{column})")).collect();
+        text = format!(
+            "WITH wanted(schema, first) AS (VALUES {}) {open}
+            UNION ALL SELECT d.body FROM wanted JOIN telemetry_day d ON d.source_id = $1 AND d.slot_ms = $5
+                AND d.schema_number = wanted.schema AND d.first_column = wanted.first AND d.day >= $6 AND d.day <= $7",
+            blocks.join(",")
+        );
+        values.extend([days.slot_ms.into(), day_of(from_ms).into(), day_of(to_ms).into()]);
+    }
     let rows = connection.query_all_raw(sql(connection, &text, values)).await?;
     rows.iter().map(|row| row.try_get("", "body")).collect()
 }

@@ -208,7 +208,8 @@ async fn a_source_that_cannot_be_read_stops_no_other_and_loses_nothing() {
         let covered = async |source: i64| {
             let compacted = control.telemetry.inner.compacted.load(Ordering::SeqCst);
             let read = control.telemetry.inner.db.read();
-            let bodies = store_rows::slots_between(read, SourceId(source), 0, UnixMs::MAX, compacted).await;
+            let open = store_rows::DayBlocks::default();
+            let bodies = store_rows::slots_between(read, SourceId(source), open, (0, UnixMs::MAX), compacted).await;
             let covered = |body: &Vec<u8>| {
                 let view = SlotBlockView::open(body).expect("slots");
                 view.frames().iter().map(|slot| slot.covered_ms).sum::<u32>()

@@ -141,8 +141,10 @@ pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
 pub(super) async fn stored_slots(control: &Control) -> Vec<SlotBlock> {
     let inner = &control.telemetry.inner;
     let compacted = inner.compacted.load(Ordering::SeqCst);
-    let bodies =
-        store_rows::slots_between(inner.db.read(), SourceId(1), 0, UnixMs::MAX, compacted).await.expect("slots");
+    let open = store_rows::DayBlocks::default();
+    let bodies = store_rows::slots_between(inner.db.read(), SourceId(1), open, (0, UnixMs::MAX), compacted)
+        .await
+        .expect("slots");
     let block = |body: &Vec<u8>| {
         let view = SlotBlockView::open(body).expect("a block");
         view.block(view.columns()).expect("its columns")
