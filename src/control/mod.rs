@@ -343,7 +343,6 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     let open = parts.open_router().split_for_parts().0.layer(limit);
     let layer = middleware::from_fn_with_state(authentication.clone(), access::http::authenticate);
     let api = parts.router().split_for_parts().0.layer(layer).merge(open);
-    health.started(api.layer(middleware::from_fn(http::named)), telemetry.clone());
     let base = base(&config, http);
     let first_link = authentication.first_link(&data, &base).await?;
     serving.push(tokio::spawn({
@@ -355,6 +354,8 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
     }));
     let address_file = data.join(ADDRESS_FILE);
     write_address(&address_file, &https::local_base(&config.http, http))?;
+    // Last: who waits for it reads those files next.
+    health.started(api.layer(middleware::from_fn(http::named)), telemetry.clone());
     tracing::info!(%http, tls = config.http.scheme() == "https", %agents, advertised = advertise, data = %data.display(), "ready");
     Ok(Running {
         http,

@@ -11,8 +11,9 @@ use sea_orm::DbErr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Frames are kept this much longer than they are taken.
-pub(super) const AROUND: Duration = Duration::from_secs(2 * 3_600);
+/// Frames are kept this much longer than they are taken: slots that a late one touches are made anew from the frames
+/// around it, up to twice two and a half times the widest interval and the widest cadence, of an hour each.
+pub(super) const AROUND: Duration = Duration::from_secs(11 * 3_600);
 
 /// Frames, slots and hours before these instants may be gone; 0: none is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,13 +56,13 @@ impl Inner {
 
     /// Says that what lies before is deleted next.
     pub(super) async fn delete_before(&self, before: Deleted) -> Result<(), DbErr> {
-        // Slots are made anew from frames that are there.
-        let _alone = self.slots_writer.lock().await;
-        let known = self.deleted();
-        let deleted = known.and(before, self.clock.now_ms());
-        if deleted == known {
+        let moved = || self.deleted().and(before, self.clock.now_ms());
+        if moved() == self.deleted() {
             return Ok(());
         }
+        // Slots are made anew from frames that are there.
+        let _alone = self.slots_writer.lock().await;
+        let deleted = moved();
         store_days::deleted_set(self, deleted).await?;
         *self.deleted.write().unwrap_or_else(PoisonError::into_inner) = deleted;
         Ok(())

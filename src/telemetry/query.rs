@@ -305,10 +305,10 @@ impl Assembly {
         if self.framed_ms.is_empty() {
             self.framed_ms = vec![0; ((self.to_ms - self.from_ms) / step_ms) as usize];
         }
-        for (slot, frames) in frames.iter().enumerate() {
-            let point = (first_ms + slot as i64 * slot_ms - self.from_ms).div_euclid(step_ms);
-            if let Some(framed_ms) = usize::try_from(point).ok().and_then(|point| self.framed_ms.get_mut(point)) {
-                *framed_ms += i64::from(frames.covered_ms);
+        let wide = (step_ms / slot_ms).max(1) as usize;
+        for (range, first) in self.shown(first_ms, slot_ms, frames.len()) {
+            for (at, frames) in frames[range].iter().enumerate() {
+                self.framed_ms[(first + at) / wide] += i64::from(frames.covered_ms);
             }
         }
     }

@@ -394,3 +394,16 @@ fn a_sum_may_cover_a_slot_in_which_nothing_was_measured() {
     assert_eq!(pair.points.coverage, [1.0; 4]);
     assert_eq!(pair.gaps, []);
 }
+
+#[test]
+fn what_came_of_another_owner_explains_no_gap() {
+    let schema = schema(1, vec![]);
+    let half = [(UnixMs::MIN, START + HOUR_MS / 2)];
+    let mut assembly = assemble(&ask("bytes_total", Some("eth0"), 60, Some(HOUR_MS)), &half).expect("a question");
+    assembly.slots(&schema, 0, START, SLOT_MS, &counters(&[(300, 300_000); 12]));
+    assembly.framed(START, SLOT_MS, &[FrameSlot { covered_ms: 300_000, ..FrameSlot::default() }; 12]);
+    let [series] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    assert_eq!((&series.points.value[..], &series.points.coverage[..]), (&[Some(1.0)][..], &[0.5][..]));
+    let measured = series.gaps.iter().all(|gap| gap.reason != gaps::GapReason::NotMeasured);
+    assert!(measured, "frames of the time after say nothing of this owner's column: {:?}", series.gaps);
+}

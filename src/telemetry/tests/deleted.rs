@@ -55,8 +55,8 @@ async fn a_longer_retention_brings_no_frames_back() {
         let (from_ms, to_ms) = (NOON, NOON + 3 * SLOT_MS);
         let counted = growth(&control, SLOT_MS, from_ms, to_ms).await;
 
-        // Frames are kept for 8 days, and four hours for what comes late.
-        let now_ms = NOON + 8 * DAY_MS + 8 * HOUR_MS;
+        // Frames are kept for 8 days, and thirteen hours for what comes late.
+        let now_ms = NOON + 8 * DAY_MS + 17 * HOUR_MS;
         control.set(now_ms);
         days::retain(&control.telemetry.inner).await.expect("the old goes away");
         let left: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
