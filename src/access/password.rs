@@ -217,8 +217,12 @@ impl Passwords {
     /// Waits for a turn, and no longer.
     async fn turn(&self, place: Place, longest: Duration) -> Result<Turn, Busy> {
         let (asker, turn) = oneshot::channel();
-        // Who is sent away for this one hears of it when theirs is dropped.
-        drop(self.shared.turns().enter(place, asker, self.shared.since.elapsed())?);
+        {
+            let mut turns = self.shared.turns();
+            turns.leave(oneshot::Sender::is_closed);
+            // Who is sent away for this one hears of it when theirs is dropped.
+            drop(turns.enter(place, asker, self.shared.since.elapsed())?);
+        }
         self.shared.give();
         match tokio::time::timeout(longest, turn).await {
             Ok(Ok(turn)) => Ok(turn),
@@ -286,6 +290,23 @@ mod tests {
         assert_eq!(waiting.remove(0).await, Ok(false));
         assert_eq!(passwords.verify(place, "x".to_owned(), None).await, Ok(false));
         assert_eq!(passwords.verifications(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_has_gone_away_keeps_nobody_out() {
+        let passwords = Passwords::new();
+        let place = Place::Address(None);
+        let turn = passwords.turn(place, LONGEST_WAIT).await.expect("the first");
+        let wait = || Box::pin(passwords.verify(place, "x".to_owned(), None));
+        let mut waiting: Vec<_> = (0..LANE).map(|_| wait()).collect();
+        for one in &mut waiting {
+            assert_eq!(one.as_mut().now_or_never(), None, "it waits");
+        }
+        drop(waiting);
+        let mut next = wait();
+        assert_eq!(next.as_mut().now_or_never(), None, "it waits, too");
+        drop(turn);
+        assert_eq!(next.await, Ok(false));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@
 //! - What waits is bounded in time: as many as the pool computes in [`LONGEST_WAIT`], and a few of one place. When
 //!   all of it is taken, who comes takes the end of the longest lane of the worst standing, if that is worse than
 //!   they are; who is sent away costs no work.
-//! - Each that was let in leaves once: with a turn, or sent away.
+//! - Each that was let in leaves once: with a turn, sent away, or because the asker has gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -132,6 +132,21 @@ impl<T> Turns<T> {
             self.queue(place, standing);
         }
         Ok(sent_away)
+    }
+
+    /// Gives up the places of those who have gone away.
+    pub(super) fn leave(&mut self, has_gone: impl Fn(&T) -> bool) {
+        let Self { lanes, order, waiting, .. } = self;
+        lanes.retain(|place, lane| {
+            let before = lane.waiting.len();
+            lane.waiting.retain(|who| !has_gone(who));
+            *waiting -= before - lane.waiting.len();
+            let stays = lane.is_running || !lane.waiting.is_empty();
+            if !stays {
+                order[lane.standing as usize].retain(|other| other != place);
+            }
+            stays
+        });
     }
 
     /// Whose turn it is, if one can run; it runs until [`Self::end`].
@@ -283,6 +298,21 @@ mod tests {
         turns.end(first, None, None, NOW);
         assert_eq!(serve(&mut turns, true), Some((address(2), 50)), "after one of the other, not after eight");
         assert_eq!(serve(&mut turns, true).map(|(place, _)| place), Some(address(1)));
+    }
+
+    #[test]
+    fn who_has_gone_away_keeps_no_place() {
+        let mut turns = Turns::new(1);
+        for (place, n) in [(1, 10), (2, 20), (1, 11), (1, 12), (3, 30)] {
+            turns.enter(address(place), n, NOW).expect("a place");
+        }
+        assert_eq!(turns.next(), Some((address(1), 10)));
+        turns.leave(|n| [11, 20].contains(n));
+        assert_eq!((turns.waiting, turns.lanes.len()), (2, 2));
+        turns.end(address(1), None, None, NOW);
+        assert_eq!(serve(&mut turns, true), Some((address(3), 30)));
+        assert_eq!(serve(&mut turns, true), Some((address(1), 12)));
+        assert_eq!((turns.next(), turns.lanes.len()), (None, 0));
     }
 
     #[test]
