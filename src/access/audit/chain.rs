@@ -151,7 +151,7 @@ pub(super) fn verify(
     noted: Option<&[(i64, Bytes32)]>,
 ) -> Vec<AuditFault> {
     let mut faults = Vec::new();
-    let lost = key_lost(key, links);
+    let lost = key_lost(key, anchor, links);
     let (mut number, mut before) = match anchor {
         None => (1, GENESIS),
         Some(anchor) => {
@@ -281,9 +281,13 @@ pub(super) fn verify(
 }
 
 /// Where the last entry stands that says, with this key, that the one before it was lost.
-fn key_lost(key: &Key, links: &[Link]) -> Option<usize> {
+fn key_lost(key: &Key, anchor: Option<Anchor>, links: &[Link]) -> Option<usize> {
     let at = links.iter().rposition(|link| link.loss == Some(Loss::Key))?;
-    let before = at.checked_sub(1).map(|before| links[before].mac)?;
+    let before = match at.checked_sub(1) {
+        Some(before) => links[before].mac,
+        // Retention took what stood there.
+        None => anchor?.mac,
+    };
     (key.mac(links[at].number, &links[at].content, &before) == links[at].mac).then_some(at)
 }
 
@@ -408,5 +412,29 @@ mod tests {
         assert_eq!(faults.iter().map(|fault| fault.kind).collect::<Vec<_>>(), [FaultKind::Removed]);
         let faults = verify(&key, None, &whole[4..], Some(&noted));
         assert_eq!((faults[0].kind, faults[0].number), (FaultKind::Removed, 1));
+    }
+
+    #[test]
+    fn a_lost_key_is_named_where_retention_took_all_that_was_before() {
+        let (old, new) = (Key::new(b"the lost one"), key());
+        let before = log(&old, 0..3);
+        let last = before[2].mac;
+        let link = |number, before: &Bytes32, loss| {
+            let content = digest(&[Some("with the new key")]);
+            Link { number, content, mac: new.mac(number, &content, before), loss }
+        };
+        let lost = link(4, &last, Some(Loss::Key));
+        let links = [lost, link(5, &lost.mac, None)];
+        let noted = heads(&[&before[..], &links].concat());
+        for sealed in [&old, &new] {
+            let anchor = Anchor { number: 3, mac: last, seal: sealed.seal(3, &last) };
+            let faults = verify(&new, Some(anchor), &links, Some(&noted));
+            let [fault] = &faults[..] else { panic!("{faults:?}") };
+            assert_eq!((fault.kind, fault.number), (FaultKind::Unproven, 4));
+            assert!(fault.detail.contains("audit.key was missing"), "{}", fault.detail);
+            let moved = Anchor { mac: before[1].mac, ..anchor };
+            let faults = verify(&new, Some(moved), &links, Some(&noted));
+            assert!(faults.iter().any(|fault| fault.kind == FaultKind::Removed), "{faults:?}");
+        }
     }
 }
