@@ -53,7 +53,7 @@ pub struct Collector {
     pub enabled: bool,
     /// Runs at most this often; null: as built.
     #[serde(default)]
-    #[schema(required, minimum = 1_000, maximum = 86_400_000)]
+    #[schema(required, minimum = 1_000, maximum = 3_600_000)]
     pub interval_ms: Option<u32>,
 }
 
@@ -108,6 +108,24 @@ impl Desired {
             collectors: collectors.collect(),
             ca_bundle_pem: ca_bundle_pem.to_owned(),
         }
+    }
+
+    /// With no collector's interval beyond what agents take now: they would refuse all of it for one that an older
+    /// control took.
+    pub(super) fn within_limits(mut self) -> Self {
+        let (least, most) = (*COLLECTOR_INTERVAL_MS.start(), *COLLECTOR_INTERVAL_MS.end());
+        for collector in &mut self.collectors {
+            let Some(ms) = collector.interval_ms.filter(|ms| !COLLECTOR_INTERVAL_MS.contains(ms)) else { continue };
+            let within_ms = ms.clamp(least, most);
+            tracing::warn!(
+                collector = collector.name,
+                interval_ms = ms,
+                within_ms,
+                "an interval that is stored is not one that agents take; they are told the nearest one"
+            );
+            collector.interval_ms = Some(within_ms);
+        }
+        self
     }
 
     fn says_the_same(&self, other: &Self) -> bool {

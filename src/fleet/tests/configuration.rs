@@ -50,6 +50,26 @@ async fn a_change_reaches_open_streams_new_ones_and_the_next_start_on_either_dat
 }
 
 #[tokio::test]
+async fn an_interval_that_an_older_control_took_is_told_as_agents_take_it() {
+    for database in testing::databases().await {
+        let collector = |name: &str, ms| Collector { name: name.to_owned(), enabled: true, interval_ms: Some(ms) };
+        let collectors = vec![collector("thermal", 86_400_000), collector("disk", 60_000)];
+        let stored = Desired { version: 5, collectors, ..Desired::default() };
+        let transaction = database.db.begin("older_control").await.expect("begun");
+        store::configuration_insert(&transaction, &stored).await.expect("stored");
+        transaction.commit().await.expect("committed");
+        let control = Control::start_on(database, timing()).await;
+        let (_stream, welcome) = control.machine().await.session().await.expect("welcomed");
+        let told = welcome.configuration.expect("a configuration");
+        let intervals: Vec<_> = told.collectors.iter().map(|each| (each.name.as_str(), each.interval_ms)).collect();
+        assert_eq!((told.version, intervals), (5, vec![("thermal", 3_600_000), ("disk", 60_000)]));
+        // What is shown can be sent back.
+        let (_, shown) = ask(&control, "GET", PATH, None).await;
+        assert_eq!(ask(&control, "PUT", PATH, Some(shown.clone())).await, (StatusCode::OK, shown));
+    }
+}
+
+#[tokio::test]
 async fn of_two_changes_at_once_one_is_taken() {
     for database in testing::databases().await {
         let control = Control::start_on(database, timing()).await;
