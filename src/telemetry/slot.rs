@@ -431,6 +431,23 @@ impl<'a> Maker<'a> {
         slots_of(at_ms - covers_ms, at_ms, self.slot_ms).map(move |(slot, part)| ((slot - first_slot) as usize, part))
     }
 
+    /// What a gauge said, in order: of a slow one each measurement, of others each change.
+    fn said(&self, column: usize) -> Vec<Said> {
+        let frames = self.view.frames();
+        if let Ok(place) = self.schema.slow.binary_search_by_key(&column, |slow| slow.column) {
+            let of = |last: &Measurement| Said { from_ms: last.at_ms, boot: last.boot, value: Some(last.value) };
+            let before = self.measured.get(place).map(of);
+            let measured = measures(&self.view, None, column, self.schema.slow[place].cadence_ms);
+            let of = |it: Measure| Said { from_ms: it.at_ms, boot: frames[it.frame].boot, value: Some(it.value) };
+            return before.into_iter().chain(measured.map(of)).collect();
+        }
+        let of = |before: &Before<'_>| Said { from_ms: UnixMs::MIN, boot: 0, value: before.value(self.schema, column) };
+        let before = self.before.as_ref().map(of);
+        let runs = self.view.runs(column).map(|run| (frames[run.from], run.value));
+        let runs = runs.map(|(meta, value)| Said { from_ms: meta.instant_ms, boot: meta.boot, value });
+        before.into_iter().chain(runs).collect()
+    }
+
     fn slow_gauge(&self, column: usize) -> Vec<GaugeSlot> {
         let mut slots = vec![GaugeSlot::default(); self.timeline.frames.len()];
         for (measure, covers_ms) in self.measures(column) {
@@ -593,8 +610,15 @@ enum Verdict {
 struct Speed<'a> {
     maker: &'a Maker<'a>,
     column: usize,
-    /// The gauge's value from each frame on, read when it is first asked for.
-    gauge: Option<Vec<(usize, Option<i64>)>>,
+    /// Read when it is first asked for.
+    gauge: Option<Vec<Said>>,
+}
+
+/// What a gauge said from an instant on.
+struct Said {
+    from_ms: UnixMs,
+    boot: u32,
+    value: Option<i64>,
 }
 
 impl<'a> Speed<'a> {
@@ -611,7 +635,7 @@ impl<'a> Speed<'a> {
         } else {
             return Verdict::Reset;
         };
-        let speed = self.at(frame);
+        let speed = self.at(frame, length_ms);
         let within = speed.map(|(speed, exponent)| is_within(delta, meaning.exponent, length_ms, speed, exponent));
         match (wrapped, within) {
             (false, None | Some(true)) | (true, Some(true)) => Verdict::Delta(delta),
@@ -620,19 +644,25 @@ impl<'a> Speed<'a> {
         }
     }
 
-    /// The speed during the interval that ends in `frame`, and its exponent. A link that says
-    /// nothing or no positive number has no known speed; of two, the higher one allows most.
-    fn at(&mut self, frame: usize) -> Option<(i64, i32)> {
+    /// The speed during the interval of this length that ends in `frame`, and its exponent. A link that says
+    /// nothing or no positive number has no known speed; of several, the highest one allows most. One that is
+    /// measured less often than frames come is known for two and a half cadences, as everything is.
+    fn at(&mut self, frame: usize, length_ms: u32) -> Option<(i64, i32)> {
         let maker = self.maker;
         let place = (maker.schema.columns[self.column].speed_column as usize).checked_sub(1)?;
-        let gauge = self.gauge.get_or_insert_with(|| maker.view.runs(place).map(|run| (run.from, run.value)).collect());
-        let find = |frame| gauge[gauge.partition_point(|run| run.0 <= frame) - 1].1;
-        let earlier = match frame.checked_sub(1) {
-            Some(frame) => find(frame),
-            None => maker.before.as_ref().and_then(|before| before.value(maker.schema, place)),
+        let gauge = self.gauge.get_or_insert_with(|| maker.said(place));
+        let FrameMeta { instant_ms: end_ms, boot, .. } = maker.view.frames()[frame];
+        let begin_ms = end_ms - i64::from(length_ms);
+        // What held when it began, and what was said from there on.
+        let from = gauge.partition_point(|said| said.from_ms <= begin_ms).saturating_sub(1);
+        let to = gauge.partition_point(|said| said.from_ms <= end_ms);
+        let meaning = &maker.schema.columns[place];
+        let longest_ms = longest_ms(meaning.cadence_s.saturating_mul(1_000));
+        let is_known = |said: &&Said| {
+            meaning.cadence_s == 0 || (said.boot == boot && end_ms.saturating_sub(said.from_ms) <= longest_ms)
         };
-        let speed = find(frame).max(earlier).filter(|speed| *speed > 0)?;
-        Some((speed, maker.schema.columns[place].exponent))
+        let speed = gauge[from..to].iter().filter(is_known).filter_map(|said| said.value).max();
+        Some((speed.filter(|speed| *speed > 0)?, meaning.exponent))
     }
 }
 

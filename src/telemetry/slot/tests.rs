@@ -276,6 +276,64 @@ fn what_is_measured_every_minute_stands_for_a_minute() {
     assert_eq!(slow(&rows), (vec![gauge(&[1, 3], 90)], vec![slot(9, 90_000, 0, 0)]));
 }
 
+/// A counter, measured so often (0: in each frame), and its speed, measured every minute.
+fn beside_a_slow_speed(cadence_s: u32) -> StoredSchema {
+    let mut total = column("bytes_total", v1::Kind::Counter);
+    (total.speed_column, total.cadence_s) = (2, cadence_s);
+    let speed = v1::Column { cadence_s: 60, ..column("speed_bytes", v1::Kind::Gauge) };
+    StoredSchema::new(1, SchemaId([0; 16]), vec![total, speed])
+}
+
+/// Its slots: (seconds, counter, speed).
+fn within_a_slow_speed(
+    schema: &StoredSchema,
+    before: Option<&Predecessor>,
+    rows: &[(i64, Option<i64>, Option<i64>)],
+) -> Vec<CounterSlot> {
+    let mut columns = Columns::new(2);
+    for (seconds, total, speed) in rows {
+        columns.push_state(meta(seconds * 1_000, 1), &State::from_values(&[*total, *speed]));
+    }
+    match make(schema, before, &mut columns, INTERVAL, SLOT_MS).expect("frames").columns.swap_remove(0) {
+        ColumnSlots::Counter(slots) => slots,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_speed_that_is_measured_every_minute_bounds_the_rates_between() {
+    let schema = beside_a_slow_speed(0);
+    let rows = [
+        (0, Some(0), Some(10)),
+        (15, Some(150), None),
+        (30, Some(400), None),
+        (45, Some(450), None),
+        (60, Some(460), Some(10)),
+    ];
+    assert_eq!(within_a_slow_speed(&schema, None, &rows), [slot(150 + 50 + 10, 45_000, 0, 1)]);
+    // For two and a half cadences; then nothing is known of it.
+    let fast = |at: i64| if at < 150 { at / 15 } else { 9 + (at - 135) / 15 * 1_000 };
+    let rows: Vec<_> = (0..=11).map(|n| (n * 15, Some(fast(n * 15)), (n == 0).then_some(10))).collect();
+    assert_eq!(within_a_slow_speed(&schema, None, &rows), [slot(9 + 1_000, 150_000, 0, 1)]);
+    // Also of what was measured in a window before.
+    let schema = Arc::new(schema);
+    let mut measured = Measured::default();
+    measured.take(&schema, &State::from_values(&[Some(0), Some(10)]), 240_000, 1);
+    let state = State::from_values(&[Some(0), None]);
+    let before = Predecessor { meta: meta(285_000, 1), schema: schema.clone(), state, measured };
+    let rows = [(300, Some(1_000), None), (315, Some(1_100), None)];
+    assert_eq!(within_a_slow_speed(&schema, Some(&before), &rows), [slot(0, 0, 0, 0), slot(100, 15_000, 0, 1)]);
+}
+
+#[test]
+fn a_slow_counter_is_judged_by_the_highest_speed_since_it_was_measured_before() {
+    let schema = beside_a_slow_speed(60);
+    let rows = [(0, Some(0), Some(100)), (45, None, None), (60, Some(6_000), Some(10)), (120, Some(6_600), Some(10))];
+    assert_eq!(within_a_slow_speed(&schema, None, &rows)[..1], [slot(6_000 + 600, 120_000, 0, 0)]);
+    let rows = [(0, Some(0), Some(10)), (45, None, None), (60, Some(700), Some(10))];
+    assert_eq!(within_a_slow_speed(&schema, None, &rows)[..1], [slot(0, 0, 0, 1)]);
+}
+
 #[test]
 fn hours_are_the_sums_of_slots() {
     let rows: Vec<Row> = (0..480)
