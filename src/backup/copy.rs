@@ -39,6 +39,9 @@ pub enum CopyError {
     /// It took the room that records need.
     #[error("it was stopped, because less than {} MiB were free where the data directory is: records need them", FLOOR_BYTES >> 20)]
     NoRoom,
+    /// Control stops.
+    #[error("it was stopped, because control was")]
+    Stopped,
     /// Its thread.
     #[error(transparent)]
     Interrupted(#[from] background::Interrupted),
@@ -51,7 +54,7 @@ impl CopyError {
             Self::File { source, .. } => says_full(source),
             Self::Database(error) => Db::is_disk_full(error),
             Self::NoRoom => true,
-            Self::Interrupted(_) => false,
+            Self::Stopped | Self::Interrupted(_) => false,
         }
     }
 }
@@ -77,16 +80,31 @@ pub(super) fn is_left_over(path: &Path) -> bool {
     name.starts_with('.') && (name.ends_with(".unfinished") || name.ends_with(".removed"))
 }
 
-/// Makes the backup `name`; what is left of a failure is removed.
+/// The names of those that are not finished.
+pub(super) fn unfinished_names(backups: &Path) -> Vec<String> {
+    let entries = fs::read_dir(backups).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| {
+        let file = entry.file_name();
+        Some(file.to_str()?.strip_prefix('.')?.strip_suffix(".unfinished")?.to_owned())
+    });
+    names.collect()
+}
+
+/// Makes the backup `name`, unless it is stopped; what is left of a failure is removed.
 pub(super) fn make(
     db: &Db,
     data: &Path,
     backups: &Path,
     name: &str,
     manifest: Manifest,
+    is_stopped: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<Manifest, CopyError> {
     let directory = unfinished(backups, name);
-    let made = fill(db, data, &directory, manifest).and_then(|manifest| {
+    let made = fill(db, data, &directory, manifest, is_stopped.clone()).and_then(|manifest| {
+        // Of one that is finished now nobody would say so.
+        if is_stopped() {
+            return Err(CopyError::Stopped);
+        }
         let whole = backups.join(name);
         fs::rename(&directory, &whole).and_then(|()| sync(backups)).map_err(failed(&whole))?;
         Ok(manifest)
@@ -97,7 +115,13 @@ pub(super) fn make(
     made
 }
 
-fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Result<Manifest, CopyError> {
+fn fill(
+    db: &Db,
+    data: &Path,
+    directory: &Path,
+    mut manifest: Manifest,
+    is_stopped: impl Fn() -> bool + Send + 'static,
+) -> Result<Manifest, CopyError> {
     private(directory).map_err(failed(directory))?;
     let mut names = Vec::new();
     for name in FILES {
@@ -116,7 +140,7 @@ fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Resul
     }
     if db.backend() == Backend::Sqlite {
         let file = directory.join(SQLITE_FILE);
-        copy_database(db, &file, FLOOR_BYTES)?;
+        copy_database(db, &file, FLOOR_BYTES, is_stopped)?;
         let closed = fs::set_permissions(&file, Permissions::from_mode(0o600));
         closed.and_then(|()| File::open(&file)?.sync_all()).map_err(failed(&file))?;
         manifest.audit = head(directory)?;
@@ -133,19 +157,27 @@ fn fill(db: &Db, data: &Path, directory: &Path, mut manifest: Manifest) -> Resul
     Ok(manifest)
 }
 
-/// Stops it when less than `floor` bytes are free: others could not write any more.
-pub(super) fn copy_database(db: &Db, to: &Path, floor: u64) -> Result<(), CopyError> {
-    let is_short = Arc::new(AtomicBool::new(false));
+/// Ends it when it is stopped, and when less than `floor` bytes are free: others could not write any more.
+pub(super) fn copy_database(
+    db: &Db,
+    to: &Path,
+    floor: u64,
+    is_stopped: impl Fn() -> bool + Send + 'static,
+) -> Result<(), CopyError> {
+    let (is_short, was_stopped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let goes_on = {
-        let (is_short, at) = (is_short.clone(), to.parent().unwrap_or(to).to_owned());
+        let (is_short, was_stopped) = (is_short.clone(), was_stopped.clone());
+        let at = to.parent().unwrap_or(to).to_owned();
         move || {
             // What cannot be asked stops nothing.
             let is_below = free(&at).is_ok_and(|free| free < floor);
             is_short.fetch_or(is_below, Ordering::Relaxed);
-            !is_below
+            was_stopped.fetch_or(is_stopped(), Ordering::Relaxed);
+            !is_below && !was_stopped.load(Ordering::Relaxed)
         }
     };
     match db.copy_into(to, goes_on) {
+        Err(_) if was_stopped.load(Ordering::Relaxed) => Err(CopyError::Stopped),
         Err(_) if is_short.load(Ordering::Relaxed) => Err(CopyError::NoRoom),
         copied => Ok(copied?),
     }

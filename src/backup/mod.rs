@@ -2,45 +2,45 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `copy` | making one, whole or not at all |
+//! | `making` | one at a time: its place, and how it ends |
+//! | `copy` | its files, whole or not at all |
+//! | `keeper` | the schedule: which is due, which go |
 //! | `manifest` | what a backup says of itself, and whether that is so |
 //! | `restore` | a data directory of a backup |
 //! | `dump` | the line that copies a database on a server |
 //!
 //! What must hold: a directory with a time as its name is a backup that was whole when it was renamed; one is made
 //! at a time; one that fails leaves nothing behind; records are taken while it is made, and keep room; how it ended is
-//! in the audit log. A backup holds the keys of this service, so it is for nobody else, and should be carried to
-//! another machine by who runs this one.
+//! in the audit log, also of one that a stop or a crash cut off. A backup holds the keys of this service, so it is for
+//! nobody else, and should be carried to another machine by who runs this one.
 //! Deliberately absent: a database on a server, which is backed up where it is.
 
-use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use jiff::Timestamp;
 use prometheus::{IntCounter, IntGauge};
 use sea_orm::DbErr;
 use serde_json::{Value, json};
 
-use crate::access::audit::{AuditResult, Change};
+use crate::access::audit::Change;
 use crate::access::capability::{SettingsRead, SettingsWrite};
 use crate::access::{Access, Actor, Permit};
 use crate::config;
 use crate::metrics;
-use crate::platform::background;
-use crate::platform::clock::{Clock, Stopwatch, UnixMs};
-use crate::platform::db::{Backend, Db};
+use crate::platform::clock::{Clock, UnixMs};
+use crate::platform::db::Db;
 use crate::platform::http::origin::Origin;
 use crate::platform::metrics::Registry;
-use crate::platform::shutdown::Shutdown;
 use crate::settings::Settings;
 
 pub mod api;
 mod copy;
 mod dump;
+mod keeper;
+mod making;
 mod manifest;
 mod restore;
 #[cfg(test)]
@@ -56,16 +56,6 @@ use manifest::Manifest;
 const DIRECTORY: &str = "backups";
 /// Names are times: they sort, and nothing else is taken for one.
 const NAMED: &str = "%Y%m%dT%H%M%SZ";
-/// Room that must be free besides: for what control writes meanwhile, and SQLite's log, which cannot shrink then. At
-/// least this, and of a large database a part of its size in percent.
-const SPARE_BYTES: u64 = 64 << 20;
-const SPARE_PERCENT: u64 = 15;
-/// What the audit log calls the making of one.
-const CREATE: &str = "backup.create";
-/// How often the schedule is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// A scheduled backup that failed is tried again after this.
-const RETRY_MS: i64 = 3_600_000;
 
 /// Why there is no backup, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +151,10 @@ struct Shared {
     /// Held while one is removed, or what is left of others is.
     removing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// What is made ends as soon as it can.
+    is_stopping: AtomicBool,
+    /// One that was made has ended.
+    ended: tokio::sync::Notify,
     metrics: Instruments,
 }
 
@@ -177,15 +171,6 @@ struct Instruments {
     size: IntGauge,
     interval: IntGauge,
     failures: IntCounter,
-}
-
-/// The place of the one that is made; given back however that ends.
-struct Place(Arc<Shared>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.state().making = None;
-    }
 }
 
 impl Shared {
@@ -220,7 +205,7 @@ impl Shared {
 }
 
 impl Backups {
-    /// Over the backups of a data directory; what a crash left unfinished is removed.
+    /// Over the backups of a data directory; what a crash left unfinished is told and removed.
     #[must_use]
     pub fn open(
         db: Db,
@@ -239,14 +224,27 @@ impl Backups {
             failures: registry.counter(&metrics::BACKUP_FAILURES),
         };
         let dump = database.url.as_deref().map(dump::line);
-        let (data, removing, state) = (data.to_owned(), tokio::sync::Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { db, access, clock, settings, data, dump, removing, state, metrics });
-        shared.clear();
-        if let Some(newest) = newest(&list(&shared.directory()), shared.clock.now_ms()) {
-            shared.metrics.last.set(newest.made_ms().unwrap_or(0) / 1_000);
-            shared.metrics.size.set(newest.bytes as i64);
+        let shared = Arc::new(Shared {
+            db,
+            access,
+            clock,
+            settings,
+            data: data.to_owned(),
+            dump,
+            removing: tokio::sync::Mutex::default(),
+            state: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+            ended: tokio::sync::Notify::new(),
+            metrics,
+        });
+        let backups = Self(shared);
+        backups.tell_cut_off();
+        backups.0.clear();
+        if let Some(newest) = keeper::newest(&list(&backups.0.directory()), backups.0.clock.now_ms()) {
+            backups.0.metrics.last.set(newest.made_ms().unwrap_or(0) / 1_000);
+            backups.0.metrics.size.set(newest.bytes as i64);
         }
-        Self(shared)
+        backups
     }
 
     /// Where backups lie.
@@ -279,55 +277,6 @@ impl Backups {
         looked.await.unwrap_or_else(|_| Overview { backups: Vec::new(), making: None, failed: None })
     }
 
-    /// Begins to make one and gives its name.
-    ///
-    /// # Errors
-    /// See [`BackupError`].
-    pub async fn create(&self, permit: &Permit<SettingsWrite>) -> Result<String, BackupError> {
-        let by = Some(self.0.access.actor_name(permit.actor()));
-        let (place, making) = self.begin(by).await?;
-        let (backups, name) = (self.clone(), making.name.clone());
-        let (actor, origin) = (permit.actor(), permit.origin());
-        tokio::spawn(async move { backups.make(place, making, actor, origin).await });
-        Ok(name)
-    }
-
-    /// Takes the place of the one that is made. That it cannot be is a failure, unless another one is made.
-    async fn begin(&self, by: Option<String>) -> Result<(Place, Making), BackupError> {
-        let begun = self.place(by).await;
-        match &begun {
-            Ok(_) | Err(BackupError::Busy(_)) => {}
-            Err(error) => self.0.failed(error.is_disk_full(), error.to_string()),
-        }
-        begun
-    }
-
-    async fn place(&self, by: Option<String>) -> Result<(Place, Making), BackupError> {
-        let shared = &self.0;
-        let directory = shared.directory();
-        let expected_bytes = match shared.db.backend() {
-            Backend::Sqlite => shared.db.size().await?,
-            Backend::Postgres => 0,
-        };
-        let free = blocking({
-            let directory = directory.clone();
-            move || copy::private(&directory).and_then(|()| copy::free(&directory))
-        });
-        let free = free.await.map_err(|source| BackupError::File { path: directory.clone(), source })?;
-        let needed = needed(expected_bytes);
-        let begun_ms = shared.clock.now_ms();
-        let mut state = shared.state();
-        if let Some(making) = &state.making {
-            return Err(BackupError::Busy(making.name.clone()));
-        }
-        if free < needed {
-            return Err(BackupError::NoRoom { needed, free });
-        }
-        let making = Making { name: free_name(&directory, begun_ms), begun_ms, by, expected_bytes };
-        state.making = Some(making.clone());
-        Ok((Place(shared.clone()), making))
-    }
-
     async fn record(
         &self,
         actor: Actor,
@@ -343,48 +292,6 @@ impl Backups {
         transaction.commit().await?;
         access.recorded(recorded);
         Ok(())
-    }
-
-    /// In the audit log, that one was not made.
-    fn record_failed(&self, actor: Actor, origin: Origin, name: &str, is_disk_full: bool) {
-        let full = (AuditResult::Failed, "no-room");
-        let ended = if is_disk_full { full } else { (AuditResult::Failed, "copy-failed") };
-        self.0.access.refused(Some(actor), origin, CREATE, name, ended);
-    }
-
-    /// Makes it and records how that ended. Whether it was made.
-    async fn make(&self, place: Place, making: Making, actor: Actor, origin: Origin) -> bool {
-        let shared = &self.0;
-        let clock = Stopwatch::start();
-        let work = {
-            let (shared, making) = (shared.clone(), making.clone());
-            let has_database = shared.db.backend() == Backend::Sqlite;
-            let manifest = Manifest::new(making.begun_ms, making.by, has_database);
-            move || copy::make(&shared.db, &shared.data, &shared.directory(), &making.name, manifest)
-        };
-        let made = background::spawn("backup", work).await.unwrap_or_else(|interrupted| Err(interrupted.into()));
-        let is_made = made.is_ok();
-        match made {
-            Ok(manifest) => {
-                let (bytes, seconds) = (manifest.bytes(), clock.elapsed().as_secs());
-                shared.metrics.last.set(making.begun_ms / 1_000);
-                shared.metrics.duration.set(seconds as i64);
-                shared.metrics.size.set(bytes as i64);
-                shared.state().failed = None;
-                tracing::info!(backup = making.name, bytes, seconds, "backup made");
-                let after = json!({ "bytes": bytes });
-                if let Err(error) = self.record(actor, origin, CREATE, &making.name, (Value::Null, after)).await {
-                    tracing::error!(%error, backup = making.name, "that a backup was made is not in the audit log");
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, backup = making.name, "no backup was made");
-                shared.failed(error.is_disk_full(), error.to_string());
-                self.record_failed(actor, origin, &making.name, error.is_disk_full());
-            }
-        }
-        drop(place);
-        is_made
     }
 
     /// Removes one.
@@ -418,58 +325,6 @@ impl Backups {
         Ok(())
     }
 
-    /// Until told to stop: makes backups when they are due, and removes those that the schedule made and does not
-    /// keep, and what is left of others.
-    pub async fn keep(self, shutdown: Shutdown) {
-        let mut changed = self.0.settings.schedule_watch();
-        let mut failed_ms = None;
-        let told = shutdown.triggered();
-        tokio::pin!(told);
-        loop {
-            self.clear().await;
-            let schedule = changed.borrow_and_update().content;
-            self.0.metrics.interval.set(schedule.every_ms.unwrap_or(0) as i64 / 1_000);
-            if let Some(every_ms) = schedule.every_ms
-                && self.is_due(every_ms as i64, failed_ms).await
-            {
-                let (actor, origin) = (Actor::System, Origin::default());
-                failed_ms = match self.begin(None).await {
-                    Ok((place, making)) => tokio::select! {
-                        // What is unfinished is removed by the next start.
-                        () = &mut told => return,
-                        made = self.make(place, making, actor, origin) => (!made).then(|| self.0.clock.now_ms()),
-                    },
-                    // The other one's end is looked at again.
-                    Err(BackupError::Busy(_)) => None,
-                    Err(error) => {
-                        tracing::error!(%error, "no scheduled backup was made; tried again in an hour");
-                        self.record_failed(actor, origin, DIRECTORY, error.is_disk_full());
-                        Some(self.0.clock.now_ms())
-                    }
-                };
-                self.thin(schedule.keep).await;
-            }
-            tokio::select! {
-                () = &mut told => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                // The settings live as long as this does.
-                _ = changed.changed() => failed_ms = None,
-            }
-        }
-    }
-
-    async fn is_due(&self, every_ms: i64, failed_ms: Option<UnixMs>) -> bool {
-        let now_ms = self.0.clock.now_ms();
-        // A failure that is newer than now is of a clock that was ahead.
-        let waits = |failed_ms: UnixMs| (failed_ms..failed_ms + RETRY_MS.min(every_ms)).contains(&now_ms);
-        if failed_ms.is_some_and(waits) {
-            return false;
-        }
-        let backups = self.listed().await;
-        let newest_ms = newest(&backups, now_ms).and_then(Backup::made_ms);
-        newest_ms.is_none_or(|newest_ms| now_ms >= newest_ms + every_ms)
-    }
-
     async fn clear(&self) {
         let _removing = self.0.removing.lock().await;
         let shared = self.0.clone();
@@ -479,16 +334,6 @@ impl Backups {
     async fn listed(&self) -> Vec<Backup> {
         let directory = self.0.directory();
         tokio::task::spawn_blocking(move || list(&directory)).await.unwrap_or_default()
-    }
-
-    /// Removes scheduled backups but the newest.
-    async fn thin(&self, keep: u32) {
-        let backups = self.listed().await;
-        for backup in beyond(&backups, keep as usize, self.0.clock.now_ms()) {
-            if let Err(error) = self.remove(Actor::System, Origin::default(), &backup.name).await {
-                tracing::warn!(%error, backup = backup.name, "an old backup stays");
-            }
-        }
     }
 }
 
@@ -510,27 +355,6 @@ impl Backup {
     pub fn made_ms(&self) -> Option<UnixMs> {
         self.manifest.as_ref().map(|manifest| manifest.made_ms)
     }
-}
-
-/// What must be free for a copy of a database.
-fn needed(expected_bytes: u64) -> u64 {
-    expected_bytes + SPARE_BYTES.max(expected_bytes / 100 * SPARE_PERCENT)
-}
-
-/// The newest whole one. One that is newer than now was made when the clock was ahead: it must not stand in the way
-/// of others until then.
-fn newest(backups: &[Backup], now_ms: UnixMs) -> Option<&Backup> {
-    let whole = backups.iter().filter(|backup| backup.is_whole);
-    whole.filter(|backup| backup.made_ms().is_some_and(|made_ms| made_ms <= now_ms)).max_by_key(|it| it.made_ms())
-}
-
-/// Whole ones that the schedule made beyond the newest `keep`. Those of a clock that was ahead count as the oldest, so
-/// that they do not take the place of newer ones.
-fn beyond(backups: &[Backup], keep: usize, now_ms: UnixMs) -> Vec<&Backup> {
-    let is_scheduled = |backup: &Backup| backup.manifest.as_ref().is_some_and(|it| it.made_by.is_none());
-    let mut scheduled: Vec<_> = backups.iter().filter(|backup| backup.is_whole && is_scheduled(backup)).collect();
-    scheduled.sort_by_key(|backup| Reverse(backup.made_ms().filter(|made_ms| *made_ms <= now_ms)));
-    scheduled.split_off(keep.min(scheduled.len()))
 }
 
 /// Renames within a directory, so that it stays so.
@@ -567,15 +391,4 @@ fn list(directory: &Path) -> Vec<Backup> {
 
 fn is_name(name: &str) -> bool {
     name.len() == 16 && jiff::civil::DateTime::strptime(NAMED, name).is_ok()
-}
-
-/// The time as a name; of two in one second the later one is called a second later.
-fn free_name(directory: &Path, at_ms: UnixMs) -> String {
-    (0..)
-        .map(|more| {
-            let at = Timestamp::from_millisecond(at_ms + more * 1_000).unwrap_or_default();
-            at.strftime(NAMED).to_string()
-        })
-        .find(|name| !directory.join(name).exists())
-        .expect("seconds do not end")
 }

@@ -1,8 +1,14 @@
-//! Tests of which backups are due and stay, and of copies that take the room of others.
+//! Tests of which backups are due and stay, and of copies that end early.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jiff::Timestamp;
 use sea_orm::ConnectionTrait;
 
+use super::keeper::{beyond, newest};
+use super::making::needed;
 use super::*;
+use crate::platform::background;
 use crate::platform::testing;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -59,7 +65,7 @@ fn a_copy_needs_room_for_what_is_written_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_copy_that_takes_the_room_of_records_is_stopped() {
+async fn a_copy_that_takes_the_room_of_records_or_is_told_to_stops() {
     let test = testing::sqlite().await;
     let fill = test.db.begin("fill").await.expect("begun");
     fill.execute_unprepared("CREATE TABLE filler (number INTEGER)").await.expect("made");
@@ -69,9 +75,20 @@ async fn a_copy_that_takes_the_room_of_records_is_stopped() {
     fill.commit().await.expect("committed");
     let copy = |name: &str, floor: u64| {
         let (db, to) = (test.db.clone(), test.data.path().join(name));
-        background::spawn("test", move || copy::copy_database(&db, &to, floor))
+        background::spawn("test", move || copy::copy_database(&db, &to, floor, || false))
     };
     let error = copy("stopped", u64::MAX).await.expect("no panic").expect_err("no room");
     assert!(error.is_disk_full() && error.to_string().contains("records need them"), "{error}");
     copy("whole", 0).await.expect("no panic").expect("it is made");
+    // And one that is told to stop, in its midst.
+    let asked = Arc::new(AtomicU32::new(0));
+    let (db, data, backups) = (test.db.clone(), test.data.path().to_owned(), test.data.path().join("backups"));
+    let manifest = Manifest::new(0, None, true);
+    let made = background::spawn("test", move || {
+        copy::make(&db, &data, &backups, "stopped", manifest, move || asked.fetch_add(1, Ordering::Relaxed) > 10)
+    });
+    let error = made.await.expect("no panic").expect_err("it was stopped");
+    assert!(matches!(error, CopyError::Stopped), "{error}");
+    let left = std::fs::read_dir(test.data.path().join("backups")).expect("the directory").count();
+    assert_eq!(left, 0, "nothing is left of it");
 }

@@ -188,6 +188,53 @@ async fn how_a_backup_ended_is_in_the_audit_log_and_counted_once() {
 }
 
 #[tokio::test]
+async fn a_backup_that_a_stop_or_a_crash_cut_off_is_in_the_audit_log_and_leaves_nothing() {
+    let started = started().await;
+    let security = started.first_administrator().await;
+    let (_, system) = started.join(&security, "sys", "system_administrator").await;
+    started.join(&security, "aud", "auditor").await;
+    // One of its files is a pipe: it is read to its end when that is written.
+    let pipe = started.data.path().join(access::FIRST_LINK);
+    let _ = fs::remove_file(&pipe);
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).expect("a pipe");
+    let begun = system.send(Method::POST, BACKUPS, None).await;
+    assert_eq!(begun.status(), StatusCode::ACCEPTED);
+    let Started { running, data, shutdown, .. } = started;
+    let http = running.http();
+    shutdown.trigger();
+    let finished = tokio::spawn(running.finished());
+    while tokio::net::TcpStream::connect(http).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let written = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "")
+    });
+    written.await.expect("no panic").expect("written");
+    finished.await.expect("no panic").expect("a clean stop");
+    let place = data.path().join("backups");
+    assert_eq!(fs::read_dir(&place).expect("the directory").count(), 0, "nothing is left of it");
+    fs::remove_file(&pipe).expect("removed");
+
+    // As after kill -9.
+    let cut_off = "20200101T000000Z";
+    fs::create_dir(place.join(format!(".{cut_off}.unfinished"))).expect("made");
+    fs::write(place.join(format!(".{cut_off}.unfinished/tongtu.db")), "a part").expect("written");
+    let again = started_in(data, Clock::System).await;
+    assert_eq!(fs::read_dir(&place).expect("the directory").count(), 0, "it is removed");
+    let auditor = Person::welcomed(&again.client, again.base(), again.log_in("aud", PASSWORD).await).await;
+    let said = made(&again, &auditor).await;
+    let said: Vec<[&str; 4]> = said.iter().map(|entry| entry.each_ref().map(String::as_str)).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said[0], ["control", cut_off, "failed", "cut-off"]);
+    assert_eq!((said[1][0], said[1][2], said[1][3]), ("sys", "failed", "stopped"));
+    let system = Person::welcomed(&again.client, again.base(), again.log_in("sys", PASSWORD).await).await;
+    let list = json_of(system.send(Method::GET, BACKUPS, None).await).await;
+    assert!(list["failed"]["reason"].as_str().is_some_and(|reason| reason.contains(cut_off)), "{list}");
+}
+
+#[tokio::test]
 async fn a_start_on_what_was_restored_ends_every_session_and_says_so_once() {
     let started = started().await;
     let security = started.first_administrator().await;
