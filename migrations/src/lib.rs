@@ -23,6 +23,7 @@ mod m0013_settings;
 mod m0014_events;
 mod m0015_deleted;
 mod m0016_cadence;
+mod m0020_refusals;
 
 /// Steps that bore another name for a while: the old one and the new one.
 const RENAMED: [(&str, &str); 1] = [("m0007_lifetime", "m0008_lifetime")];
@@ -71,6 +72,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_events::Migration),
             Box::new(m0015_deleted::Migration),
             Box::new(m0016_cadence::Migration),
+            Box::new(m0020_refusals::Migration),
         ]
     }
 }

@@ -147,7 +147,7 @@ impl From<Denied> for Problem {
             Area::Settings => "系统设置",
             Area::Access => "用户与权限",
             Area::Audit => "审计日志",
-            Area::Agents => "采集代理",
+            Area::Agents => "探针",
             Area::Measurements => "资源与监测数据",
             Area::Migration => "迁移",
             Area::Health => "系统运行状况",

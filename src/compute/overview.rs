@@ -14,7 +14,7 @@ use super::list::memory_used_percent;
 use super::report::{HostState, HostSummary};
 use crate::access::capability::{AgentsRead, MeasurementsRead};
 use crate::access::{Permit, Resource};
-use crate::fleet::{AgentCounts, AgentEvent};
+use crate::fleet::{AgentCounts, AgentEvent, AgentRefusal};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, OrganizationId};
 
@@ -43,7 +43,7 @@ pub(super) struct Overview {
     /// Hosts whose fullest file system is nearly full.
     pub full: Full,
     /// What became of hosts and agents while they were the caller's, the newest first: starts of hosts, and, for who
-    /// may see agents, what became of these.
+    /// may see agents, what became of these and which machines were refused.
     pub events: Vec<Event>,
 }
 
@@ -72,12 +72,16 @@ pub(super) enum Event {
     },
     /// An agent's state changed.
     Agent(AgentEvent),
+    /// A machine was refused a certificate, or to connect with one.
+    AgentRefused(AgentRefusal),
 }
 
 impl Event {
     fn at_ms(&self) -> UnixMs {
         match self {
-            Self::HostStarted { at_ms, .. } | Self::Agent(AgentEvent { at_ms, .. }) => *at_ms,
+            Self::HostStarted { at_ms, .. }
+            | Self::Agent(AgentEvent { at_ms, .. })
+            | Self::AgentRefused(AgentRefusal { at_ms, .. }) => *at_ms,
         }
     }
 }
@@ -185,11 +189,15 @@ impl Compute {
             return Arc::clone(&made.json);
         }
         known.retain(|_, made| (0..MADE_FOR_MS).contains(&(now_ms - made.at_ms)));
-        let became = agents.map(|permit| self.0.fleet.agent_events(permit, EVENTS)).unwrap_or_default();
+        let mut told: Vec<Event> = Vec::new();
+        if let Some(permit) = agents {
+            told.extend(self.0.fleet.agent_events(permit, EVENTS).into_iter().map(Event::Agent));
+            told.extend(self.0.fleet.agent_refusals(permit, EVENTS).into_iter().map(Event::AgentRefused));
+        }
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
         let overview = self.look(hosts, |board| {
-            let events = events(self.started(hosts, board), became);
-            of(board.rows.iter().map(|row| &row.shown), agents, events, now_ms)
+            told.extend(self.started(hosts, board));
+            of(board.rows.iter().map(|row| &row.shown), agents, latest(told), now_ms)
         });
         let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
         known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
@@ -259,8 +267,7 @@ fn of<'a>(
 }
 
 /// The newest of what happened.
-fn events(mut events: Vec<Event>, became: Vec<AgentEvent>) -> Vec<Event> {
-    events.extend(became.into_iter().map(Event::Agent));
+fn latest(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| Reverse(event.at_ms()));
     events.truncate(EVENTS);
     events

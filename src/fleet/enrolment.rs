@@ -16,11 +16,12 @@ use tongtu_protocol::token::{SECRET_BYTES, Token};
 use tongtu_protocol::{reason::Reason, v1};
 
 use super::admission::{self, Fault};
+use super::attempts::AgentAttempt;
 use super::authority::{Request, sha256};
 use super::directory::{Agent, Certificate, Details, Given};
 use super::peer::PeerCertificate;
 use super::{Fleet, store};
-use crate::access::audit::{AuditResult, Change, Doer};
+use crate::access::audit::{Change, Doer};
 use crate::access::capability::{AgentsRead, AgentsWrite};
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
@@ -35,7 +36,7 @@ pub const USES_MAX: u32 = 100_000;
 const AGAIN_MS: i64 = 10 * 60_000;
 
 /// What the audit log calls getting a first certificate, and the next one.
-const ENROL: &str = "agent.enrol";
+pub(super) const ENROL: &str = "agent.enrol";
 pub(super) const RENEW: &str = "agent.renew";
 
 /// An enrolment token as control remembers it: without its secret.
@@ -180,18 +181,17 @@ impl Fleet {
     /// Turns a token and a request into an agent and its certificate.
     pub(super) async fn enroll(&self, asked: v1::EnrollRequest, origin: Origin) -> Result<v1::EnrollResponse, Fault> {
         let token = self.token_of(&asked).await;
-        let resource = token.as_ref().map(|token| token.id.to_string()).unwrap_or_default();
+        let known = token.as_ref().ok().copied();
         let enrolled = match token {
             Ok(token) => self.enroll_with(token, asked, origin).await,
             Err(fault) => Err(fault),
         };
-        enrolled.inspect_err(|fault| self.attempt_failed(Doer::nobody(), origin, ENROL, &resource, fault.reason))
-    }
-
-    /// Notes in the audit log that somebody was refused a certificate.
-    pub(super) fn attempt_failed(&self, who: Doer, origin: Origin, action: &str, resource: &str, reason: Reason) {
-        let result = if reason == Reason::Unavailable { AuditResult::Failed } else { AuditResult::Refused };
-        self.access.refused_to(who, origin, action, resource, (result, reason.as_str()));
+        enrolled.inspect_err(|fault| {
+            let resource = known.map(|token| token.id.to_string()).unwrap_or_default();
+            let owner = known.map(|token| token.organization);
+            let attempt = (AgentAttempt::Enrol, resource.as_str());
+            self.attempt_failed(Doer::nobody(), origin, attempt, owner, fault.reason.as_str());
+        })
     }
 
     /// The token that somebody shows, whether it still enrols or not.
@@ -333,8 +333,11 @@ impl Fleet {
         let name = self.directory.get(presented.agent).map(|agent| agent.details().hostname.clone());
         let who = Doer::agent(presented.agent, name.unwrap_or_default());
         let renewed = self.renew_as(who.clone(), presented, asked, origin).await;
-        let resource = presented.agent.to_string();
-        renewed.inspect_err(|fault| self.attempt_failed(who, origin, RENEW, &resource, fault.reason))
+        renewed.inspect_err(|fault| {
+            let owner = self.access.owner(Resource::Agent(presented.agent));
+            let resource = presented.agent.to_string();
+            self.attempt_failed(who, origin, (AgentAttempt::Renew, &resource), owner, fault.reason.as_str());
+        })
     }
 
     async fn renew_as(

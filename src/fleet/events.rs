@@ -147,6 +147,9 @@ impl Fleet {
             if let Err(error) = self.events_note().await {
                 tracing::warn!(%error, "what became of agents could not be stored; trying again");
             }
+            if let Err(error) = self.attempts_write().await {
+                tracing::warn!(%error, "machines that were refused could not be stored; trying again");
+            }
         }
     }
 

@@ -28,13 +28,15 @@ use v1::enrolment_server::{self, Enrolment, EnrolmentServer};
 use v1::telemetry_server::{self, Telemetry, TelemetryServer};
 
 use super::admission::Fault;
+use super::attempts::AgentAttempt;
 use super::authority::{Serial, ServerCertificate};
 use super::inbound::Inbound;
 use super::peer::{Peer, PeerCertificate, Verifier};
 use super::refusals::Subject;
 use super::session::Session;
 use super::sink::Sink;
-use super::{Fleet, FleetError, enrolment};
+use super::{Fleet, FleetError};
+use crate::access::Resource;
 use crate::access::audit::Doer;
 use crate::platform::http::origin::Origin;
 use crate::platform::shutdown::Shutdown;
@@ -52,6 +54,8 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 const SEND_BUFFER: usize = 32 << 10;
 /// Streams of a connection: a session, a renewal, and one of each that is just ending.
 const STREAMS: u32 = 4;
+/// Why a connection is refused whose certificate is not of our authority, or no agent's.
+const FOREIGN: &str = "foreign_certificate";
 /// Open streams have this long to take leave when control stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -113,6 +117,9 @@ impl Fleet {
         let _ = tokio::time::timeout(DRAIN, all_closed.recv()).await;
         let _ = reports.await;
         let _ = events.await;
+        if let Err(error) = self.attempts_write().await {
+            tracing::warn!(%error, "the last machines that were refused are not in the table of them");
+        }
         Ok(())
     }
 
@@ -193,6 +200,11 @@ impl Gateway {
         let refuse = |reason: &'static str, detail: &dyn std::fmt::Display| {
             let now_ms = self.fleet.clock.now_ms();
             self.fleet.refusals.count(reason, Subject::Address(address.ip()), detail, now_ms);
+            // What else does not come through a handshake is no machine of ours.
+            if reason == FOREIGN {
+                let attempt = (AgentAttempt::Connect, "");
+                self.fleet.attempt_failed(Doer::nobody(), origin(address), attempt, None, reason);
+            }
         };
         let stream = match shaken {
             Err(_) => return refuse("handshake_timeout", &"no TLS handshake in time"),
@@ -206,7 +218,7 @@ impl Gateway {
             None => None,
             Some(chain) => match chain.first().and_then(PeerCertificate::read) {
                 Some(certificate) => Some(certificate),
-                None => return refuse("foreign_certificate", &"the certificate is no agent's"),
+                None => return refuse(FOREIGN, &"the certificate is no agent's"),
             },
         };
         let place = match certificate {
@@ -302,10 +314,15 @@ impl Gateway {
     }
 }
 
+/// From where somebody comes, for the audit log.
+fn origin(address: SocketAddr) -> Origin {
+    Origin { address: Some(address.ip().to_canonical()), ..Origin::default() }
+}
+
 /// Sorts a failed handshake.
 fn handshake_reason(error: &std::io::Error) -> &'static str {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(_)) => "foreign_certificate",
+        Some(rustls::Error::InvalidCertificate(_)) => FOREIGN,
         _ => "handshake_failed",
     }
 }
@@ -324,11 +341,6 @@ impl Services {
     fn refused(&self, fault: Fault, subject: Subject) -> Status {
         self.fleet.refuse(&fault, subject);
         fault.reason.status_with(fault.detail)
-    }
-
-    /// From where a call comes, for the audit log.
-    fn origin(peer: Peer) -> Origin {
-        Origin { address: Some(peer.address.ip().to_canonical()), ..Origin::default() }
     }
 
     /// The certificate that a call needs.
@@ -360,7 +372,15 @@ impl Services {
     ) -> Result<hyper::Response<tonic::body::Body>, Status> {
         let certificate = self.certificate(peer)?;
         let refused = |reason: Reason| self.refused(reason.into(), Subject::Agent(certificate.agent));
-        let (agent, _) = self.fleet.on_record(certificate).map_err(refused)?;
+        let (agent, _) = self.fleet.on_record(certificate).map_err(|reason| {
+            // A revoked one is known to be so; this one thinks that it is an agent.
+            if reason == Reason::CertificateUnknown {
+                let owner = self.fleet.access.owner(Resource::Agent(certificate.agent));
+                let (nobody, from, attempt) = (Doer::nobody(), origin(peer.address), (AgentAttempt::Connect, ""));
+                self.fleet.attempt_failed(nobody, from, attempt, owner, reason.as_str());
+            }
+            refused(reason)
+        })?;
         if certificate.not_after_ms <= self.fleet.clock.now_ms() {
             return Err(refused(Reason::CertificateExpired));
         }
@@ -380,7 +400,7 @@ impl Enrolment for Services {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
         let peer = self.peer(&request);
         let fleet = self.fleet.clone();
-        let work = async move { fleet.enroll(request.into_inner(), Self::origin(peer)).await };
+        let work = async move { fleet.enroll(request.into_inner(), origin(peer.address)).await };
         self.finish(work, Subject::Address(peer.address.ip())).await
     }
 }
@@ -396,9 +416,10 @@ impl Telemetry for Services {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let peer = self.peer(&request);
-        let origin = Self::origin(peer);
+        let origin = origin(peer.address);
         let certificate = self.certificate(peer).inspect_err(|_| {
-            self.fleet.attempt_failed(Doer::nobody(), origin, enrolment::RENEW, "", Reason::NoCertificate);
+            let reason = Reason::NoCertificate.as_str();
+            self.fleet.attempt_failed(Doer::nobody(), origin, (AgentAttempt::Renew, ""), None, reason);
         })?;
         let fleet = self.fleet.clone();
         let work = async move { fleet.renew(certificate, request.into_inner(), origin).await };

@@ -11,6 +11,7 @@
 //! | `configuration` | what agents are told to be like |
 //! | `directory` | all agents in memory, and the stream each holds |
 //! | `events` | what became of agents: changes of their states |
+//! | `attempts` | machines that were refused, for who may see agents |
 //! | `reports` | what is known of agents, for others and for the database |
 //! | `sink` | where records go; `telemetry` implements it |
 //!
@@ -34,6 +35,7 @@ use crate::platform::metrics::Registry;
 
 mod admission;
 pub mod api;
+mod attempts;
 mod authority;
 mod configuration;
 mod counts;
@@ -52,6 +54,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use attempts::AgentRefusal;
 pub use authority::{Authority, AuthorityError};
 pub use configuration::{Collector, ConfigurationError, Desired};
 pub use counts::AgentCounts;
@@ -98,6 +101,7 @@ pub struct Shared {
     advertise: String,
     directory: directory::Directory,
     events: events::Events,
+    attempts: attempts::Attempts,
     desired: configuration::Newest,
     refusals: refusals::Refusals,
     metrics: Metrics,
@@ -164,6 +168,7 @@ impl Fleet {
         let desired = configuration::Newest::new(store::configuration_load(db.read()).await?.unwrap_or_default());
         let noted = store::events_load(db.read(), events::KEPT).await?;
         let events = events::Events::new(clock.now_ms(), noted, &directory.all());
+        let attempts = attempts::Attempts::new(store::refusals_load(db.read(), attempts::KEPT).await?);
         Ok(Self(Arc::new(Shared {
             db,
             access,
@@ -172,6 +177,7 @@ impl Fleet {
             advertise,
             directory,
             events,
+            attempts,
             desired,
             refusals: refusals::Refusals::new(registry.counter_vec(&list::AGENTS_REFUSED)),
             metrics: Metrics {

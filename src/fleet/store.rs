@@ -1,9 +1,10 @@
 //! The tables of the fleet: the only SQL here. Reads at start fill the memory that everything else asks.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
 
 use super::FleetError;
+use super::attempts::{AgentAttempt, Line};
 use super::authority::{Issued, Serial};
 use super::configuration::Desired;
 use super::directory::{Certificate, Details};
@@ -384,6 +385,66 @@ pub(super) async fn events_insert(db: &Db, noted: &[Noted], kept: usize) -> Resu
     transaction.commit().await
 }
 
+/// The newest lines of machines that were refused, the oldest first.
+pub(super) async fn refusals_load(connection: &impl ConnectionTrait, most: usize) -> Result<Vec<Line>, FleetError> {
+    let unknown = |column| FleetError::Unknown { table: "agent_refusal", column };
+    let newest = Query::select()
+        .columns(["id", "organization_id", "attempt", "reason", "network", "since_ms", "at_ms", "times"])
+        .from("agent_refusal")
+        .order_by("id", sea_orm::Order::Desc)
+        .limit(most as u64)
+        .to_owned();
+    let mut lines = Vec::new();
+    for row in connection.query_all(&newest).await? {
+        let (attempt, network): (String, Option<String>) = (row.try_get("", "attempt")?, row.try_get("", "network")?);
+        let times = row.try_get::<i64>("", "times")? as u64;
+        lines.push(Line {
+            id: row.try_get("", "id")?,
+            organization: row.try_get::<Option<i64>>("", "organization_id")?.map(OrganizationId),
+            attempt: AgentAttempt::of_name(&attempt).ok_or(unknown("attempt"))?,
+            reason: row.try_get("", "reason")?,
+            network: network.map(|text| text.parse()).transpose().map_err(|_| unknown("network"))?,
+            since_ms: row.try_get("", "since_ms")?,
+            at_ms: row.try_get("", "at_ms")?,
+            times,
+            written: times,
+        });
+    }
+    lines.reverse();
+    Ok(lines)
+}
+
+/// Writes lines, new or known, and forgets those before the newest `kept`.
+pub(super) async fn refusals_write(db: &Db, lines: &[Line], kept: usize) -> Result<(), DbErr> {
+    let transaction = db.begin("agent_refusals").await?;
+    for some in lines.chunks(500) {
+        let mut insert = Query::insert()
+            .into_table("agent_refusal")
+            .columns(["id", "organization_id", "attempt", "reason", "network", "since_ms", "at_ms", "times"])
+            .on_conflict(OnConflict::column("id").update_columns(["at_ms", "times"]).to_owned())
+            .to_owned();
+        for line in some {
+            insert.values_panic([
+                line.id.into(),
+                line.organization.map(|organization| organization.0).into(),
+                line.attempt.name().into(),
+                line.reason.as_str().into(),
+                line.network.map(|network| network.to_string()).into(),
+                line.since_ms.into(),
+                line.at_ms.into(),
+                (line.times as i64).into(),
+            ]);
+        }
+        transaction.execute(&insert).await?;
+    }
+    if let Some(last) = lines.last() {
+        let before = last.id - kept as i64;
+        let old = Query::delete().from_table("agent_refusal").and_where(Expr::col("id").lte(before)).to_owned();
+        transaction.execute(&old).await?;
+    }
+    transaction.commit().await
+}
+
 /// The newest version.
 pub(super) async fn configuration_load(connection: &impl ConnectionTrait) -> Result<Option<Desired>, FleetError> {
     let newest = Query::select()
@@ -396,12 +457,13 @@ pub(super) async fn configuration_load(connection: &impl ConnectionTrait) -> Res
     let (version, interval_ms): (i64, i64) = (row.try_get("", "version")?, row.try_get("", "interval_ms")?);
     let collectors: String = row.try_get("", "collectors")?;
     let unknown = |_| FleetError::Unknown { table: "desired_configuration", column: "collectors" };
-    Ok(Some(Desired {
+    let desired = Desired {
         version: version as u64,
         changed_ms: Some(row.try_get("", "created_ms")?),
         interval_ms: Some(interval_ms as u32).filter(|ms| *ms != 0),
         collectors: serde_json::from_str(&collectors).map_err(unknown)?,
-    }))
+    };
+    Ok(Some(desired.within_limits()))
 }
 
 /// Inserts the newest version and forgets those before it.

@@ -27,6 +27,7 @@ use crate::platform::ids::AgentId;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::{self, TestDatabase};
 
+mod attempts;
 mod configuration;
 mod enrolment;
 mod events;

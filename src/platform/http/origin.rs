@@ -47,12 +47,12 @@ impl serde::Serialize for RequestId {
 /// An address; of IPv6 its network, of which one customer has all addresses.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
-    match address {
+    match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
-        IpAddr::V4(_) => address,
+        address => address,
     }
 }
 
