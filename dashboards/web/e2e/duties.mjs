@@ -1,5 +1,5 @@
 /** What operators and auditors do: enrolling and revoking an agent, the keyboard, the audit log, an outage. */
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +21,9 @@ export async function enrolAndRevoke(page, url, binaries) {
   let child;
   try {
     execFileSync(join(binaries, enrol[0]), enrol.slice(1));
+    // The token is for one machine: the next one is refused, which `happened` looks for.
+    const next = enrol.slice(1).map((argument) => (argument === data ? `${data}-next` : argument));
+    if (spawnSync(join(binaries, enrol[0]), next).status === 0) throw new Error("a token enrols more machines than it may");
     child = spawn(join(binaries, run[0]), run.slice(1), { stdio: "ignore", env: { ...process.env, RUST_LOG: "error" } });
     // It comes without anybody asking for it.
     const second = page.getByRole("row").filter({ hasText: "agent_2" });
@@ -46,7 +49,7 @@ export async function enrolAndRevoke(page, url, binaries) {
       child.kill("SIGTERM");
       await ended;
     }
-    rmSync(data, { recursive: true, force: true });
+    for (const folder of [data, `${data}-next`]) rmSync(folder, { recursive: true, force: true });
   }
 }
 
@@ -101,7 +104,8 @@ export async function audit(page, url) {
   await page.getByRole("dialog").getByText("agent.revoke").waitFor();
   await screenshot(page, "audit-entry");
   await page.keyboard.press("Escape");
-  // What is exported is what the filters leave.
+  // What is exported is what the filters leave, by the service alone.
+  if (await page.getByRole("button", { name: "CSV" }).count()) throw new Error("the table exports what it shows beside what the service exports");
   for (const [name, head] of [["CSV", 1], ["JSON Lines", 0]]) {
     const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: `导出 ${name}` }).click()]);
     const lines = readFileSync(await file.path(), "utf8").trim().split("\n");
@@ -161,7 +165,9 @@ export async function outage(page, url) {
 export async function happened(page, url) {
   await page.goto(`${url}/overview`);
   const events = page.locator("section").filter({ has: page.getByRole("heading", { name: "最近事件" }) });
-  for (const text of ["探针已登记", "探针上报正常", "探针被吊销"]) await events.getByText(text).first().waitFor({ timeout: 30_000 });
+  for (const text of ["探针已登记", "探针上报正常", "探针被吊销", "登记被拒", "登记令牌已用完"]) await events.getByText(text).first().waitFor({ timeout: 30_000 });
+  await events.getByRole("listitem").filter({ hasText: "登记被拒" }).getByText("127.0.0.1").waitFor();
+  await screenshot(page, "events");
 }
 
 /** Wide and small screens. */

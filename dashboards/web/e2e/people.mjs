@@ -68,7 +68,7 @@ export async function users(page) {
       await form.getByLabel("姓名").fill(duty.shown);
       await form.getByLabel(duty.role).check();
     }
-    if (duty.organization) await form.getByLabel("组织机构").selectOption({ label: duty.organization });
+    if (duty.organization) await form.getByLabel("组织机构").selectOption({ label: `　${duty.organization}` });
     await name.fill(duty.name);
     await create.click();
     links[duty.name] = await form.getByRole("textbox", { name: "一次性链接" }).innerText();

@@ -17,11 +17,13 @@ const app = createApp(App).use(createPinia()).use(i18n).use(VueQueryPlugin, { qu
 const preferences = usePreferences();
 const session = useSession();
 context.ended = () => {
+  // Where nobody was, nothing has ended.
+  if (!session.me) return;
   session.begin(null);
   void router.push({ name: "login", query: { to: router.currentRoute.value.fullPath } });
 };
-// What one person was shown is nothing of the next one's.
-watch(() => session.me?.user.id, () => queries.clear(), { flush: "sync" });
+// What one person was shown is nothing of the next one's. What is asked for before it is known who this is, is the first one's.
+watch(() => session.me?.user.id, () => session.known && queries.clear(), { flush: "sync" });
 // Who this is was not answered; it may be now.
 onceBack(() => {
   const { to } = router.currentRoute.value.query;

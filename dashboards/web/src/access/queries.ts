@@ -1,5 +1,5 @@
 /** What the pages of people ask. */
-import { useQuery, useQueryClient } from "@tanstack/vue-query";
+import { useQuery } from "@tanstack/vue-query";
 import type { components } from "@/api/schema";
 import { answer, api, everything } from "@/session/request";
 import type { Language } from "@/session/shapes";
@@ -38,9 +38,3 @@ export const endSession = (id: string) => answer(api.DELETE("/api/v1/sessions/{i
 export const endOwnSession = (id: string) => answer(api.DELETE("/api/v1/account/sessions/{id}", { params: at(id) }));
 export const changePassword = (body: Schemas["PasswordChange"]) => answer(api.PUT("/api/v1/account/password", { body }));
 export const changeLanguage = (language: Language) => answer(api.PATCH("/api/v1/account", { body: { language } }));
-
-/** Asks lists anew. */
-export function useAnew() {
-  const cache = useQueryClient();
-  return (...keys: string[]) => Promise.all(keys.map((key) => cache.invalidateQueries({ queryKey: [key] })));
-}

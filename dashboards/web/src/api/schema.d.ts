@@ -841,6 +841,11 @@ export interface components {
          * @enum {string}
          */
         AdministrativeLevel: "province" | "city" | "district" | "department" | "unit";
+        /**
+         * @description What a machine asked for.
+         * @enum {string}
+         */
+        AgentAttempt: "enrol" | "renew" | "connect";
         /** @description Agents by state, and how complete is what they send. */
         AgentCounts: {
             /** @description Used by two machines. */
@@ -879,6 +884,30 @@ export interface components {
             hostname: string;
             /** @description What it became. */
             state: components["schemas"]["AgentState"];
+        };
+        /** @description Machines that were refused, within an hour and for one reason. */
+        AgentRefusal: {
+            /**
+             * @description From where, of IPv6 the network; null: from several places.
+             * @example 192.0.2.7
+             */
+            address?: string | null;
+            /** @description When last (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            /** @description What they asked for. */
+            attempt: components["schemas"]["AgentAttempt"];
+            /**
+             * @description Why not, as `tongtu_agents_refused_total` names it.
+             * @example token_expired
+             */
+            reason: string;
+            /** @description When first. */
+            since_ms: components["schemas"]["i64"];
+            /**
+             * Format: int64
+             * @description How often.
+             */
+            times: number;
         };
         /** @description An agent, as its API shows it. */
         AgentReport: {
@@ -1275,6 +1304,9 @@ export interface components {
         } | (components["schemas"]["AgentEvent"] & {
             /** @enum {string} */
             kind: "agent";
+        }) | (components["schemas"]["AgentRefusal"] & {
+            /** @enum {string} */
+            kind: "agent_refused";
         });
         /**
          * @description What was done to a log.
@@ -1814,7 +1846,7 @@ export interface components {
             busiest: components["schemas"]["Busiest"];
             /**
              * @description What became of hosts and agents while they were the caller's, the newest first: starts of hosts, and, for who
-             *     may see agents, what became of these.
+             *     may see agents, what became of these and which machines were refused.
              */
             events: components["schemas"]["Event"][];
             /** @description Hosts whose fullest file system is nearly full. */

@@ -1,5 +1,5 @@
 /** What the page of the settings asks. */
-import { useQuery, useQueryClient } from "@tanstack/vue-query";
+import { useQuery } from "@tanstack/vue-query";
 import type { components } from "@/api/schema";
 import { answer, api, taking } from "@/session/request";
 
@@ -29,12 +29,6 @@ export const setRetention = (body: Schemas["RetentionRequest"]) => answer(api.PU
 export const setSchedule = (body: Schemas["ScheduleRequest"]) => answer(api.PUT("/api/v1/settings/backup", { body }));
 export const createBackup = () => answer(api.POST("/api/v1/backups"));
 export const deleteBackup = (name: string) => answer(api.DELETE("/api/v1/backups/{name}", { params: { path: { name } } }));
-
-/** Asks for settings anew after a change. */
-export function useAnew() {
-  const cache = useQueryClient();
-  return (...keys: string[]) => Promise.all(keys.map((key) => cache.invalidateQueries({ queryKey: [key] })));
-}
 
 /** Ready or not, with each check. */
 export const useReady = () =>

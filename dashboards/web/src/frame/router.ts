@@ -49,15 +49,17 @@ export const router = createRouter({
 
 router.beforeEach(async (to, from) => {
   const session = useSession();
-  // The page comes while the service is asked who this is. What fails of it the navigation itself tells.
+  const { ahead, needs } = to.meta;
+  const asks = ahead && to.path !== from.path ? () => ahead(to).catch(() => {}) : undefined;
+  // The page and what it shows come while the service is asked who this is. What fails of it the navigation itself tells.
   if (!session.known) loadRouteLocation(to).catch(() => {});
+  const asked = session.known ? undefined : asks?.();
   const me = await session.restore().catch(() => null);
   if (to.meta.open) return me && to.name === "login" ? landing(me.landing) : true;
   if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };
   if (to.name === "home") return landing(me.landing);
-  const { ahead, needs } = to.meta;
   // What cannot be had the page finds out itself. Making the page would hold its questions up, so they go out first.
-  if (ahead && to.path !== from.path && (!needs || session.may(needs).ok)) await Promise.race([ahead(to).catch(() => {}), new Promise((done) => setTimeout(done, PATIENCE))]);
+  if (asks && (!needs || session.may(needs).ok)) await Promise.race([asked ?? asks(), new Promise((done) => setTimeout(done, PATIENCE))]);
   return true;
 });
 

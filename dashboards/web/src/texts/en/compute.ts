@@ -97,6 +97,12 @@ export default {
     cloned: "Clone found",
     revoked: "Agent revoked",
     host_started: "Host started",
+    refused_enrol: "Enrolment refused",
+    refused_renew: "Renewal refused",
+    refused_connect: "Agent refused",
+    several: "several addresses",
+    times: "{times} times",
+    since: "since {time}",
   },
   overview: {
     hosts: "Hosts",

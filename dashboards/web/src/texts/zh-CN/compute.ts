@@ -97,6 +97,12 @@ export default {
     cloned: "发现克隆",
     revoked: "探针被吊销",
     host_started: "主机启动",
+    refused_enrol: "登记被拒",
+    refused_renew: "续期被拒",
+    refused_connect: "连接被拒",
+    several: "多个地址",
+    times: "{times} 次",
+    since: "从 {time} 起",
   },
   overview: {
     hosts: "主机",

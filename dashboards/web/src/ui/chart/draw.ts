@@ -11,8 +11,6 @@ export interface Drawing {
   readonly from: number;
   readonly to: number;
   readonly stepSeconds: number;
-  /** Charts with the same name share the cursor. */
-  readonly together: string;
 }
 
 export interface Listener {
@@ -21,6 +19,8 @@ export interface Listener {
   readonly pointed: (index: number | null) => void;
 }
 
+/** All charts of a page share the cursor. */
+const TOGETHER = "page";
 /** Height of the strip that shows the coverage, in CSS pixels. */
 const STRIP = 4;
 export const COLOURS = 8;
@@ -92,7 +92,7 @@ function strip(plot: uPlot, { data: { instants, coverage }, stepSeconds }: Drawi
   ctx.restore();
 }
 
-export function draw(target: HTMLElement, width: number, height: number, drawing: Drawing, listener: Listener): uPlot {
+export function plotted(target: HTMLElement, width: number, height: number, drawing: Drawing, listener: Listener): uPlot {
   const { data } = drawing;
   const grid = { stroke: style("--line"), width: 1 };
   const axis = { stroke: style("--muted"), font: `11px ${style("--font")}`, grid, ticks: { show: false }, gap: 4 };
@@ -115,7 +115,7 @@ export function draw(target: HTMLElement, width: number, height: number, drawing
         { ...axis, space: 28, size: 68, ...(drawing.unit.startsWith("By") ? { incrs: BINARY } : {}), values: (_, splits) => valueLabels(splits, drawing.unit) },
       ],
       cursor: {
-        sync: { key: drawing.together, setSeries: false },
+        sync: { key: TOGETHER, setSeries: false },
         drag: { x: true, y: false, setScale: false },
         points: { size: 5 },
         y: false,

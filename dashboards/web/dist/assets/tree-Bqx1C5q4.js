@@ -1,1 +1,0 @@
-function f(e){const c=new Set(e.map(({id:n})=>n)),o=new Map;for(const n of e){const t=n.parent&&c.has(n.parent)?n.parent:"";o.set(t,[...o.get(t)??[],n])}const r=[],s=(n,t)=>{for(const a of o.get(n)??[])r.push({item:a,depth:t}),s(a.id,t+1)};return s("",0),r}export{f as t};
