@@ -111,6 +111,11 @@ impl AgentState {
         }
     }
 
+    /// Whether some of its records will never come: they were lost or refused.
+    pub(super) fn lacks_records(&self) -> bool {
+        self.epochs.values().any(|epoch| epoch.counts.refused > 0 || epoch.counts.lost > 0)
+    }
+
     /// Whether this refusal is to be logged: once an hour for each reason.
     pub(super) fn is_log_due(&mut self, refusal: Refusal, now_ms: UnixMs) -> bool {
         let due = self.logged.get(&refusal).is_none_or(|then_ms| now_ms - then_ms >= QUIET_MS);

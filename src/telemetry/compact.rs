@@ -186,17 +186,13 @@ pub(super) fn compact(
     let mut made = Made::default();
     let mut keep = Pieces::new(interval_ms, true, handed_on.clone().filter(|_| adds));
     // What is handed on knows late measurements as well.
-    let mut measured = handed_on.as_ref().map(|frame| frame.measured.clone()).unwrap_or_default();
-    let mut newest: Option<Predecessor> = None;
+    keep.measured = handed_on.as_ref().map(|frame| frame.measured.clone()).unwrap_or_default();
     Ordered::new(frames, registry)?.for_each(registry, |frame| {
         let is_new = newest_ms.is_none_or(|newest| frame.meta.instant_ms > newest);
         keep.push(&frame, is_new && adds, &mut made);
-        measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
-        if is_new {
-            remember(&mut newest, &frame);
-        }
         Ok::<_, CompactError>(())
     })?;
+    made.carry(keep.last(), handed_on);
     keep.finish(&mut made);
     keep.put_slots(&mut made);
     let part = |block: &SlotBlock, from: UnixMs, to: UnixMs| part(block, from, to).map(Cow::into_owned);
@@ -229,24 +225,22 @@ pub(super) fn compact(
         }
         rest.iter().for_each(|block| put_days(block, &mut made.slots));
     }
-    let newest = newest.or_else(|| handed_on.filter(|frame| !frame.measured.is_same(&measured)));
-    made.carry(newest.map(|newest| Predecessor { measured, ..newest }));
     Ok(made)
 }
 
 /// What becomes of frames whose slots cannot be made: chunks if they can be read, else they are kept
-/// as they are. `newest_ms` is the instant of what was handed on; what is older is not handed on.
+/// as they are. `handed_on` is what was handed on, or at least when.
 pub(super) fn left_out(
     registry: &Registry,
     (agent, source): (AgentId, SourceId),
     frames: &[WindowFrame<'_>],
-    newest_ms: Option<UnixMs>,
+    handed_on: Option<Result<Predecessor, UnixMs>>,
     reason: String,
 ) -> Made {
     let instants = frames.iter().map(|frame| frame.meta.instant_ms);
     let (first_ms, last_ms) = (instants.clone().min().unwrap_or(0), instants.max().unwrap_or(0));
     let mut left_out = LeftOut { reason, first_ms, last_ms, body: Vec::new() };
-    let chunks = catch_unwind(AssertUnwindSafe(|| chunks(registry, frames, newest_ms)));
+    let chunks = catch_unwind(AssertUnwindSafe(|| chunks(registry, frames, handed_on)));
     let mut made = match chunks {
         Ok(Ok(made)) => made,
         Ok(Err(_)) | Err(_) => {
@@ -263,25 +257,39 @@ pub(super) fn left_out(
 }
 
 /// Chunks alone.
-fn chunks(registry: &Registry, frames: &[WindowFrame<'_>], newest_ms: Option<UnixMs>) -> Result<Made, CompactError> {
+fn chunks(
+    registry: &Registry,
+    frames: &[WindowFrame<'_>],
+    handed_on: Option<Result<Predecessor, UnixMs>>,
+) -> Result<Made, CompactError> {
     let mut made = Made::default();
     let mut keep = Pieces::new(0, true, None);
-    let mut newest: Option<Predecessor> = None;
+    if let Some(Ok(known)) = &handed_on {
+        keep.measured = known.measured.clone();
+    }
     Ordered::new(frames, registry)?.for_each(registry, |frame| {
         keep.push(&frame, false, &mut made);
-        if newest_ms.is_none_or(|newest| frame.meta.instant_ms > newest) {
-            remember(&mut newest, &frame);
-        }
         Ok::<_, CompactError>(())
     })?;
+    match handed_on {
+        // Nothing older takes its place.
+        Some(Err(at_ms)) => made.carry(keep.last().filter(|last| last.meta.instant_ms > at_ms), None),
+        handed_on => made.carry(keep.last(), handed_on.and_then(Result::ok)),
+    }
     keep.finish(&mut made);
-    made.carry(newest);
     Ok(made)
 }
 
 impl Made {
-    /// Hands a frame on.
-    fn carry(&mut self, newest: Option<Predecessor>) {
+    /// Hands on the `last` frame, or the one that was handed on before if that is newer, with what is measured since.
+    fn carry(&mut self, last: Option<Predecessor>, handed_on: Option<Predecessor>) {
+        let newest = match (last, handed_on) {
+            (Some(last), Some(before)) if last.meta.instant_ms <= before.meta.instant_ms => {
+                let is_same = before.measured.is_same(&last.measured);
+                (!is_same).then_some(Predecessor { measured: last.measured, ..before })
+            }
+            (last, _) => last,
+        };
         self.carried = newest.map(|newest| {
             let mut body = Vec::new();
             let Predecessor { meta, schema, state, measured } = &newest;
@@ -369,6 +377,12 @@ impl Pieces {
         }
         self.measured.take(frame.schema, frame.state, frame.meta.instant_ms, frame.meta.boot);
         self.columns.push_state(*frame.meta, frame.state);
+    }
+
+    /// The last frame, if the piece has not ended.
+    fn last(&self) -> Option<Predecessor> {
+        let (meta, state) = self.columns.last()?;
+        Some(Predecessor { meta, schema: self.schema.clone()?, state, measured: self.measured.clone() })
     }
 
     /// Ends the piece.

@@ -247,8 +247,7 @@ fn compute(
         );
         let mut mine = store_rows::Replaced::default();
         let before = handle.block_on(handed_on.of(&inner.db, id))?;
-        let newest_ms = before.as_ref().map(|row| row.meta.instant_ms);
-        let work = AssertUnwindSafe(|| compute_source(inner, handle, (id, &frames), before, &mut mine));
+        let work = AssertUnwindSafe(|| compute_source(inner, handle, (id, &frames), before.as_ref(), &mut mine));
         let reason = match catch_unwind(work) {
             Ok(Ok(made)) => Ok(made),
             Ok(Err(CompactionError::Source { error, .. })) => Err(error.to_string()),
@@ -264,7 +263,11 @@ fn compute(
                 left_out += 1;
                 why.get_or_insert_with(|| format!("source {id}: {reason}"));
                 let agent = inner.registry.source(id).map_or(AgentId(0), |source| source.agent);
-                compact::left_out(&inner.registry, (agent, id), &frames, newest_ms, reason)
+                let handed_on = before.map(|row| {
+                    compact::handed_on(&inner.registry, row.schema, row.meta, &row.body)
+                        .map_err(|_| row.meta.instant_ms)
+                });
+                compact::left_out(&inner.registry, (agent, id), &frames, handed_on, reason)
             }
         };
         inner.metrics.compacted_samples.inc_by(made.samples);
@@ -288,7 +291,7 @@ fn compute_source(
     inner: &Inner,
     handle: &Handle,
     (id, frames): (SourceId, &[WindowFrame<'_>]),
-    before: Option<store::CarriedRow>,
+    before: Option<&store::CarriedRow>,
     replaced: &mut store_rows::Replaced,
 ) -> Result<Made, CompactionError> {
     let compacted = inner.compacted.load(Ordering::SeqCst);

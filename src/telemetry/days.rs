@@ -14,6 +14,7 @@ use super::slot::{HOUR_MS, SLOT_MS, SlotBlock};
 use super::slot_block::SlotBlockView;
 use super::store_days::{self, DayRow, OpenRow};
 use super::store_rows::{DAY_COLUMNS, Replaced};
+use crate::config::Retention;
 use crate::platform::background;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::SourceId;
@@ -146,15 +147,15 @@ fn parts(block: &SlotBlock) -> impl Iterator<Item = (i64, SlotBlock)> + '_ {
 pub(super) async fn retain(inner: &Inner) -> Result<(), DbErr> {
     let now_ms = inner.clock.now_ms();
     let before = |kept: Duration| -> UnixMs { now_ms - kept.as_millis() as i64 };
-    // A frame that was just young enough waits in its window, and the slots it touches are made
-    // anew from the frames around it.
+    // A frame that was just young enough waits in its window, and the slots it touches are made anew from the frames
+    // around it, as well as the hours of their day from all its slots.
+    let raw = |retention: &Retention| retention.raw + inner.config.window_span + AROUND;
+    let slot = |retention: &Retention| retention.slot.max(raw(retention));
     let retention = inner.retention();
-    let raw_ms = before(retention.raw + inner.config.window_span + AROUND);
-    let slots_ms = before(retention.slot);
-    let hours_ms = before(retention.hour);
+    let (raw_ms, slots_ms, hours_ms) = (before(raw(&retention)), before(slot(&retention)), before(retention.hour));
     // What is set right meanwhile is obeyed at once.
-    let raw = || raw_ms.min(before(inner.retention().raw + inner.config.window_span + AROUND));
-    let slots = || slots_ms.min(before(inner.retention().slot));
+    let raw = || raw_ms.min(before(raw(&inner.retention())));
+    let slots = || slots_ms.min(before(slot(&inner.retention())));
     let hours = || hours_ms.min(before(inner.retention().hour));
     let raw_ms = store_days::older_delete(inner, "telemetry_chunk", "last_ms", raw, Deleted::raw).await?;
     // Days that are closed are the older ones.

@@ -10,10 +10,11 @@ use super::live::{LiveSource, Place};
 use super::ordered::{Decoded, FramesError, Ordered, WindowFrame};
 use super::query::{Assembly, QueryError};
 use super::service::Inner;
-use super::slot::{HOUR_MS, Predecessor, SLOT_MS};
+use super::slot::Predecessor;
 use super::slot_block::SlotBlockView;
 use super::{Measured, StoredSchema, batch, chunk, store, store_rows};
 use crate::platform::clock::UnixMs;
+use futures_util::TryStreamExt;
 use sea_orm::{DatabaseTransaction, DbErr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,25 +37,28 @@ impl From<FramesError> for QueryError {
 /// What of a source is not compacted.
 pub(super) struct Fresh {
     pub compacted: i64,
+    /// Schemas of closed days.
+    schemas: Vec<i64>,
     /// Entries of batches, in order of arrival.
     pub entries: Vec<Vec<u8>>,
     handed_on: Option<Predecessor>,
 }
 
 impl Inner {
-    /// Hands the assembly everything stored that it asks for.
-    pub(super) async fn gather(&self, source: &LiveSource, assembly: &mut Assembly) -> Result<(), QueryError> {
-        let (snapshot, fresh) = self.fresh(source, assembly.span().1).await?;
+    /// Hands the assembly everything stored that it asks for; gives the snapshot in which it was found.
+    pub(super) async fn gather(
+        &self,
+        source: &LiveSource,
+        assembly: &mut Assembly,
+    ) -> Result<DatabaseTransaction, QueryError> {
         let (from_ms, to_ms) = assembly.span();
+        let (snapshot, fresh) = self.fresh(source, to_ms, assembly.slot_ms()).await?;
         match assembly.slot_ms() {
             None => self.gather_chunks(&snapshot, source, fresh.compacted, assembly).await?,
-            Some(slot_ms) => {
-                let slot_ms = if slot_ms == HOUR_MS { HOUR_MS } else { SLOT_MS };
-                self.gather_slots(&snapshot, source, slot_ms, fresh.compacted, assembly).await?;
-            }
+            Some(slot_ms) => self.gather_slots(&snapshot, source, slot_ms, &fresh, assembly).await?,
         }
         if fresh.entries.is_empty() {
-            return Ok(());
+            return Ok(snapshot);
         }
         // Late frames inside what is compacted change slots that are counted already: the next
         // compaction makes those anew, and until then the frames are not in them.
@@ -74,14 +78,15 @@ impl Inner {
             Ok::<_, FramesError>(())
         })?;
         pieces.finish();
-        Ok(())
+        Ok(snapshot)
     }
 
-    /// A snapshot, and what of the source is not compacted in it.
+    /// A snapshot, and what of the source is not compacted in it. `slot_ms`: of the closed days that matter.
     pub(super) async fn fresh(
         &self,
         source: &LiveSource,
         to_ms: UnixMs,
+        slot_ms: Option<i64>,
     ) -> Result<(DatabaseTransaction, Fresh), QueryError> {
         let mut attempt = 1;
         loop {
@@ -89,9 +94,10 @@ impl Inner {
             // compacted.
             let places = source.places(0);
             let snapshot = store::snapshot(&self.db).await?;
-            let compacted = store::window_compacted(&snapshot).await?;
+            let days = slot_ms.unwrap_or(0);
+            let (compacted, schemas) = store_rows::compacted_and_schemas(&snapshot, source.id, days).await?;
             let compacted = compacted.unwrap_or_else(|| self.compacted.load(Ordering::SeqCst));
-            let mut fresh = Fresh { compacted, entries: Vec::new(), handed_on: None };
+            let mut fresh = Fresh { compacted, schemas, entries: Vec::new(), handed_on: None };
             let places: Vec<_> = places.into_iter().filter(|place| i64::from(place.window) > compacted).collect();
             if places.iter().all(|place| place.instant_ms >= to_ms) {
                 return Ok((snapshot, fresh));
@@ -137,11 +143,11 @@ impl Inner {
         snapshot: &DatabaseTransaction,
         source: &LiveSource,
         slot_ms: i64,
-        compacted: i64,
+        fresh: &Fresh,
         assembly: &mut Assembly,
     ) -> Result<(), QueryError> {
         let mut blocks = Vec::new();
-        for number in store_rows::day_schemas(snapshot, source.id, slot_ms).await? {
+        for &number in &fresh.schemas {
             let schema = self.schema(number)?;
             let columns = assembly.columns(&schema);
             blocks.extend(columns.iter().map(|column| (number, store_rows::first_column(*column))));
@@ -150,7 +156,9 @@ impl Inner {
         blocks.sort_unstable();
         blocks.dedup();
         let days = store_rows::DayBlocks { slot_ms, blocks: &blocks };
-        for body in store_rows::slots_between(snapshot, source.id, days, assembly.span(), compacted).await? {
+        let span = assembly.span();
+        let mut bodies = store_rows::slots_between(snapshot, source.id, days, span, fresh.compacted).await?;
+        while let Some(body) = bodies.try_next().await? {
             self.hand_slots(&body, assembly)?;
         }
         Ok(())

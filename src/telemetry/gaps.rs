@@ -147,6 +147,12 @@ pub(super) fn without(stretches: &[Stretch], known: &[(UnixMs, UnixMs)]) -> Vec<
     rest
 }
 
+/// Begin and end of what has to be explained, if anything has.
+pub(super) fn missing<'a>(stretches: impl Iterator<Item = &'a Stretch>) -> Option<(UnixMs, UnixMs)> {
+    let missing = stretches.filter(|stretch| stretch.kind == Kind::Missing);
+    missing.map(|stretch| (stretch.from_ms, stretch.to_ms)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
 /// What is known of a source and its agent.
 #[derive(Debug, Default)]
 pub(super) struct Known {

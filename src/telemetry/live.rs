@@ -165,7 +165,8 @@ impl LiveSource {
     }
 
     /// Slots within two and a half of these of a late frame may have to be made anew: it may be the
-    /// frame before another one, and what it measured that before another measurement.
+    /// frame before another one, and what it measured that before another measurement. One of a schema without slow
+    /// columns reaches as far: behind it is forgotten what others measured before.
     pub(super) fn reach_ms(&self) -> u32 {
         self.widest_ms() + self.widest_cadence_ms()
     }

@@ -109,8 +109,6 @@ struct Growing {
     dropped: u64,
     /// Of how many series it is the sum.
     parts: usize,
-    /// Where it has no values, once they were looked for.
-    stretches: Option<Vec<Stretch>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -305,11 +303,8 @@ impl Assembly {
         if self.framed_ms.is_empty() {
             self.framed_ms = vec![0; ((self.to_ms - self.from_ms) / step_ms) as usize];
         }
-        let wide = (step_ms / slot_ms).max(1) as usize;
-        for (range, first) in self.shown(first_ms, slot_ms, frames.len()) {
-            for (at, frames) in frames[range].iter().enumerate() {
-                self.framed_ms[(first + at) / wide] += i64::from(frames.covered_ms);
-            }
+        for (slot, point) in self.shown(first_ms, slot_ms, frames.len()) {
+            self.framed_ms[point] += i64::from(frames[slot].covered_ms);
         }
     }
 
@@ -325,45 +320,41 @@ impl Assembly {
             ColumnSlots::Counter(slots) => slots.len(),
             ColumnSlots::Gauge(slots) => slots.len(),
         };
-        for (range, first) in self.shown(first_ms, slot_ms, count) {
-            let wide = (self.step_ms / slot_ms).max(1) as usize;
-            let growing = &mut self.series[place];
-            // Most often a point is a slot.
-            let point = |at: usize| if wide == 1 { first + at } else { (first + at) / wide };
-            match slots {
-                ColumnSlots::Empty => {}
-                ColumnSlots::Counter(slots) => {
-                    for (at, counter) in slots[range].iter().enumerate() {
-                        growing.resets += u64::from(counter.resets);
-                        growing.dropped += u64::from(counter.dropped);
-                        growing.points[point(at)].counter(counter);
-                    }
-                }
-                ColumnSlots::Gauge(slots) => {
-                    for (at, gauge) in slots[range].iter().enumerate() {
-                        growing.points[point(at)].gauge(gauge);
-                    }
-                }
-            }
+        let shown = self.shown(first_ms, slot_ms, count);
+        let growing = &mut self.series[place];
+        match slots {
+            ColumnSlots::Empty => {}
+            ColumnSlots::Counter(slots) => shown.for_each(|(slot, point)| {
+                growing.resets += u64::from(slots[slot].resets);
+                growing.dropped += u64::from(slots[slot].dropped);
+                growing.points[point].counter(&slots[slot]);
+            }),
+            ColumnSlots::Gauge(slots) => shown.for_each(|(slot, point)| growing.points[point].gauge(&slots[slot])),
         }
     }
 
-    /// Of so many slots those that are asked for and owned, each as a whole: as ranges, each with how many
-    /// slots of this width lie between the begin of the first point and it.
-    fn shown(&self, first_ms: UnixMs, slot_ms: i64, count: usize) -> Vec<(Range<usize>, usize)> {
-        let mut shown = Vec::with_capacity(self.periods.len());
+    /// Of so many slots those that are asked for and owned, each as a whole, with the point that each adds to.
+    fn shown(&self, first_ms: UnixMs, slot_ms: i64, count: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let mut shown: Vec<Range<i64>> = Vec::with_capacity(self.periods.len());
         let mut next = 0;
         for (from_ms, to_ms) in &self.periods {
             let (from_ms, to_ms) = (*from_ms.max(&self.from_ms), *to_ms.min(&self.to_ms));
             let from = (from_ms - first_ms + slot_ms - 1).div_euclid(slot_ms).clamp(next, count as i64);
             let to = (to_ms - first_ms).div_euclid(slot_ms).clamp(from, count as i64);
             if from < to {
-                let before = (first_ms + from * slot_ms - self.from_ms) / slot_ms;
-                shown.push((from as usize..to as usize, before as usize));
+                shown.push(from..to);
                 next = to;
             }
         }
-        shown
+        // Both begin with a slot.
+        let before = (first_ms - self.from_ms) / slot_ms;
+        let wide = (self.step_ms / slot_ms).max(1);
+        let point = move |slot: i64| match wide {
+            // Most often.
+            1 => before + slot,
+            wide => (before + slot) / wide,
+        };
+        shown.into_iter().flatten().map(move |slot| (slot as usize, point(slot) as usize))
     }
 
     /// The series, in the order of metric, resource and labels.
@@ -371,26 +362,17 @@ impl Assembly {
     /// # Errors
     /// Nothing was found, or more than an answer holds.
     #[cfg(test)]
-    pub(super) fn finish(self) -> Result<Vec<Series>, QueryError> {
-        self.finish_with(&gaps::Known::default())
+    pub(super) fn finish(mut self) -> Result<Vec<Series>, QueryError> {
+        let stretches = self.complete()?;
+        Ok(self.explained(stretches, &gaps::Known::default()))
     }
 
-    /// Begin and end of what has to be explained, if anything has.
-    pub(super) fn missing(&mut self) -> Option<(UnixMs, UnixMs)> {
-        let found: Vec<_> = self.series.iter().map(|series| self.stretches(series)).collect();
-        for (series, found) in self.series.iter_mut().zip(found) {
-            series.stretches = Some(found);
-        }
-        let stretches = self.series.iter().flat_map(|series| series.stretches.iter().flatten());
-        let missing = stretches.filter(|stretch| stretch.kind == gaps::Kind::Missing);
-        missing.map(|stretch| (stretch.from_ms, stretch.to_ms)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-    }
-
-    /// The series, in the order of metric, resource and labels, their gaps explained by what is known.
+    /// Nothing more is handed in: puts the series in the order of metric, resource and labels, and says where each
+    /// has no values.
     ///
     /// # Errors
     /// Nothing was found, or more than an answer holds.
-    pub(super) fn finish_with(mut self, known: &gaps::Known) -> Result<Vec<Series>, QueryError> {
+    pub(super) fn complete(&mut self) -> Result<Vec<Vec<Stretch>>, QueryError> {
         if self.series.is_empty() {
             return Err(QueryError::Nothing);
         }
@@ -403,11 +385,16 @@ impl Assembly {
         self.series.sort_by_cached_key(|series| {
             (series.column.metric.clone(), series.column.resource.clone(), labels(&series.column))
         });
-        let mut series = std::mem::take(&mut self.series);
         if let Some(by) = &self.sum_by {
-            series = sum::summed(series, by);
+            self.series = sum::summed(std::mem::take(&mut self.series), by);
         }
-        Ok(series.into_iter().map(|series| self.series(series, known)).collect())
+        Ok(self.series.iter().map(|series| self.stretches(series)).collect())
+    }
+
+    /// The series, their gaps explained by what is known.
+    pub(super) fn explained(mut self, stretches: Vec<Vec<Stretch>>, known: &gaps::Known) -> Vec<Series> {
+        let series = std::mem::take(&mut self.series).into_iter().zip(stretches);
+        series.map(|(series, stretches)| self.series(series, &stretches, known)).collect()
     }
 
     fn place(&mut self, schema: &StoredSchema, column: usize) -> Option<usize> {
@@ -440,14 +427,12 @@ impl Assembly {
             resets: 0,
             dropped: 0,
             parts: 1,
-            stretches: None,
         });
         self.series.len() - 1
     }
 
-    fn series(&self, mut growing: Growing, known: &gaps::Known) -> Series {
-        let stretches = growing.stretches.take().unwrap_or_else(|| self.stretches(&growing));
-        let gaps = known.explain(&stretches, growing.cadence_ms);
+    fn series(&self, growing: Growing, stretches: &[Stretch], known: &gaps::Known) -> Series {
+        let gaps = known.explain(stretches, growing.cadence_ms);
         let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
         let (points, step_ms, coverage) =
             if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
@@ -573,8 +558,8 @@ impl Assembly {
         let extremes_known = if counter { fold > 1 } else { growing.parts == 1 };
         let mut points = Points::with_capacity(all.div_ceil(fold), extremes_known);
         let (mut covered_all_ms, mut expected_all_ms) = (0, 0);
-        let real = |value: f64| scale(value, growing.column.exponent);
-        let rate = |point: &Point| real(point.sum() * 1_000.0 / point.covered_ms as f64);
+        let scale = Scale::of(growing.column.exponent);
+        let rate = |point: &Point| scale.real(point.sum() * 1_000.0 / point.covered_ms as f64);
         for (index, folded) in growing.points.chunks(fold).enumerate() {
             let begin = self.from_ms + (index * fold) as i64 * self.step_ms;
             let end = begin + folded.len() as i64 * self.step_ms;
@@ -609,10 +594,10 @@ impl Assembly {
                     points.max.push(extremes.map(|extremes| extremes.1));
                 }
             } else {
-                points.value.push(known.then(|| real(sum.sum() / sum.count as f64)));
+                points.value.push(known.then(|| scale.real(sum.sum() / sum.count as f64)));
                 if extremes_known {
-                    points.min.push(known.then(|| real(sum.min as f64)));
-                    points.max.push(known.then(|| real(sum.max as f64)));
+                    points.min.push(known.then(|| scale.real(sum.min as f64)));
+                    points.max.push(known.then(|| scale.real(sum.max as f64)));
                 }
             }
         }
@@ -736,12 +721,28 @@ fn ratio(covered_ms: i64, expected_ms: i64) -> f64 {
 /// A column's integer as the number that it stands for.
 #[must_use]
 pub fn real(column: &v1::Column, value: i64) -> f64 {
-    if column.float { f64::from_bits(value as u64) } else { scale(value as f64, column.exponent) }
+    if column.float { f64::from_bits(value as u64) } else { Scale::of(column.exponent).real(value as f64) }
 }
 
-fn scale(value: f64, exponent: i32) -> f64 {
-    // Dividing by a power of ten rounds once, multiplying by its inverse would round twice.
-    if exponent < 0 { value / 10f64.powi(-exponent) } else { value * 10f64.powi(exponent) }
+/// What makes a number of an integer.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    Times(f64),
+    /// Dividing by a power of ten rounds once, multiplying by its inverse would round twice.
+    Parts(f64),
+}
+
+impl Scale {
+    fn of(exponent: i32) -> Self {
+        if exponent < 0 { Self::Parts(10f64.powi(-exponent)) } else { Self::Times(10f64.powi(exponent)) }
+    }
+
+    fn real(self, value: f64) -> f64 {
+        match self {
+            Self::Times(power) => value * power,
+            Self::Parts(power) => value / power,
+        }
+    }
 }
 
 /// How good evidence is that covers this part (0 to 1) of its period: five stars to one.

@@ -4,7 +4,6 @@ use super::absent::Awaited;
 use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
 use super::queue::LossRow;
-use super::service::Inner;
 use super::{
     Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, store_rows, thin,
 };
@@ -12,7 +11,7 @@ use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, SourceId};
-use sea_orm::DbErr;
+use sea_orm::{DatabaseTransaction, DbErr};
 use std::sync::Arc;
 
 /// Ranges of lost records that are read for a question.
@@ -35,38 +34,43 @@ impl Telemetry {
         }
         let now_ms = self.inner.clock.now_ms();
         let mut assembly = Assembly::new(query, &source.info(), periods, now_ms)?;
-        self.inner.gather(&source, &mut assembly).await?;
-        let known = match assembly.missing() {
-            Some(missing) => self.known(&source, missing, &assembly, now_ms).await?,
+        let snapshot = self.inner.gather(&source, &mut assembly).await?;
+        let stretches = assembly.complete()?;
+        let known = match gaps::missing(stretches.iter().flatten()) {
+            Some(missing) => self.known(&snapshot, &source, missing, &assembly, now_ms).await?,
             None => gaps::Known::default(),
         };
-        assembly.finish_with(&known).map(Some)
+        // Others can have its connection.
+        drop(snapshot);
+        Ok(Some(assembly.explained(stretches, &known)))
     }
 
     /// What may explain that something is missing between two instants.
     async fn known(
         &self,
+        snapshot: &DatabaseTransaction,
         source: &LiveSource,
         (from_ms, to_ms): (UnixMs, UnixMs),
         assembly: &Assembly,
         now_ms: UnixMs,
     ) -> Result<gaps::Known, DbErr> {
-        let Inner { db, registry, .. } = &*self.inner;
         let agent = self.inner.agent(source.agent);
-        let awaited = {
+        let (awaited, lacks) = {
             let state = agent.lock();
             let settled = |epoch: u64| state.epochs.get(&epoch).map(|epoch| &epoch.settled);
             let is_open = |awaited: &Awaited| {
                 settled(awaited.epoch).is_none_or(|settled| !settled.contains_range(awaited.first, awaited.last))
             };
-            state.absent.awaited().filter(is_open).map(|awaited| (awaited.from_ms, awaited.to_ms))
+            let awaited = state.absent.awaited().filter(is_open).map(|awaited| (awaited.from_ms, awaited.to_ms));
+            (awaited, state.lacks_records())
         };
         let slots = assembly.resolution() != Resolution::Raw;
         let compacted = self.inner.compacted.load(std::sync::atomic::Ordering::SeqCst);
-        let ((losses, more_losses), unreadable) = tokio::try_join!(
-            store::losses_between(db, source.agent, (from_ms, to_ms), LOSSES),
-            store_rows::unreadable_spans(db.read(), source.id, (from_ms, to_ms), slots, compacted),
-        )?;
+        let unreadable = store_rows::unreadable_spans(snapshot, source.id, (from_ms, to_ms), slots, compacted).await?;
+        let (losses, more_losses) = match lacks {
+            true => store::losses_between(snapshot, source.agent, (from_ms, to_ms), LOSSES).await?,
+            false => (Vec::new(), false),
+        };
         Ok(gaps::Known {
             unreadable,
             asked_ms: assembly.span().0,
@@ -76,7 +80,7 @@ impl Telemetry {
             longest_ms: slot::longest_ms(source.widest_ms()),
             losses,
             more_losses,
-            boots: registry.booted_ms(source.agent),
+            boots: self.inner.registry.booted_ms(source.agent),
             awaited,
         })
     }

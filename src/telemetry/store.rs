@@ -94,14 +94,6 @@ pub(super) async fn window_list(db: &Db) -> Result<Vec<WindowRow>, DbErr> {
     rows.iter().map(window).collect()
 }
 
-/// The newest window whose batches do not count any more, as this connection sees it; `None` if no
-/// window is there at all.
-pub(super) async fn window_compacted(connection: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
-    let text = "SELECT MIN(id) - 1 AS compacted FROM telemetry_window WHERE state < 2";
-    let row = connection.query_one_raw(sql(connection, text, [])).await?;
-    Ok(row.map(|row| row.try_get("", "compacted")).transpose()?.flatten())
-}
-
 /// One state of the database for several questions.
 pub(super) async fn snapshot(db: &Db) -> Result<DatabaseTransaction, DbErr> {
     match db.backend() {
@@ -326,7 +318,7 @@ pub(super) async fn rows_insert(transaction: &DatabaseTransaction, rows: &Rows, 
 /// Ranges of an agent's records that will never come, and may lie in a period: reason, arrival, and
 /// the instants between which they lie. At most `limit`, the newest; whether there are more.
 pub(super) async fn losses_between(
-    db: &Db,
+    connection: &impl ConnectionTrait,
     agent: AgentId,
     (from_ms, to_ms): (UnixMs, UnixMs),
     limit: usize,
@@ -335,7 +327,7 @@ pub(super) async fn losses_between(
         AND (to_ms IS NULL OR to_ms > $2) AND (from_ms IS NULL OR from_ms < $3)
         ORDER BY arrival_ms DESC, epoch, first_sequence LIMIT $4";
     let values = [agent.0.into(), from_ms.into(), to_ms.into(), (limit as i64 + 1).into()];
-    let rows = db.read().query_all_raw(sql(db.read(), text, values)).await?;
+    let rows = connection.query_all_raw(sql(connection, text, values)).await?;
     let loss = |row: &QueryResult| {
         let reason: i16 = row.try_get("", "reason")?;
         let (from_ms, to_ms) = (row.try_get("", "from_ms")?, row.try_get("", "to_ms")?);

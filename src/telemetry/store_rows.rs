@@ -8,8 +8,9 @@ use super::store::{CarriedRow, WindowState, carried_list, insert, sql};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
 use crate::platform::ids::SourceId;
+use futures_util::{Stream, StreamExt};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, StreamTrait};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -340,46 +341,52 @@ pub(super) struct DayBlocks<'a> {
     pub blocks: &'a [(i64, i64)],
 }
 
-/// The schemas that a source's closed days have.
-pub(super) async fn day_schemas(
+/// The newest window whose batches do not count any more, as this connection sees it (`None` if no window is there at
+/// all), and the schemas that a source's closed days have. In one question: each costs as much as tens of rows.
+pub(super) async fn compacted_and_schemas(
     connection: &impl ConnectionTrait,
     source: SourceId,
     slot_ms: i64,
-) -> Result<Vec<i64>, DbErr> {
-    // From one to the next: a schema has many rows.
+) -> Result<(Option<i64>, Vec<i64>), DbErr> {
+    // From one to the next: a schema has many rows. The last row has none.
     let text = "WITH RECURSIVE known(number) AS (
             SELECT MIN(schema_number) FROM telemetry_day WHERE source_id = $1 AND slot_ms = $2
             UNION ALL
             SELECT (SELECT MIN(schema_number) FROM telemetry_day
                 WHERE source_id = $1 AND slot_ms = $2 AND schema_number > known.number)
             FROM known WHERE number IS NOT NULL)
-        SELECT number FROM known WHERE number IS NOT NULL";
+        SELECT number, (SELECT MIN(id) - 1 FROM telemetry_window WHERE state < 2) AS compacted FROM known";
     let rows = connection.query_all_raw(sql(connection, text, [source.0.into(), slot_ms.into()])).await?;
-    rows.iter().map(|row| row.try_get("", "number")).collect()
+    let compacted = rows.first().map(|row| row.try_get("", "compacted")).transpose()?.flatten();
+    let numbers = rows.iter().map(|row| row.try_get("", "number")).collect::<Result<Vec<Option<i64>>, _>>()?;
+    Ok((compacted, numbers.into_iter().flatten().collect()))
 }
 
-/// Slots of a period: all columns of open days, some of closed ones. In one question: each costs as much as tens of rows.
-pub(super) async fn slots_between(
-    connection: &impl ConnectionTrait,
+/// Slots of a period: all columns of open days, some of closed ones. They come while more are read.
+pub(super) async fn slots_between<'a>(
+    snapshot: &'a DatabaseTransaction,
     source: SourceId,
     days: DayBlocks<'_>,
     (from_ms, to_ms): (UnixMs, UnixMs),
     compacted: i64,
-) -> Result<Vec<Vec<u8>>, DbErr> {
+) -> Result<impl Stream<Item = Result<Vec<u8>, DbErr>> + use<'a>, DbErr> {
     let open = "SELECT body FROM telemetry_slots
         WHERE source_id = $1 AND end_ms > $2 AND first_ms < $3 AND made_by <= $4";
     let mut text = open.to_owned();
     let mut values = vec![source.0.into(), from_ms.into(), to_ms.into(), compacted.into()];
     if !days.blocks.is_empty() {
-        let blocks: Vec<_> = days.blocks.iter().map(|(schema, column)| format!("({schema},{column})")).collect();
+        values.extend([days.slot_ms.into(), day_of(from_ms).into(), day_of(to_ms).into()]);
+        // As parameters, so that the statement is prepared once.
+        let wanted = (values.len() + 1..).step_by(2).take(days.blocks.len());
+        let wanted: Vec<_> = wanted.map(|place| format!("(${place},${})", place + 1)).collect();
+        values.extend(days.blocks.iter().flat_map(|(schema, column)| [(*schema).into(), (*column).into()]));
         text = format!(
             "WITH wanted(schema, first) AS (VALUES {}) {open}
             UNION ALL SELECT d.body FROM wanted JOIN telemetry_day d ON d.source_id = $1 AND d.slot_ms = $5
                 AND d.schema_number = wanted.schema AND d.first_column = wanted.first AND d.day >= $6 AND d.day <= $7",
-            blocks.join(",")
+            wanted.join(",")
         );
-        values.extend([days.slot_ms.into(), day_of(from_ms).into(), day_of(to_ms).into()]);
     }
-    let rows = connection.query_all_raw(sql(connection, &text, values)).await?;
-    rows.iter().map(|row| row.try_get("", "body")).collect()
+    let rows = snapshot.stream_raw(sql(snapshot, &text, values)).await?;
+    Ok(rows.map(|row| row?.try_get("", "body")))
 }

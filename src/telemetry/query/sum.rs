@@ -43,7 +43,6 @@ fn sum(parts: &[Growing], by: &[String]) -> Growing {
         resets: parts.iter().map(|part| part.resets).sum(),
         dropped: parts.iter().map(|part| part.dropped).sum(),
         parts: parts.len(),
-        stretches: None,
         column,
     }
 }

@@ -218,6 +218,12 @@ fn stars() {
     assert_eq!(stars, [5, 5, 4, 4, 3, 3, 2, 1, 1]);
 }
 
+/// A frame so many seconds after the start.
+fn meta(at: i64) -> FrameMeta {
+    let (instant_ms, interval_ms) = (START + at * 1_000, 15_000);
+    FrameMeta { instant_ms, sequence: 1, epoch: 1, boot: 1, uncertain: false, interval_ms }
+}
+
 fn processors() -> StoredSchema {
     let of = |cpu: &str, mode: &str| {
         let mut column = column("cpu_seconds_total", "", v1::Kind::Counter, -2);
@@ -240,14 +246,6 @@ fn summing(metric: &str, by: &[&str], step_ms: Option<i64>, points: Option<usize
 #[test]
 fn a_sum_of_rates_ends_where_one_part_is_missing_or_goes_back() {
     let schema = processors();
-    let meta = |at: i64| FrameMeta {
-        instant_ms: START + at * 1_000,
-        sequence: 1,
-        epoch: 1,
-        boot: 1,
-        uncertain: false,
-        interval_ms: 15_000,
-    };
     let frames: Vec<_> = [0, 15, 30, 45, 60, 75].map(meta).into();
     let mut assembly = summing("cpu_seconds_total", &["mode"], None, Some(100));
     assembly.frames(&schema, 0, &frames, &[0, 1_500, 3_000, 4_500, 6_000, 7_500].map(Some));
@@ -312,14 +310,6 @@ fn cadences() -> StoredSchema {
 
 /// Frames of 15 s over twenty minutes; of each in which a column is measured, what it is then.
 fn every_15_s(measured: impl Fn(i64) -> Option<i64>) -> (Vec<FrameMeta>, Vec<Option<i64>>) {
-    let meta = |at: i64| FrameMeta {
-        instant_ms: START + at * 1_000,
-        sequence: 1,
-        epoch: 1,
-        boot: 1,
-        uncertain: false,
-        interval_ms: 15_000,
-    };
     let instants = || (0..80).map(|frame| frame * 15);
     (instants().map(meta).collect(), instants().map(measured).collect())
 }

@@ -1,5 +1,6 @@
 //! Columns that are measured less often than frames come, against figures computed by hand.
 
+use super::compaction::damage;
 use super::*;
 use crate::access::Permit;
 use crate::platform::testing;
@@ -173,6 +174,31 @@ async fn a_value_is_shown_until_two_and_a_half_cadences_are_over() {
         assert_eq!(shown(&control), None);
         send(&mut stream, 121..=121, &missed).await;
         assert_eq!(shown(&control).as_deref(), Some("106"));
+        control.telemetry.close().await;
+    }
+}
+
+/// What was measured before frames of which no slots can be made is known behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_are_left_out_hand_on_what_was_measured_before() {
+    for database in testing::databases().await {
+        let control = Control::start(&database, at(490)).await;
+        let mut stream = open(&control);
+        send(&mut stream, 1..=25, &[]).await;
+        send(&mut stream, 27..=30, &[]).await;
+        control.seal(1).await;
+        // The slots that a late frame changes cannot be read.
+        damage(&database, "UPDATE telemetry_slots SET body = X'FF'").await;
+        send(&mut stream, 26..=26, &[]).await;
+        send(&mut stream, 31..=38, &[]).await;
+        control.seal(2).await;
+        assert_eq!(control.telemetry.inner.metrics.sources_left_out.get(), 1);
+        damage(&database, "DELETE FROM telemetry_slots").await;
+        send(&mut stream, 39..=60, &[]).await;
+        control.seal(3).await;
+        // From the measurement of the first window to that of the third, but for the slot before.
+        let slots = series(&control, "level", (at(20), at(40)), Some(SLOT_MS)).await;
+        assert_eq!(slots.points.coverage, [0.95], "{}", database.name);
         control.telemetry.close().await;
     }
 }

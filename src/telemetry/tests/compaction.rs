@@ -174,7 +174,7 @@ async fn a_number_given_to_another_source_mixes_no_chains() {
 }
 
 /// Changes the database behind control's back.
-async fn damage(database: &crate::platform::testing::TestDatabase, statement: &str) {
+pub(super) async fn damage(database: &crate::platform::testing::TestDatabase, statement: &str) {
     let postgres = database.db.backend() == crate::platform::db::Backend::Postgres;
     let statement = if postgres { statement.replace("X'FF'", "'\\xff'::bytea") } else { statement.to_owned() };
     let transaction = database.db.begin("damage").await.expect("a transaction");
@@ -206,15 +206,11 @@ async fn a_source_that_cannot_be_read_stops_no_other_and_loses_nothing() {
         let sequences: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
         assert_eq!(sequences, (1..=9).collect::<Vec<_>>());
         let covered = async |source: i64| {
-            let compacted = control.telemetry.inner.compacted.load(Ordering::SeqCst);
-            let read = control.telemetry.inner.db.read();
-            let open = store_rows::DayBlocks::default();
-            let bodies = store_rows::slots_between(read, SourceId(source), open, (0, UnixMs::MAX), compacted).await;
             let covered = |body: &Vec<u8>| {
                 let view = SlotBlockView::open(body).expect("slots");
                 view.frames().iter().map(|slot| slot.covered_ms).sum::<u32>()
             };
-            bodies.expect("slots").iter().map(covered).sum::<u32>()
+            open_slots(&control, SourceId(source)).await.iter().map(covered).sum::<u32>()
         };
         assert_eq!((covered(1).await, covered(2).await), (4 * INTERVAL_MS, 8 * INTERVAL_MS));
         // The next window goes on from what was kept.

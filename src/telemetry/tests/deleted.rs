@@ -110,3 +110,34 @@ async fn a_shorter_retention_takes_no_slots_away() {
         control.kill().await;
     }
 }
+
+/// Slots that are kept no longer than frames are there until the hours of their day are made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_frame_takes_no_hours_away_where_slots_are_kept_as_long_as_frames() {
+    for database in testing::databases().await {
+        let name = database.name;
+        let control = Control::start(&database, NOON + HOUR_MS).await;
+        control.telemetry.retain(Retention { slot: 8 * DAY, ..control.telemetry.inner.retention() });
+        let mut stream = Stream::open(&control, 7, 99);
+        stream.frames((1..=20).chain(26..=60));
+        stream.answered(|stream| stream.has_accepted(26, 60)).await;
+        control.seal(1).await;
+        control.set(NOON + 2 * DAY_MS);
+        days::close_days(&control.telemetry.inner, 1).await.expect("the day is closed");
+
+        // Just young enough when they come, and compacted when their day is too old.
+        control.set(NOON + 8 * DAY_MS);
+        stream.restart_lane();
+        stream.frames(21..=25);
+        stream.accepted(21, 25).await;
+        control.set(NOON + 8 * DAY_MS + 10 * HOUR_MS);
+        days::retain(&control.telemetry.inner).await.expect("the old goes away");
+        control.seal(2).await;
+        days::retain(&control.telemetry.inner).await.expect("the old goes away");
+        days::close_days(&control.telemetry.inner, 2).await.expect("the day is closed again");
+        let hour = NOON.div_euclid(HOUR_MS) * HOUR_MS;
+        let counted = growth(&control, HOUR_MS, hour, hour + 2 * HOUR_MS).await;
+        assert!((counted.0 - 59.0).abs() < 0.5, "{name}: {counted:?}");
+        control.kill().await;
+    }
+}

@@ -5,7 +5,7 @@ use super::columns::FrameMeta;
 use super::ordered::{FramesError, Ordered};
 use super::slot::SlotBlock;
 use super::slot_block::SlotBlockView;
-use super::{StoredSchema, Telemetry, store_rows};
+use super::{StoredSchema, Telemetry, store, store_rows};
 use crate::access::Access;
 use crate::config;
 use crate::fleet::sink::{ControlAnchor, Opening, Sink, SinkSession};
@@ -14,6 +14,7 @@ use crate::platform::ids::{AgentId, OrganizationId, SourceId};
 use crate::platform::metrics::Registry;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::testing::TestDatabase;
+use futures_util::TryStreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -120,7 +121,7 @@ pub(super) struct StoredFrame {
 pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
     let inner = &control.telemetry.inner;
     let source = inner.registry.source(SourceId(1)).expect("the source");
-    let (_snapshot, fresh) = inner.fresh(&source, UnixMs::MAX).await.expect("the windows can be read");
+    let (_snapshot, fresh) = inner.fresh(&source, UnixMs::MAX, None).await.expect("the windows can be read");
     let frames = super::fetch::frames(&fresh.entries).expect("entries");
     let mut ordered = Ordered::new(&frames, &inner.registry).expect("frames");
     let chunks = store_rows::chunks_between(inner.db.read(), SourceId(1), 0, UnixMs::MAX, fresh.compacted).await;
@@ -137,14 +138,19 @@ pub(super) async fn stored(control: &Control) -> Vec<StoredFrame> {
     all
 }
 
-/// All slots of five minutes that are stored of source 1.
-pub(super) async fn stored_slots(control: &Control) -> Vec<SlotBlock> {
+/// The slots of open days, as bytes.
+pub(super) async fn open_slots(control: &Control, source: SourceId) -> Vec<Vec<u8>> {
     let inner = &control.telemetry.inner;
     let compacted = inner.compacted.load(Ordering::SeqCst);
-    let open = store_rows::DayBlocks::default();
-    let bodies = store_rows::slots_between(inner.db.read(), SourceId(1), open, (0, UnixMs::MAX), compacted)
-        .await
-        .expect("slots");
+    let snapshot = store::snapshot(&inner.db).await.expect("a snapshot");
+    let (days, all) = (store_rows::DayBlocks::default(), (0, UnixMs::MAX));
+    let slots = store_rows::slots_between(&snapshot, source, days, all, compacted).await.expect("slots");
+    slots.try_collect().await.expect("slots")
+}
+
+/// All slots of five minutes that are stored of source 1.
+pub(super) async fn stored_slots(control: &Control) -> Vec<SlotBlock> {
+    let bodies = open_slots(control, SourceId(1)).await;
     let block = |body: &Vec<u8>| {
         let view = SlotBlockView::open(body).expect("a block");
         view.block(view.columns()).expect("its columns")
