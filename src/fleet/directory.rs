@@ -140,6 +140,10 @@ impl Live {
     /// Takes what another asked, and wakes this task when another asks next.
     pub(super) fn take_order(&self, cx: &std::task::Context<'_>) -> Option<Order> {
         self.waker.register(cx.waker());
+        // As above.
+        if self.order.load(Ordering::Acquire) == 0 {
+            return None;
+        }
         match self.order.swap(0, Ordering::Acquire) {
             0 => None,
             1 => Some(Order::Ping),

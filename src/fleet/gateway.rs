@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -266,25 +268,29 @@ impl Gateway {
         let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
         let anonymous = peer.certificate.is_none();
         async move {
-            let outlived = async {
+            let outlived = async move {
                 tokio::time::sleep(timing.anonymous).await;
                 // This one and the service's.
                 while !anonymous && Arc::strong_count(&sessions) > 2 {
                     // Seldom: ten thousand do so.
                     tokio::time::sleep(timing.anonymous * 4).await;
                 }
+                true
             };
+            let told = shutdown.triggered().map(|()| false);
+            // They are looked at when they have something to say, not whenever something comes.
+            let mut ends = FuturesUnordered::from_iter([outlived.boxed(), told.boxed()]);
             // What ends a connection is the peer's affair, or its session has said why.
-            tokio::select! {
+            let outlived = tokio::select! {
                 _ = connection.as_mut() => return,
-                () = outlived => {
-                    if anonymous {
-                        return;
-                    }
-                    let detail = "a connection without a session";
-                    fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+                end = ends.next() => end == Some(true),
+            };
+            if outlived {
+                if anonymous {
+                    return;
                 }
-                () = shutdown.triggered() => {}
+                let detail = "a connection without a session";
+                fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
             }
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(DRAIN, connection).await;

@@ -183,19 +183,24 @@ impl Session {
                 // A sink that has gone cannot take records.
                 return Poll::Ready(answers.map(ToAgent::Answers).ok_or(Reason::Unavailable.into()));
             }
-            if self.timer.as_mut().poll(cx).is_ready() {
-                self.on_time()?;
-                continue;
-            }
-            if matches!(self.phase, Phase::Challenging(_)) {
+            let said = match self.phase {
+                Phase::Challenging(_) => Poll::Pending,
+                _ if turn == 0 => Poll::Pending,
+                _ => self.inbound.poll_message(cx),
+            };
+            let Poll::Ready(said) = said else {
+                // Looked at when there is nothing else to do, not with every message.
+                if self.timer.as_mut().poll(cx).is_ready() {
+                    self.on_time()?;
+                    continue;
+                }
+                if turn == 0 {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Pending;
-            }
-            if turn == 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+            };
             turn -= 1;
-            match ready!(self.inbound.poll_message(cx)) {
+            match said {
                 None => return Poll::Ready(Err(End::Quiet)),
                 Some(Err(fault)) => return Poll::Ready(Err(fault.into())),
                 Some(Ok(v1::ToControl { message: Some(message) })) => self.on_message(message)?,

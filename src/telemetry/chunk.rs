@@ -171,9 +171,8 @@ impl ColumnWriter {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         for run in view.runs(column) {
             let moved = run.value?.wrapping_sub(first) as u64;
-            for word in [run.from as u64, moved] {
-                hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
-            }
+            let word = moved ^ (run.from as u64).rotate_right(16);
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
         }
         let of = *self.known.entry(hash).or_insert(column);
         let apart = first.wrapping_sub(view.first(of)?);

@@ -54,27 +54,28 @@ pub(super) struct Packer {
 impl Packer {
     /// Appends `values`.
     pub(super) fn put(&mut self, values: &[i64], out: &mut Vec<u8>) {
+        let Some(range) = Range::of(values) else { return };
         if values.len() >= PCO_FROM {
-            return self.put_list(values, out);
+            return self.put_list(values, range, out);
         }
         let mut steps = std::mem::take(&mut self.steps);
         steps.clear();
         steps.extend(values.windows(2).map(|two| two[1].wrapping_sub(two[0])));
-        match values.first() {
-            Some(first) if fields_bits(&steps) + STEPS_BITS < fields_bits(values) => {
-                out.push(STEPS);
-                put_varint(out, zigzag(*first));
-                self.put_list(&steps, out);
+        let steps_range = Range::of(&steps);
+        let steps_bits = steps_range.map_or(0, |range| steps.len() * range.bits());
+        if steps_bits + STEPS_BITS < values.len() * range.bits() {
+            out.push(STEPS);
+            put_varint(out, zigzag(values[0]));
+            if let Some(range) = steps_range {
+                self.put_list(&steps, range, out);
             }
-            _ => self.put_list(values, out),
+        } else {
+            self.put_list(values, range, out);
         }
         self.steps = steps;
     }
 
-    fn put_list(&mut self, values: &[i64], out: &mut Vec<u8>) {
-        let Some(&min) = values.iter().min() else {
-            return;
-        };
+    fn put_list(&mut self, values: &[i64], Range { min, most }: Range, out: &mut Vec<u8>) {
         self.offsets.clear();
         self.offsets.extend(values.iter().map(|value| value.wrapping_sub(min) as u64));
         let divisor = divisor(&self.offsets);
@@ -86,7 +87,7 @@ impl Packer {
         if divisor > 1 {
             self.offsets.iter_mut().for_each(|offset| *offset /= divisor);
         }
-        let max = self.offsets.iter().copied().max().unwrap_or(0);
+        let max = most / divisor;
         let width = u64::BITS - max.leading_zeros();
         let fields = (values.len() * width as usize).div_ceil(8) + 1;
         let long = values.len() >= PCO_FROM && fields >= PCO_FROM_BYTES;
@@ -176,10 +177,25 @@ fn get_list(bytes: &[u8], at: &mut usize, count: usize, out: &mut Vec<i64>) -> R
     Ok(())
 }
 
-/// What a list needs in fields.
-fn fields_bits(values: &[i64]) -> usize {
-    let (Some(min), Some(max)) = (values.iter().min(), values.iter().max()) else { return 0 };
-    values.len() * (u64::BITS - (max.wrapping_sub(*min) as u64).leading_zeros()) as usize
+/// The smallest value of a list, and how far above it the greatest is.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    min: i64,
+    most: u64,
+}
+
+impl Range {
+    /// `None`: of nothing.
+    fn of(values: &[i64]) -> Option<Self> {
+        let first = *values.first()?;
+        let (min, max) = values.iter().fold((first, first), |(min, max), value| (min.min(*value), max.max(*value)));
+        Some(Self { min, most: max.wrapping_sub(min) as u64 })
+    }
+
+    /// What one value needs in fields.
+    fn bits(self) -> usize {
+        (u64::BITS - self.most.leading_zeros()) as usize
+    }
 }
 
 /// The greatest common divisor; 0 if all are 0.

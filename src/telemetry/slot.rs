@@ -502,7 +502,12 @@ impl<'a> Maker<'a> {
             let mut from = run.from;
             while from < run.to {
                 let slot = timeline.slot[from];
-                let same = timeline.slot[from..run.to].partition_point(|other| *other <= slot);
+                let rest = &timeline.slot[from..run.to];
+                // Most runs lie in one slot.
+                let same = match rest.last() {
+                    Some(last) if *last == slot => rest.len(),
+                    _ => rest.partition_point(|other| *other <= slot),
+                };
                 slots[slot as usize].sample(value, same as u32);
                 from += same;
             }
