@@ -11,7 +11,7 @@ DATA ?= data
 BENCH ?=
 # Where cargo puts what it builds, wherever that is set.
 TARGET = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-AGENTS = -p tongtu-agent -p tongtu-simulator
+AGENTS = -p tongtu-agent -p tongtu-agent-libvirt -p tongtu-simulator
 WORKSPACE = --workspace --all-targets --locked
 
 .PHONY: run build test check bench web
@@ -24,11 +24,11 @@ run:
 	@scripts/run.sh $(TARGET)/debug $(DATA)
 
 build:
-	@scripts/install.sh run
+	@scripts/install.sh build
 	$(CARGO) build --locked --release -p tongtu
 	$(CARGO) build --locked --profile agent $(AGENTS)
 	mkdir -p dist
-	cp $(TARGET)/release/tongtu $(TARGET)/agent/tongtu-agent $(TARGET)/agent/tongtu-simulator dist/
+	cp $(TARGET)/release/tongtu $(TARGET)/agent/tongtu-agent $(TARGET)/agent/tongtu-agent-libvirt $(TARGET)/agent/tongtu-simulator dist/
 	@ls -l dist
 
 # All targets in one step: the tests and the binaries they start then share every artefact.
@@ -55,5 +55,5 @@ web:
 bench:
 	@scripts/install.sh bench
 	$(CARGO) build --locked --release -p tongtu -p tongtu-simulator -p tongtu-tests
-	$(CARGO) build --locked --profile agent -p tongtu-agent
+	$(CARGO) build --locked --profile agent -p tongtu-agent -p tongtu-agent-libvirt
 	$(TARGET)/release/tongtu-bench $(BENCH)

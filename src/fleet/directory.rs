@@ -276,7 +276,12 @@ impl Agent {
             return;
         }
         let mut details = self.details();
-        let own = define.sources.iter().rfind(|source| source.kind == details.kind && source.key == details.machine_id);
+        // Of an agent of something else than its machine it is the node: `libvirt_node` of `libvirt`.
+        let is_own = |source: &&v1::Source| match source.kind.strip_prefix(details.kind.as_str()) {
+            Some("") => source.key == details.machine_id,
+            suffix => suffix == Some("_node"),
+        };
+        let own = define.sources.iter().rfind(is_own);
         if let Some(source) = own
             && source.interval_ms != 0
             && source.interval_ms != details.interval_ms

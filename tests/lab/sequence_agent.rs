@@ -153,6 +153,8 @@ fn main() -> Result<(), String> {
             LOG.get_or_init(|| log);
             let options = AgentOptions {
                 kind: "host",
+                source_kind: "host",
+                source_key: None,
                 version: "0",
                 collectors: &COLLECTORS,
                 inventory: BTreeMap::new,

@@ -221,7 +221,7 @@ mod tests {
             fs::write(path, text).expect("written");
         }
         let at = |name: &str| directory.path().join(name);
-        let context = Context { proc: at("proc"), sys: at("sys"), root: at("") };
+        let context = Context { proc: at("proc"), sys: at("sys"), root: at(""), ..Context::default() };
         (directory, context)
     }
 

@@ -1,23 +1,13 @@
 //! `tongtu-agent`: the agent of a host. Parses what is asked for and leaves the rest to the runtime.
 
 use clap::{Parser, Subcommand};
-use serde_json::json;
-use std::{
-    io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 use tongtu_agent_host::{collectors::COLLECTORS, inventory};
-use tongtu_agent_runtime::{
-    agent::{self, AgentOptions},
-    collect::{CollectorReport, Context, Outcome},
-    enrol::{self, Enrol},
-    table,
-};
-use tracing_subscriber::filter::LevelFilter;
+use tongtu_agent_runtime::{agent::AgentOptions, collect::Context, command::Program, enrol::Enrol};
 
 const KIND: &str = "host";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+const PROGRAM: Program = Program { name: "tongtu-agent", version: VERSION };
 
 /// Reports what this machine does and is to a Tongtu control service.
 ///
@@ -84,135 +74,18 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Enroll { token, data, replace, json } => {
-            let work = async move {
-                enrol::enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }).await
-            };
-            match block_on(work) {
-                Ok(enrolled) => {
-                    let (agent, control) = (enrolled.agent_id, enrolled.address);
-                    print(&match json {
-                        true => format!("{:#}", json!({ "agent": agent, "control": control })),
-                        false => format!("enrolled as {agent} with the control at {control}"),
-                    });
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error),
-            }
+            PROGRAM.enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }, json)
         }
-        Command::Run { data } => {
-            let log = tracing_subscriber::fmt().with_writer(io::stderr);
-            let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
-            log.with_max_level(LevelFilter::INFO).init();
-            let options = AgentOptions {
-                kind: KIND,
-                version: VERSION,
-                collectors: COLLECTORS,
-                inventory: inventory::read,
-                data,
-                context: Context::default(),
-            };
-            match block_on(agent::run(options)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error),
-            }
-        }
-        Command::Check { json } => check(json),
+        Command::Run { data } => PROGRAM.run(AgentOptions {
+            kind: KIND,
+            source_kind: KIND,
+            source_key: None,
+            version: VERSION,
+            collectors: COLLECTORS,
+            inventory: inventory::read,
+            data,
+            context: Context::default(),
+        }),
+        Command::Check { json } => PROGRAM.check(COLLECTORS, Context::default(), Some(inventory::read), json),
     }
-}
-
-/// One thread does everything that waits: the agent is to be small, not quick. The work is a task of
-/// the runtime, for the future that a runtime is entered with is woken by way of the kernel.
-fn block_on<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, String>
-where
-    T: Send + 'static,
-    E: std::fmt::Display + Send + 'static,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("this system gives the agent no event loop: {error}"))?;
-    let done = runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string())?;
-    done.map_err(|error| error.to_string())
-}
-
-fn fail(error: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "tongtu-agent: {error}");
-    ExitCode::FAILURE
-}
-
-fn check(as_json: bool) -> ExitCode {
-    let reports = table::check(COLLECTORS, Context::default());
-    let values: usize = reports.iter().map(|report| report.values.len()).sum();
-    let text = if as_json { check_json(&reports, values) } else { check_text(&reports, values) };
-    print(&text);
-    if values == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// A reader that has gone away (`| head`) is no reason to panic.
-fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
-}
-
-/// How many of the collectors there are of each outcome.
-fn tally(reports: &[CollectorReport]) -> (usize, usize, usize) {
-    let count = |is: fn(&Outcome) -> bool| reports.iter().filter(|report| is(&report.outcome)).count();
-    (
-        count(|outcome| matches!(outcome, Outcome::Collected)),
-        count(|outcome| matches!(outcome, Outcome::Unavailable(_))),
-        count(|outcome| matches!(outcome, Outcome::Failed(_))),
-    )
-}
-
-fn check_text(reports: &[CollectorReport], values: usize) -> String {
-    let mut lines = vec![format!("{:<14} {:>6} {:>9}  {}", "COLLECTOR", "VALUES", "TIME", "")];
-    for report in reports {
-        let said = match &report.outcome {
-            Outcome::Collected => String::new(),
-            Outcome::Unavailable(reason) => format!("not here: {reason}"),
-            Outcome::Failed(reason) => format!("failed: {reason}"),
-        };
-        let time = format!("{:.2} ms", report.duration.as_secs_f64() * 1_000.0);
-        let line = format!("{:<14} {:>6} {time:>9}  {said}", report.name, report.values.len());
-        lines.push(line.trim_end().to_owned());
-    }
-    let (collected, unavailable, failed) = tally(reports);
-    let time: f64 = reports.iter().map(|report| report.duration.as_secs_f64()).sum();
-    lines.push(format!(
-        "\n{values} values by {collected} collectors in {:.1} ms; {unavailable} have nothing to collect here, {failed} failed",
-        time * 1_000.0
-    ));
-    lines.join("\n")
-}
-
-fn check_json(reports: &[CollectorReport], values: usize) -> String {
-    let collectors: Vec<_> = reports
-        .iter()
-        .map(|report| {
-            let (outcome, reason) = match &report.outcome {
-                Outcome::Collected => ("collected", None),
-                Outcome::Unavailable(reason) => ("unavailable", Some(reason)),
-                Outcome::Failed(reason) => ("failed", Some(reason)),
-            };
-            let values: serde_json::Map<_, _> =
-                report.values.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-            json!({
-                "name": report.name,
-                "outcome": outcome,
-                "reason": reason,
-                "duration_seconds": report.duration.as_secs_f64(),
-                "values": values,
-            })
-        })
-        .collect();
-    let (collected, unavailable, failed) = tally(reports);
-    let document = json!({
-        "version": VERSION,
-        "collectors": collectors,
-        "totals": {
-            "values": values,
-            "collected": collected,
-            "unavailable": unavailable,
-            "failed": failed,
-        },
-        "inventory": inventory::read(),
-    });
-    format!("{document:#}")
 }

@@ -39,13 +39,18 @@ const RENEWAL_CHECK: Duration = Duration::from_secs(6 * 3_600);
 
 /// What makes one agent differ from another.
 pub struct AgentOptions {
-    /// `host`, `libvirt`, `network`, `kubernetes`; of the agent and of its own source.
+    /// `host`, `libvirt`, `network`, `kubernetes`.
     pub kind: &'static str,
+    /// The kind of its own source, which has its figures of itself.
+    pub source_kind: &'static str,
+    /// The key of that source; `None`: the machine's id.
+    pub source_key: Option<&'static str>,
     /// Of the agent.
     pub version: &'static str,
     /// What it collects.
     pub collectors: &'static [CollectorSpec],
-    /// The facts of the machine; called in a thread of its own, at start and hourly.
+    /// The facts of the machine; called in a thread of its own, at start and hourly. None of an agent whose
+    /// collectors say them.
     pub inventory: fn() -> BTreeMap<String, String>,
     /// Its data directory.
     pub data: PathBuf,

@@ -4,13 +4,15 @@
 //! ([`Unavailable`]) differs from "failed" ([`CollectError`]), and both from a value of 0.
 
 pub use crate::sheet::Values;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Takes the values of one part of a machine.
 pub trait Collector: Send {
-    /// Puts the values of this instant. What was put before an error counts.
+    /// Puts the values of this instant, and says what else it knows: facts, what happened, and the same
+    /// of other sources ([`Values::source`]). What was put before an error counts.
     ///
     /// # Errors
     /// A sentence that says what could not be read.
@@ -39,12 +41,25 @@ pub struct Context {
     pub sys: PathBuf,
     /// `/`.
     pub root: PathBuf,
+    /// What an agent connects to that looks at something else than this machine: a hypervisor's URI.
+    pub target: String,
 }
 
 impl Default for Context {
     fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into(), root: "/".into() }
+        Self { proc: "/proc".into(), sys: "/sys".into(), root: "/".into(), target: String::new() }
     }
+}
+
+/// Something that happened to a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// What: `domain.started`.
+    pub name: &'static str,
+    /// When, in CLOCK_BOOTTIME.
+    pub boottime_ms: u64,
+    /// More about it.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// This machine has nothing for a collector.
@@ -101,7 +116,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What one collector did, for `check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectorReport {
     /// Its name.
     pub name: &'static str,
@@ -109,14 +124,30 @@ pub struct CollectorReport {
     pub outcome: Outcome,
     /// How long it took.
     pub duration: Duration,
-    /// What it put: Prometheus name with labels, and the value as text.
+    /// What it put, of every source: Prometheus name with labels, and the value as text.
     pub values: Vec<(String, String)>,
+    /// What it said of the agent's own source.
+    pub facts: BTreeMap<String, String>,
+    /// The other sources of which it put or said something.
+    pub sources: Vec<SourceReport>,
+}
+
+/// One of a collector's other sources, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceReport {
+    /// `libvirt_domain`…
+    pub kind: &'static str,
+    /// Unique for its kind.
+    pub key: String,
+    /// What was said of it.
+    pub facts: BTreeMap<String, String>,
 }
 
 /// What came of a collector's run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Outcome {
     /// It put its values.
+    #[default]
     Collected,
     /// The machine has nothing for it.
     Unavailable(String),

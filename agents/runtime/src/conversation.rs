@@ -288,8 +288,10 @@ impl<C> Conversation<C> {
             }
         };
         queued.record.boot = boot as u32 + 1;
-        let same = |source: &Arc<Source>| Arc::ptr_eq(source, &queued.source) || **source == *queued.source;
-        let source = match self.sources.iter().position(same) {
+        // By address first: an agent may have hundreds of sources.
+        let known = self.sources.iter().position(|source| Arc::ptr_eq(source, &queued.source));
+        let known = known.or_else(|| self.sources.iter().position(|source| **source == *queued.source));
+        let source = match known {
             Some(at) => at,
             None if self.sources.len() >= limits::SOURCES => return Err(ConversationError::Numbers),
             None => {

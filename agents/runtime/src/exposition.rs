@@ -1,4 +1,5 @@
-//! `/metrics` of the last frame, and of what is measured less often, on loopback, for a look at one machine. Off unless it is configured.
+//! `/metrics` of the last frame of every source, and of what is measured less often, on loopback, for a look at one
+//! machine. Off unless it is configured.
 //!
 //! Deliberately small: HTTP/1.0, one path, a few connections at once, nothing that is asked matters
 //! but the first line.
@@ -8,7 +9,7 @@ use crate::sheet::decimal;
 use crate::table::FrameSchema;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,12 +22,16 @@ const CONNECTIONS: usize = 4;
 /// For a request, and for its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The last frame, if anybody may look at it.
+/// The last frame of each source, if anybody may look at them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastFrame(Arc<Mutex<Option<Frame>>>);
+pub(crate) struct LastFrame(Arc<Mutex<Vec<Frame>>>);
 
 #[derive(Debug)]
 struct Frame {
+    kind: &'static str,
+    key: Box<str>,
+    /// It is one of those of now.
+    is_current: bool,
     schema: Arc<FrameSchema>,
     state: State,
     /// Boot time at which each column was measured last.
@@ -34,24 +39,51 @@ struct Frame {
 }
 
 impl LastFrame {
-    pub(crate) fn set(&self, schema: &Arc<FrameSchema>, state: &State, boottime_ms: u64) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match last.take() {
-            Some(known) if Arc::ptr_eq(&known.schema, schema) => known,
-            before => Frame::new(schema, before.as_ref()),
-        };
-        last.insert(known).take(state, boottime_ms);
+    fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The frame that a source has now.
+    pub(crate) fn set(
+        &self,
+        (kind, key): (&'static str, &str),
+        schema: &Arc<FrameSchema>,
+        state: &State,
+        boottime_ms: u64,
+    ) {
+        let mut frames = self.frames();
+        let at = frames.iter().position(|frame| *frame.key == *key && frame.kind == kind).unwrap_or_else(|| {
+            frames.push(Frame::new(kind, key, schema, None));
+            frames.len() - 1
+        });
+        let frame = &mut frames[at];
+        if !Arc::ptr_eq(&frame.schema, schema) {
+            *frame = Frame::new(kind, key, schema, Some(&*frame));
+        }
+        frame.is_current = true;
+        frame.take(state, boottime_ms);
+    }
+
+    /// The last frame of a source is still the one to show.
+    pub(crate) fn keep(&self, (kind, key): (&'static str, &str)) {
+        let mut frames = self.frames();
+        let found = frames.iter_mut().find(|frame| *frame.key == *key && frame.kind == kind);
+        found.into_iter().for_each(|frame| frame.is_current = true);
+    }
+
+    /// Forgets the sources that were not spoken of since this was called last.
+    pub(crate) fn forget_others(&self) {
+        self.frames().retain_mut(|frame| std::mem::take(&mut frame.is_current));
     }
 
     fn text(&self) -> String {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|last| text(&last.schema, &last.state)).unwrap_or_default()
+        text(&self.frames())
     }
 }
 
 impl Frame {
     /// Without values, but for what was measured less often under another schema.
-    fn new(schema: &Arc<FrameSchema>, before: Option<&Self>) -> Self {
+    fn new(kind: &'static str, key: &str, schema: &Arc<FrameSchema>, before: Option<&Self>) -> Self {
         let mut state = State::from_values(&vec![None; schema.columns()]);
         let mut measured_ms = vec![0; schema.columns()];
         for (column, key) in schema.keys().iter().enumerate().filter(|(_, key)| key.cadence_s > 0) {
@@ -61,7 +93,7 @@ impl Frame {
                 measured_ms[column] = before.measured_ms[at];
             }
         }
-        Self { schema: Arc::clone(schema), state, measured_ms }
+        Self { kind, key: key.into(), is_current: true, schema: Arc::clone(schema), state, measured_ms }
     }
 
     /// A value stands until two and a half of its cadences are over.
@@ -79,10 +111,10 @@ impl Frame {
 }
 
 /// Prometheus's text format: the columns of a metric together, in order of first appearance.
-fn text(schema: &FrameSchema, state: &State) -> String {
+fn text(frames: &[Frame]) -> String {
     let mut order = Vec::new();
     let mut lines: HashMap<&str, String> = HashMap::new();
-    for (key, value) in schema.keys().iter().zip(state.iter()) {
+    for (key, value) in frames.iter().flat_map(|frame| frame.schema.keys().iter().zip(frame.state.iter())) {
         let Some(value) = value else { continue };
         let metric = key.metric();
         let lines = lines.entry(metric.name).or_insert_with(|| {
@@ -166,7 +198,11 @@ mod tests {
         let mut table = Table::new(&[], Context::default());
         let own = crate::own::Own { statm: None, depth: Default::default(), reconnects: 3, frames: 9 };
         let (schema, state) = table.frame(1, Duration::from_secs(15), |out| own.put(out));
-        last.set(schema, state, 1);
+        last.set(("host", "machine"), schema, state, 1);
+        last.set(("thing", "gone"), schema, state, 1);
+        last.forget_others();
+        last.keep(("host", "machine"));
+        last.forget_others();
         tokio::spawn(serve(listener, last));
         let answer = get(address, "GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");

@@ -2,17 +2,20 @@
 
 use crate::agent::AgentOptions;
 use crate::clock;
+use crate::collect::Happening;
 use crate::desired::Setting;
 use crate::exposition::LastFrame;
 use crate::heap;
 use crate::own::Own;
 use crate::queue::Source;
+use crate::sheet::Said;
 use crate::spool::{Spool, Writer};
-use crate::table::Table;
+use crate::table::{FrameSchema, OtherFrame, Table};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tongtu_protocol::v1;
 
 /// What the frames are told by the rest of the agent.
 pub(crate) struct Orders {
@@ -103,8 +106,9 @@ pub(crate) struct Frames {
     spool: Spool,
     orders: Arc<Orders>,
     last_frame: Option<LastFrame>,
+    /// Kind and key of the agent's own source.
     kind: &'static str,
-    machine_id: String,
+    key: String,
     boot_id: String,
     phase: u64,
     source: Option<Arc<Source>>,
@@ -128,9 +132,9 @@ impl Frames {
             spool,
             orders,
             last_frame,
-            kind: options.kind,
+            kind: options.source_kind,
             phase: u64::from(crc32c::crc32c(machine_id.as_bytes())),
-            machine_id,
+            key: options.source_key.map_or(machine_id, ToOwned::to_owned),
             boot_id,
             source: None,
             statm: File::open("/proc/self/statm").ok(),
@@ -181,7 +185,7 @@ impl Frames {
             Some(source) => Arc::clone(source),
             None => Arc::new(Source {
                 kind: self.kind.to_owned(),
-                key: self.machine_id.clone(),
+                key: self.key.clone(),
                 schema: schema.id(),
                 columns: schema.columns(),
                 interval_ms,
@@ -193,10 +197,17 @@ impl Frames {
             self.writer.facts(&source, || schema.encode(), facts);
         }
         if let Some(last) = &self.last_frame {
-            last.set(schema, state, clock.boottime_ms);
+            last.set((self.kind, &self.key), schema, state, clock.boottime_ms);
+        }
+        let schema = Arc::clone(schema);
+        for said in self.table.said() {
+            write_said(&mut self.writer, &source, &schema, said);
         }
         self.source = Some(source);
+        self.write_others(clock.boottime_ms, interval);
         let written = self.writer.commit();
+        self.table.said().for_each(|said| said.confirm(written));
+        self.table.others(interval).for_each(|frame| frame.other.said().confirm(written));
         // The start, with its schema, needed more than any frame will.
         if self.frames % TRIM_EVERY == 4 {
             heap::trim();
@@ -206,6 +217,42 @@ impl Frames {
             let mut inner = self.orders.inner();
             inner.facts = inner.facts.take().or(written_facts);
         }
+    }
+}
+
+impl Frames {
+    /// The frames, facts and events of the sources that the collectors found.
+    fn write_others(&mut self, boottime_ms: u64, interval: Duration) {
+        for OtherFrame { other, has_frame, is_current, interval_ms } in self.table.others(interval) {
+            let source = other.source(interval_ms);
+            let schema = Arc::clone(other.schema());
+            if has_frame {
+                self.writer.frame(&source, || schema.encode(), other.state());
+            }
+            if let Some(last) = &self.last_frame {
+                let of = (other.kind(), other.key());
+                match (has_frame, is_current) {
+                    (true, _) => last.set(of, &schema, other.state(), boottime_ms),
+                    (false, true) => last.keep(of),
+                    (false, false) => {}
+                }
+            }
+            write_said(&mut self.writer, &source, &schema, other.said());
+        }
+        if let Some(last) = &self.last_frame {
+            last.forget_others();
+        }
+    }
+}
+
+fn write_said(writer: &mut Writer, source: &Arc<Source>, schema: &FrameSchema, said: &mut Said) {
+    if let Some(facts) = said.take_facts() {
+        writer.facts(source, || schema.encode(), facts);
+    }
+    for event in said.take_events() {
+        let Happening { name, boottime_ms, attributes } = event;
+        let event = v1::Event { source: 0, name: name.to_owned(), attributes };
+        writer.event(source, || schema.encode(), boottime_ms, event);
     }
 }
 

@@ -4,14 +4,19 @@
 //! with the column at the cursor and nothing is allocated. A column that is not put is absent in
 //! that frame; one that stays absent for [`FORGET_FRAMES`] is forgotten. Only a column that was
 //! never seen, or is forgotten, changes the list, and with it the schema.
+//!
+//! What a collector says of a source beside values, facts and events, waits here until it is written.
 
+use crate::collect::Happening;
 use crate::metric::Metric;
+use crate::others::Others;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use tongtu_protocol::{codec::State, limits, v1};
 
 /// Runs after which an absent column is forgotten: ten minutes at the default interval.
-const FORGET_FRAMES: u32 = 40;
+pub(crate) const FORGET_FRAMES: u32 = 40;
 
 /// Ends each label value in [`ColumnKey::labels`].
 const END: char = '\u{1f}';
@@ -126,7 +131,42 @@ struct Cell {
     run: u32,
 }
 
-/// The columns of one collector.
+/// What is said of a source beside its values.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    /// The whole inventory, if it is another one.
+    pub(crate) facts: Option<BTreeMap<String, String>>,
+    /// Written, but not durable yet.
+    unconfirmed: Option<BTreeMap<String, String>>,
+    events: Vec<Happening>,
+}
+
+impl Said {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.facts.is_none() && self.unconfirmed.is_none() && self.events.is_empty()
+    }
+
+    /// The facts to be written now.
+    pub(crate) fn take_facts(&mut self) -> Option<BTreeMap<String, String>> {
+        self.unconfirmed = self.facts.take();
+        self.unconfirmed.clone()
+    }
+
+    /// The events to be written now.
+    pub(crate) fn take_events(&mut self) -> std::vec::Drain<'_, Happening> {
+        self.events.drain(..)
+    }
+
+    /// Whether what was taken could be written. Facts come only when they change, so they must not be lost.
+    pub(crate) fn confirm(&mut self, written: bool) {
+        let unconfirmed = self.unconfirmed.take();
+        if !written && self.facts.is_none() {
+            self.facts = unconfirmed;
+        }
+    }
+}
+
+/// The columns of one collector, of one source.
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
     keys: Vec<ColumnKey>,
@@ -134,14 +174,32 @@ pub(crate) struct Sheet {
     cursor: usize,
     run: u32,
     changed: bool,
+    pub(crate) said: Said,
 }
 
 impl Sheet {
     /// Begins a run: every column is absent until it is put.
-    pub(crate) fn begin(&mut self) -> Values<'_> {
+    pub(crate) fn start(&mut self) {
         self.run += 1;
         self.cursor = 0;
-        Values { sheet: self }
+    }
+
+    /// Begins a run of somebody who puts values of one source.
+    pub(crate) fn begin(&mut self) -> Values<'_> {
+        self.start();
+        Values { sheet: self, others: None }
+    }
+
+    /// Begins a run of somebody who puts values of other sources as well.
+    pub(crate) fn begin_with<'a>(&'a mut self, others: &'a mut Others) -> Values<'a> {
+        self.start();
+        others.begin();
+        Values { sheet: self, others: Some(others) }
+    }
+
+    /// Whether anything was put in the last run.
+    pub(crate) fn has_values(&self) -> bool {
+        self.cells.iter().any(|cell| cell.run == self.run)
     }
 
     /// Ends a run: forgets columns that have been absent for long.
@@ -220,9 +278,31 @@ impl Sheet {
 #[derive(Debug)]
 pub struct Values<'a> {
     sheet: &'a mut Sheet,
+    /// None in what is one of them.
+    others: Option<&'a mut Others>,
 }
 
 impl Values<'_> {
+    /// Where to put the values of another source of this agent: of one of the things that the collector
+    /// found. One of which nothing is put in a run has no frame for it.
+    pub fn source(&mut self, kind: &'static str, key: &str) -> Values<'_> {
+        debug_assert!(self.others.is_some(), "a source has no sources");
+        match &mut self.others {
+            Some(others) => Values { sheet: others.sheet(kind, key), others: None },
+            None => Values { sheet: &mut *self.sheet, others: None },
+        }
+    }
+
+    /// The whole inventory of the source, when it is another one than before, and at start.
+    pub fn facts(&mut self, facts: BTreeMap<String, String>) {
+        self.sheet.said.facts = Some(facts);
+    }
+
+    /// Something that happened to the source.
+    pub fn event(&mut self, event: Happening) {
+        self.sheet.said.events.push(event);
+    }
+
     /// A value; `labels` in the order of the metric's. A missing value is not put.
     #[inline]
     pub fn put(&mut self, metric: &'static Metric, labels: &[&str], value: i64) {

@@ -6,12 +6,16 @@
 //! it returns, and then takes part again. A panic costs the collector's state, which is made anew.
 //! The steady path has one worker, two thread switches a frame and no allocation.
 //!
+//! A collector may find other sources ([`Values::source`]): each has frames of its own, and none for a
+//! frame in which its collector did not finish or did not speak of it.
+//!
 //! Deliberately absent: cancellation. A thread that hangs in the kernel cannot be ended.
 
 use crate::clock;
-use crate::collect::{Collector, CollectorReport, CollectorSpec, Context, Outcome};
+use crate::collect::{Collector, CollectorReport, CollectorSpec, Context, Outcome, SourceReport};
 use crate::metric::{Kind, Metric};
-use crate::sheet::{ColumnKey, Sheet, Values, columns, encode_columns};
+use crate::others::{Other, Others};
+use crate::sheet::{ColumnKey, Said, Sheet, Values, columns, encode_columns};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -63,6 +67,7 @@ struct Job {
     spec: &'static CollectorSpec,
     collector: Option<Box<dyn Collector>>,
     sheet: Sheet,
+    others: Others,
     result: RunResult,
     took: Duration,
 }
@@ -85,11 +90,12 @@ impl Job {
             RunResult::Failed(format!("panicked: {}", text.unwrap_or_default()))
         });
         self.sheet.end();
+        self.others.end();
         self.took = started.elapsed();
     }
 
     fn run_unguarded(&mut self, context: &Context) -> RunResult {
-        let mut values = self.sheet.begin();
+        let mut values = self.sheet.begin_with(&mut self.others);
         if self.collector.is_none() {
             match (self.spec.make)(context) {
                 Ok(made) => self.collector = Some(made),
@@ -101,6 +107,30 @@ impl Job {
             _ => RunResult::Collected,
         }
     }
+
+    /// What it put and said, for `check`.
+    fn report(&mut self) -> CollectorReport {
+        let mut values = self.sheet.texts();
+        let facts = self.sheet.said.take_facts().unwrap_or_default();
+        let mut sources = Vec::new();
+        for (other, _) in self.others.each() {
+            values.extend(other.texts());
+            let facts = other.said().take_facts().unwrap_or_default();
+            sources.push(SourceReport { kind: other.kind(), key: other.key().to_owned(), facts });
+        }
+        CollectorReport { values, facts, sources, ..CollectorReport::default() }
+    }
+}
+
+/// One of the other sources at a frame.
+pub(crate) struct OtherFrame<'a> {
+    pub(crate) other: &'a mut Other,
+    /// It has values that were measured for this frame.
+    pub(crate) has_frame: bool,
+    /// Its last values are those of its collector's last run.
+    pub(crate) is_current: bool,
+    /// Between two of its frames.
+    pub(crate) interval_ms: u32,
 }
 
 #[derive(Default)]
@@ -183,6 +213,10 @@ pub struct FrameSchema {
 }
 
 impl FrameSchema {
+    pub(crate) fn new(keys: Vec<ColumnKey>) -> Self {
+        Self { id: schema_id(&keys), keys }
+    }
+
     /// Its identity.
     #[must_use]
     pub fn id(&self) -> SchemaId {
@@ -236,6 +270,7 @@ impl Table {
                 spec,
                 collector: None,
                 sheet: Sheet::default(),
+                others: Others::default(),
                 result: RunResult::Collected,
                 took: Duration::ZERO,
             })),
@@ -262,7 +297,7 @@ impl Table {
             shared: Arc::new(Shared { pool: Mutex::new(pool), work: Condvar::new(), done: Condvar::new(), context }),
             entries: specs.iter().enumerate().map(entry).collect(),
             own: Sheet::default(),
-            schema: Arc::new(FrameSchema { id: SchemaId::of(&[]), keys: Vec::new() }),
+            schema: Arc::new(FrameSchema::new(Vec::new())),
             state: State::zero(0),
         }
     }
@@ -301,6 +336,28 @@ impl Table {
         }
         self.write();
         (&self.schema, &self.state)
+    }
+
+    /// What the collectors said of the agent's own source; also what came too late for its frame.
+    pub(crate) fn said(&mut self) -> impl Iterator<Item = &mut Said> {
+        let jobs = self.entries.iter_mut().filter_map(|entry| entry.job.as_mut());
+        jobs.map(|job| &mut job.sheet.said)
+    }
+
+    /// The other sources of the collectors that are not running; to be asked after [`Self::frame`].
+    pub(crate) fn others(&mut self, interval: Duration) -> impl Iterator<Item = OtherFrame<'_>> {
+        let interval_ms = interval.as_millis() as u32;
+        self.entries.iter_mut().flat_map(move |entry| {
+            let (due, missing) = (entry.due, entry.missing);
+            let interval_ms = interval_ms.max(entry.cadence_s * 1_000);
+            let others = entry.job.as_mut().map(|job| job.others.each()).into_iter().flatten();
+            others.map(move |(other, has_values)| OtherFrame {
+                other,
+                has_frame: has_values && due && !missing,
+                is_current: has_values && !missing,
+                interval_ms,
+            })
+        })
     }
 
     fn run_due(&mut self, boottime_ms: u64) {
@@ -450,7 +507,7 @@ impl Table {
         }
         keys.extend_from_slice(self.own.keys());
         self.state = State::zero(keys.len());
-        self.schema = Arc::new(FrameSchema { id: schema_id(&keys), keys });
+        self.schema = Arc::new(FrameSchema::new(keys));
     }
 
     fn write(&mut self) {
@@ -474,7 +531,7 @@ impl Table {
     #[must_use]
     pub fn check(&mut self) -> Vec<CollectorReport> {
         self.run_due(clock::boottime_ms());
-        let report = |entry: &Entry| CollectorReport {
+        let report = |entry: &mut Entry| CollectorReport {
             name: entry.spec.name,
             outcome: match &entry.result {
                 RunResult::Collected => Outcome::Collected,
@@ -482,9 +539,9 @@ impl Table {
                 RunResult::Failed(reason) => Outcome::Failed(reason.clone()),
             },
             duration: entry.took,
-            values: entry.job.as_ref().map(|job| job.sheet.texts()).unwrap_or_default(),
+            ..entry.job.as_mut().map(|job| job.report()).unwrap_or_default()
         };
-        self.entries.iter().map(report).collect()
+        self.entries.iter_mut().map(report).collect()
     }
 }
 
@@ -555,196 +612,5 @@ fn note(entry: &mut Entry) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::collect::{CollectError, Unavailable};
-    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
-    static VALUE: Metric = Metric {
-        name: "value",
-        kind: Kind::Gauge,
-        unit: "1",
-        exponent: 0,
-        labels: &["of"],
-        help: "A value.",
-        source: "test",
-        width_bits: 0,
-    };
-
-    const INTERVAL: Duration = Duration::from_secs(15);
-
-    struct Run<F>(F);
-    impl<F: FnMut(&mut Values<'_>) -> Result<(), CollectError> + Send> Collector for Run<F> {
-        fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-            (self.0)(out)
-        }
-    }
-
-    const fn spec(name: &'static str, make: fn(&Context) -> Result<Box<dyn Collector>, Unavailable>) -> CollectorSpec {
-        let timeout = Duration::from_secs(5);
-        CollectorSpec { name, interval: Duration::ZERO, timeout, make }
-    }
-
-    fn counting(name: &'static str) -> Result<Box<dyn Collector>, Unavailable> {
-        let mut runs = 0;
-        Ok(Box::new(Run(move |out: &mut Values<'_>| {
-            runs += 1;
-            out.put(&VALUE, &[name], runs);
-            Ok(())
-        })))
-    }
-
-    /// The present columns of a frame at `boottime_ms`, by their text form.
-    fn frame(table: &mut Table, boottime_ms: u64) -> Vec<(String, i64)> {
-        let (schema, state) = table.frame(boottime_ms, INTERVAL, |_| {});
-        let present = schema.keys.iter().zip(state.iter());
-        present.filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
-    }
-
-    fn get(frame: &[(String, i64)], column: &str) -> Option<i64> {
-        frame.iter().find(|(name, _)| name == column).map(|(_, value)| *value)
-    }
-
-    #[test]
-    fn one_that_fails_panics_or_is_unavailable_hides_no_other() {
-        static TABLE: &[CollectorSpec] = &[
-            spec("first", |_| counting("first")),
-            spec("fails", |_| {
-                Ok(Box::new(Run(|out: &mut Values<'_>| {
-                    out.put(&VALUE, &["before the error"], 7);
-                    Err(CollectError::new("cannot read it"))
-                })))
-            }),
-            spec("panics", |_| Ok(Box::new(Run(|_: &mut Values<'_>| panic!("oh"))))),
-            spec("none", |_| Err(Unavailable::new("not on this machine"))),
-            spec("last", |_| counting("last")),
-        ];
-        let mut table = Table::new(TABLE, Context::default());
-        for round in 1..=3 {
-            let frame = frame(&mut table, round as u64 * 15_000);
-            assert_eq!(get(&frame, "value{of=\"first\"}"), Some(round));
-            assert_eq!(get(&frame, "value{of=\"last\"}"), Some(round));
-            assert_eq!(get(&frame, "value{of=\"before the error\"}"), Some(7));
-            let success = |name| {
-                let column = format!("node_scrape_collector_success{{collector={name:?}}}");
-                get(&frame, &column)
-            };
-            assert_eq!(success("first"), Some(1));
-            assert_eq!(success("fails"), Some(0));
-            assert_eq!(success("panics"), Some(0));
-            assert_eq!(success("none"), Some(0));
-            assert_eq!(get(&frame, "tongtu_agent_collector_available{collector=\"none\"}"), Some(0));
-        }
-        let outcomes: Vec<_> = table.check().into_iter().map(|report| report.outcome).collect();
-        assert_eq!(outcomes[1], Outcome::Failed("cannot read it".into()));
-        assert_eq!(outcomes[2], Outcome::Failed("panicked: oh".into()));
-        assert_eq!(outcomes[3], Outcome::Unavailable("not on this machine".into()));
-    }
-
-    #[test]
-    fn one_that_hangs_is_reported_failed_until_it_returns() {
-        static HANG: (Mutex<bool>, Condvar) = (Mutex::new(true), Condvar::new());
-        static RETURNED: AtomicBool = AtomicBool::new(false);
-        static TABLE: &[CollectorSpec] = &[
-            CollectorSpec {
-                timeout: Duration::from_millis(60),
-                ..spec("hangs", |_| {
-                    Ok(Box::new(Run(|out: &mut Values<'_>| {
-                        let held = HANG.0.lock().expect("no panic holds it");
-                        let held = HANG.1.wait_while(held, |hang| *hang);
-                        drop(held.expect("no panic holds it"));
-                        out.put(&VALUE, &["late"], 1);
-                        RETURNED.store(true, Ordering::SeqCst);
-                        Ok(())
-                    })))
-                })
-            },
-            spec("other", |_| counting("other")),
-        ];
-        let mut table = Table::new(TABLE, Context::default());
-        for round in 1..=2 {
-            let frame = frame(&mut table, round as u64 * 15_000);
-            assert_eq!(get(&frame, "value{of=\"other\"}"), Some(round));
-            assert_eq!(get(&frame, "node_scrape_collector_success{collector=\"hangs\"}"), Some(0));
-        }
-        *HANG.0.lock().expect("no panic holds it") = false;
-        HANG.1.notify_all();
-        let mut at = 45_000;
-        let deadline = clock::monotonic() + Duration::from_secs(20);
-        while get(&frame(&mut table, at), "value{of=\"late\"}").is_none() {
-            assert!(clock::monotonic() < deadline, "it never came back");
-            at += 15_000;
-        }
-        assert!(RETURNED.load(Ordering::SeqCst));
-    }
-
-    #[test]
-    fn a_slow_one_is_absent_until_its_next_run() {
-        static TABLE: &[CollectorSpec] =
-            &[CollectorSpec { interval: Duration::from_secs(60), ..spec("slow", |_| counting("slow")) }];
-        let mut table = Table::new(TABLE, Context::default());
-        let runs: Vec<_> = (0..9).map(|n| get(&frame(&mut table, 1_000 + n * 15_000), "value{of=\"slow\"}")).collect();
-        let none = None;
-        assert_eq!(runs, [Some(1), none, none, none, Some(2), none, none, none, Some(3)]);
-        table.configure("slow", false, Duration::ZERO);
-        assert_eq!(get(&frame(&mut table, 500_000), "value{of=\"slow\"}"), None);
-        table.configure("slow", true, Duration::from_secs(15));
-        assert_eq!(get(&frame(&mut table, 515_000), "value{of=\"slow\"}"), Some(4));
-        assert_eq!(get(&frame(&mut table, 530_000), "value{of=\"slow\"}"), Some(5));
-        // A frame behind a late one, a second early.
-        assert_eq!(get(&frame(&mut table, 544_000), "value{of=\"slow\"}"), Some(6));
-    }
-
-    #[test]
-    fn the_schema_says_how_often_a_column_is_measured() {
-        static TABLE: &[CollectorSpec] = &[
-            CollectorSpec { interval: Duration::from_secs(60), ..spec("slow", |_| counting("slow")) },
-            spec("every", |_| counting("every")),
-        ];
-        let mut table = Table::new(TABLE, Context::default());
-        let mut at = 0;
-        let mut cadences = |table: &mut Table, interval: u64| {
-            at += 100_000;
-            let (schema, _) = table.frame(at, Duration::from_secs(interval), |_| {});
-            assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
-            let wire = schema.to_wire();
-            let of = |name: &str| wire.columns.iter().find(|column| column.resource == name).map(|c| c.cadence_s);
-            assert!(wire.columns[2..].iter().all(|column| column.cadence_s == 0), "what the table says of itself");
-            (of("slow"), of("every"), schema.id())
-        };
-        let (slow, every, usual) = cadences(&mut table, 15);
-        assert_eq!((slow, every), (Some(60), Some(0)));
-        assert_eq!(cadences(&mut table, 15).2, usual);
-        // A run falls on a frame: the third of 25 s is the first after a minute.
-        assert_eq!(cadences(&mut table, 25).0, Some(75));
-        assert_eq!(cadences(&mut table, 60).0, Some(0));
-        table.configure("slow", true, Duration::from_secs(300));
-        assert_eq!(cadences(&mut table, 15).0, Some(300));
-        table.reset();
-        assert_eq!(cadences(&mut table, 15), (Some(60), Some(0), usual));
-    }
-
-    #[test]
-    fn the_schema_is_the_same_until_a_column_is_new() {
-        static DEVICES: AtomicI64 = AtomicI64::new(2);
-        static TABLE: &[CollectorSpec] = &[spec("devices", |_| {
-            Ok(Box::new(Run(|out: &mut Values<'_>| {
-                for device in 0..DEVICES.load(Ordering::SeqCst) {
-                    out.put(&VALUE, &[&device.to_string()], device);
-                }
-                Ok(())
-            })))
-        })];
-        let mut table = Table::new(TABLE, Context::default());
-        let mut ids: Vec<SchemaId> = Vec::new();
-        for (round, devices) in [2, 2, 3, 2, 3].into_iter().enumerate() {
-            DEVICES.store(devices, Ordering::SeqCst);
-            let (schema, _) = table.frame(round as u64 * 15_000, INTERVAL, |_| {});
-            assert_eq!(tongtu_protocol::schema::check(&schema.to_wire()), Ok(schema.id()));
-            assert_eq!(prost::Message::decode(&*schema.encode()), Ok(schema.to_wire()));
-            ids.push(schema.id());
-        }
-        ids.dedup();
-        assert_eq!(ids.len(), 2);
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

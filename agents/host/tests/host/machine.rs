@@ -27,7 +27,7 @@ impl Machine {
 
     pub(crate) fn context(&self) -> Context {
         let at = |name: &str| self.0.path().join(name);
-        Context { proc: at("proc"), sys: at("sys"), root: at("") }
+        Context { proc: at("proc"), sys: at("sys"), root: at(""), ..Context::default() }
     }
 
     pub(crate) fn check(&self, names: &[&str]) -> Vec<CollectorReport> {

@@ -145,36 +145,40 @@ impl Writer {
         let frame =
             v1::Frame { source: at as u32 + 1, base_sequence: chain.last, body: Bytes::copy_from_slice(&self.body) };
         chain.last = sequence;
-        self.record(v1::record::Body::Frame(frame), crc32c::crc32c(&self.body));
+        self.record(v1::record::Body::Frame(frame), crc32c::crc32c(&self.body), self.staged_ms);
     }
 
     /// Adds the facts of a source.
     pub fn facts(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>, facts: BTreeMap<String, String>) {
         match self.chain(source, schema) {
-            Some(at) => self.record(v1::record::Body::Facts(v1::Facts { source: at as u32 + 1, facts }), 0),
-            None => self.staged += 1,
-        }
-    }
-
-    /// Adds an event of a source.
-    pub fn event(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>, mut event: v1::Event) {
-        match self.chain(source, schema) {
             Some(at) => {
-                event.source = at as u32 + 1;
-                self.record(v1::record::Body::Event(event), 0);
+                let facts = v1::Facts { source: at as u32 + 1, facts };
+                self.record(v1::record::Body::Facts(facts), 0, self.staged_ms);
             }
             None => self.staged += 1,
         }
     }
 
-    fn record(&mut self, body: v1::record::Body, crc32c: u32) {
-        let record = v1::Record {
-            sequence: self.next + self.staged,
-            boot: 0,
-            boottime_ms: self.staged_ms,
-            crc32c,
-            body: Some(body),
-        };
+    /// Adds an event of a source, which happened at `boottime_ms`.
+    pub fn event(
+        &mut self,
+        source: &Arc<Source>,
+        schema: impl FnOnce() -> Vec<u8>,
+        boottime_ms: u64,
+        mut event: v1::Event,
+    ) {
+        match self.chain(source, schema) {
+            Some(at) => {
+                event.source = at as u32 + 1;
+                self.record(v1::record::Body::Event(event), 0, boottime_ms);
+            }
+            None => self.staged += 1,
+        }
+    }
+
+    fn record(&mut self, body: v1::record::Body, crc32c: u32, boottime_ms: u64) {
+        let sequence = self.next + self.staged;
+        let record = v1::Record { sequence, boot: 0, boottime_ms, crc32c, body: Some(body) };
         segment::put(&mut self.buffer, Kind::Record, &[], &record);
         self.staged += 1;
     }
@@ -182,9 +186,11 @@ impl Writer {
     /// The place of a source in the segment; defines it if needed. `None`: there is no segment.
     fn chain(&mut self, source: &Arc<Source>, schema: impl FnOnce() -> Vec<u8>) -> Option<usize> {
         let open = self.open.as_mut()?;
-        let same = |chain: &Chain| Arc::ptr_eq(&chain.source, source) || *chain.source == **source;
-        if let Some(at) = open.chains.iter().position(same) {
-            return Some(at);
+        // By address first: an agent may have hundreds of sources.
+        let known = open.chains.iter().position(|chain| Arc::ptr_eq(&chain.source, source));
+        let known = known.or_else(|| open.chains.iter().position(|chain| *chain.source == **source));
+        if known.is_some() {
+            return known;
         }
         if !open.chains.iter().any(|chain| chain.source.schema == source.schema) {
             self.staged_schemas.push((source.schema, self.buffer.len()));

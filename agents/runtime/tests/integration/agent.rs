@@ -52,6 +52,8 @@ fn start(data: &Path) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = oneshot::channel();
     let options = AgentOptions {
         kind: "host",
+        source_kind: "host",
+        source_key: None,
         version: "0.1.0",
         collectors: COLLECTORS,
         inventory: || BTreeMap::from([("os".to_owned(), "Debian".to_owned())]),
@@ -198,6 +200,8 @@ async fn what_keeps_an_agent_from_running_is_one_sentence() {
     let attempt = || async {
         let options = AgentOptions {
             kind: "host",
+            source_kind: "host",
+            source_key: None,
             version: "0.1.0",
             collectors: COLLECTORS,
             inventory: BTreeMap::new,

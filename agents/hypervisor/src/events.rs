@@ -1,0 +1,193 @@
+//! What libvirt tells of domains between two readings: a connection of its own that listens, made anew when it
+//! breaks. What happened while it was broken is not made up.
+
+use crate::ffi::{Connection, Failure, Watch};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Events that wait to be reported; the oldest beyond that go.
+const MOST: usize = 10_000;
+/// Between two looks at the connection.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two attempts to connect, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Something that libvirt told of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) uuid: String,
+    pub(crate) name: String,
+    pub(crate) boottime_ms: u64,
+    pub(crate) what: What,
+}
+
+/// What it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// libvirt's numbers; `lifecycle` knows what they mean.
+    Lifecycle {
+        event: i32,
+        detail: i32,
+    },
+    /// A device, by its alias.
+    DeviceAdded(String),
+    DeviceRemoved(String),
+    /// Title, description or metadata changed.
+    Described,
+}
+
+/// A list that libvirt's event loop fills. Clones are the same list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ToldList(Arc<Mutex<Vec<Told>>>);
+
+impl ToldList {
+    fn list(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, told: Told) {
+        let mut list = self.list();
+        if list.len() >= MOST {
+            list.remove(0);
+        }
+        list.push(told);
+    }
+
+    /// What came since this was asked last.
+    pub(crate) fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.list())
+    }
+
+    /// What cannot be reported yet.
+    pub(crate) fn put_back(&self, mut told: Vec<Told>) {
+        let mut list = self.list();
+        told.append(&mut list);
+        told.drain(..told.len().saturating_sub(MOST));
+        *list = told;
+    }
+}
+
+/// Listens until it is dropped.
+pub(crate) struct Events {
+    pub(crate) told: ToldList,
+    over: Arc<Over>,
+}
+
+#[derive(Default)]
+struct Over {
+    is: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Over {
+    /// Waits for the end; whether it came.
+    fn wait(&self, longest: Duration) -> bool {
+        let over = self.is.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(over, longest, |over| !*over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl Events {
+    /// Begins to listen to a hypervisor, in a thread of its own.
+    pub(crate) fn start(uri: &str) -> std::io::Result<Self> {
+        let (told, over) = (ToldList::default(), Arc::<Over>::default());
+        let watch = {
+            let (uri, told, over) = (uri.to_owned(), told.clone(), Arc::clone(&over));
+            move || listen(&uri, &told, &over)
+        };
+        std::thread::Builder::new().name("libvirt-watch".into()).spawn(watch)?;
+        Ok(Self { told, over })
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        *self.over.is.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.over.changed.notify_all();
+    }
+}
+
+fn listen(uri: &str, told: &ToldList, over: &Over) {
+    let mut pause = Duration::ZERO;
+    let mut failing = false;
+    while !over.wait(pause) {
+        let watch = Connection::open(uri).and_then(|connection| Watch::start(connection, told));
+        match watch {
+            Ok(watch) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("libvirt's events are heard again");
+                }
+                pause = Duration::ZERO;
+                while watch.is_alive() {
+                    if over.wait(LOOK_EVERY) {
+                        return;
+                    }
+                }
+                tracing::warn!("the connection that listens to libvirt is gone");
+            }
+            Err(failure) => {
+                note(&failure, &mut failing);
+                pause = (pause * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Said once.
+fn note(failure: &Failure, failing: &mut bool) {
+    if !std::mem::replace(failing, true) {
+        tracing::warn!(reason = %failure, "libvirt's events cannot be heard");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tongtu_agent_runtime::clock;
+    use virt::connect::Connect;
+    use virt::domain::Domain;
+
+    #[test]
+    fn what_a_driver_tells_is_heard_with_its_time() {
+        let _first = Connection::open("test:///default").expect("the loop is there before a connection is");
+        let events = Events::start("test:///default").expect("a thread");
+        let mut connection = Connect::open(Some("test:///default")).expect("the test driver");
+        let domain = Domain::lookup_by_name(&connection, "test").expect("its domain");
+        let begin_ms = clock::boottime_ms();
+        let deadline = clock::monotonic() + Duration::from_secs(20);
+        // It may not listen yet.
+        let told = loop {
+            domain.suspend().expect("it runs");
+            domain.resume().expect("it was suspended");
+            std::thread::park_timeout(Duration::from_millis(20));
+            let told = events.told.take();
+            if told.len() >= 2 {
+                break told;
+            }
+            assert!(clock::monotonic() < deadline, "nothing was heard");
+        };
+        let suspended = told.iter().find(|told| told.what == What::Lifecycle { event: 3, detail: 0 });
+        let suspended = suspended.expect("it was suspended by somebody");
+        assert_eq!((suspended.name.as_str(), suspended.uuid.len()), ("test", 36));
+        assert!((begin_ms..=clock::boottime_ms()).contains(&suspended.boottime_ms));
+        drop(domain);
+        let _ = connection.close();
+    }
+
+    #[test]
+    fn what_cannot_be_reported_yet_stays_in_order_and_bounded() {
+        let list = ToldList::default();
+        let told = |boottime_ms| Told { uuid: String::new(), name: String::new(), boottime_ms, what: What::Described };
+        (0..3).for_each(|at| list.push(told(at)));
+        let first = list.take();
+        list.push(told(3));
+        list.put_back(first);
+        let order = |told: Vec<Told>| told.iter().map(|told| told.boottime_ms).collect::<Vec<_>>();
+        assert_eq!(order(list.take()), [0, 1, 2, 3]);
+        (0..MOST as u64 + 5).for_each(|at| list.push(told(at)));
+        list.put_back(vec![told(0)]);
+        let kept = order(list.take());
+        assert_eq!((kept.len(), kept.last()), (MOST, Some(&(MOST as u64 + 4))));
+    }
+}
