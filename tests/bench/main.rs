@@ -4,6 +4,7 @@
 //! one run. `tests/bench/README.md` says what each benchmark measures and holds the last full output.
 
 mod agent;
+mod cloud;
 mod collectors;
 mod control;
 mod fleet;
@@ -28,7 +29,7 @@ use tongtu_simulator::duration::Span;
 use tongtu_tests::wait;
 
 const AFTER: &str = "\
-Without a command: agent, ingest, scale, restart, query, logins and web, one after another.
+Without a command: agent, ingest, scale, restart, query, cloud, logins and web, one after another.
 
 Needs the binaries of control, simulator and this program in release, the agent in the profile agent, and
 Debian's victoria-metrics, prometheus, prometheus-node-exporter, chromium, nodejs and npm; `make bench` sees to all
@@ -73,6 +74,8 @@ enum Command {
     Restart,
     /// Latency of series, lists and metrics.
     Query,
+    /// Lists, capacity and review of 10,000 virtual machines.
+    Cloud,
     /// 10,000 logins a minute with wrong passwords: what everybody else notices.
     Logins,
     /// The dashboard in Chromium with 10,000 hosts: bytes, lists, scrolling, charts.
@@ -131,12 +134,13 @@ fn end_by_signal() {
 fn run(arguments: Arguments) -> ExitCode {
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
-    let all: [fn(Mode) -> Report; 7] = [
+    let all: [fn(Mode) -> Report; 8] = [
         agent::run,
         |mode| ingest::run(mode, None),
         |mode| scale::run(mode, None),
         scale::restart,
         query::run,
+        cloud::run,
         logins::run,
         |mode| web::run(mode, None),
     ];
@@ -155,6 +159,7 @@ fn run(arguments: Arguments) -> ExitCode {
         }
         Some(Command::Restart) => &[&scale::restart],
         Some(Command::Query) => &[&query::run],
+        Some(Command::Cloud) => &[&cloud::run],
         Some(Command::Logins) => &[&logins::run],
         Some(Command::Web { part }) => {
             case = part;

@@ -28,14 +28,14 @@ const CHARTS: &str = "node_load1,node_load5,node_load15,node_memory_MemAvailable
     node_disk_written_bytes_total,node_filesystem_avail_bytes,node_filefd_allocated";
 
 /// Asks a control over one connection.
-struct Client {
+pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
     token: String,
 }
 
 impl Client {
-    fn new(control: &Control) -> Self {
+    pub(crate) fn new(control: &Control) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
@@ -52,7 +52,16 @@ impl Client {
         })
     }
 
-    fn measure(&self, report: &mut Report, what: &str, meter: &Meter, urls: &[String], count: usize, bar: Bar) {
+    /// Asks so often, and reports how long it took.
+    pub(crate) fn measure(
+        &self,
+        report: &mut Report,
+        what: &str,
+        meter: &Meter,
+        urls: &[String],
+        count: usize,
+        bar: Bar,
+    ) {
         let mut latencies = Latencies::default();
         let mut bytes = 0;
         let before = meter.cpu_s();

@@ -5,6 +5,7 @@
 
 mod audit;
 mod backup;
+mod cloud;
 mod configuration;
 mod crash;
 mod dashboards;

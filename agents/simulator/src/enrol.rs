@@ -15,7 +15,7 @@ pub(crate) struct Enrolled {
 }
 
 /// Turns one use of a token into an agent. The error is a sentence.
-pub(crate) async fn enrol(token: &Token, machine_id: &str, hostname: &str) -> Result<Enrolled, String> {
+pub(crate) async fn enrol(token: &Token, kind: &str, machine_id: &str, hostname: &str) -> Result<Enrolled, String> {
     let key = KeyPair::generate().map_err(|error| error.to_string())?;
     let request = CertificateParams::default().serialize_request(&key).map_err(|error| error.to_string())?;
     let link = Link::new(&token.address, &Trust::fingerprint(token.ca_fingerprint), None)
@@ -25,7 +25,7 @@ pub(crate) async fn enrol(token: &Token, machine_id: &str, hostname: &str) -> Re
     let request = v1::EnrollRequest {
         token_secret: token.secret.to_vec().into(),
         csr_der: request.der().to_vec().into(),
-        kind: "host".to_owned(),
+        kind: kind.to_owned(),
         machine_id: machine_id.to_owned(),
         hostname: hostname.to_owned(),
         agent_version: crate::VERSION.to_owned(),

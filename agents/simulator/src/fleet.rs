@@ -4,12 +4,13 @@ use crate::duration::Span;
 use crate::enrol::{self, Enrolled};
 use crate::figures::{Figures, Summary};
 use crate::host::{Host, Random};
+use crate::hypervisor::{self, Domain};
 use crate::log::AcknowledgementLog;
 use crate::machine::{Plan, Size};
 use crate::pattern::{Pattern, Week};
-use crate::queue::{self, Beginning, Boot, FrameQueue, Shared, Values};
+use crate::queue::{self, Beginning, Boot, FrameQueue, Shared, Unit, Values};
 use crate::recording::{Playback, Recording, RecordingError};
-use crate::scenario::{Pacing, Scenario};
+use crate::scenario::{Group, Pacing, Scenario};
 use crate::script::Script;
 use crate::time::Time;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -261,6 +262,11 @@ fn facts(identity: &Identity, size: Size) -> BTreeMap<String, String> {
     .into()
 }
 
+/// As an agent that reports this group's machines names its kind.
+fn kind(scenario: &Scenario, group: usize) -> &'static str {
+    if scenario.groups[group].vms > 0 { "libvirt" } else { "host" }
+}
+
 fn hostname(scenario: &Scenario, group: usize, index: u64) -> String {
     format!("{}-{index:05}", scenario.groups[group].name)
 }
@@ -272,12 +278,13 @@ async fn enrol_all(options: &Options, groups: &[usize], figures: &Figures) -> Re
         let (turns, token) = (Arc::clone(&turns), options.token.clone());
         let id = machine_id(options.scenario.seed, index.into());
         let name = hostname(&options.scenario, *group, index.into());
+        let kind = kind(&options.scenario, *group);
         tasks.spawn(async move {
             let mut why = String::new();
             for attempt in 1..=ATTEMPTS {
                 // Closed only with the program.
                 let _turn = turns.acquire().await;
-                match enrol::enrol(&token, &id, &name).await {
+                match enrol::enrol(&token, kind, &id, &name).await {
                     Ok(enrolled) => return Ok((index, enrolled)),
                     Err(error) => why = error,
                 }
@@ -299,6 +306,48 @@ async fn enrol_all(options: &Options, groups: &[usize], figures: &Figures) -> Re
     }
     enrolled.sort_by_key(|(index, _)| *index);
     Ok(enrolled.into_iter().map(|(_, enrolled)| enrolled).collect())
+}
+
+/// What an agent's units are made from.
+struct Made<'a> {
+    kinds: &'a Kinds,
+    seed: u64,
+    index: u64,
+    boot_ms: i64,
+    first_ms: i64,
+}
+
+impl Made<'_> {
+    /// What an agent of a group reports: a host, or a hypervisor with its virtual machines.
+    fn units(&self, of: &Group, identity: &Identity) -> Vec<Unit> {
+        let week = &self.kinds.weeks[&of.pattern];
+        let machine = |plan: Arc<Plan>, number: u64| {
+            let index = self.index | number << 40;
+            Values::Host(Box::new(Host::new(plan, Arc::clone(week), self.seed, index, self.boot_ms, self.first_ms)))
+        };
+        if of.vms > 0 {
+            let (machine_id, hostname) = (&identity.machine_id, &identity.hostname);
+            let node = Unit {
+                kind: "libvirt_node",
+                key: "node".to_owned(),
+                values: machine(Arc::new(hypervisor::node_plan(of.vms)), 0),
+                facts: hypervisor::node_facts(machine_id, hostname, of.vms),
+            };
+            let domains = (0..of.vms).map(|number| {
+                let domain = Domain::new(self.seed, self.index, number, hostname);
+                let values = machine(Arc::new(domain.plan()), number as u64 + 1);
+                Unit { kind: "libvirt_domain", facts: domain.facts(), key: domain.uuid, values }
+            });
+            return std::iter::once(node).chain(domains).collect();
+        }
+        let recording = of.recording.as_ref().and_then(|path| self.kinds.recordings.get(path));
+        let playback = recording.and_then(|recording| Playback::new(Arc::clone(recording), self.index).ok());
+        let values = match playback {
+            Some(playback) => Values::Playback(Box::new(playback)),
+            None => machine(Arc::clone(&self.kinds.plans[&of.host]), 0),
+        };
+        vec![Unit { kind: "host", key: identity.machine_id.clone(), values, facts: facts(identity, of.host) }]
+    }
 }
 
 /// One agent at work.
@@ -335,29 +384,19 @@ impl Player {
         let uptime_ms = (1.0 + f64::from(random.share()) * 200.0) * 86_400_000.0;
         let machine_id = machine_id(scenario.seed, index);
         let boot = Boot { id: queue::boot_id(&machine_id, 0), at_ms: first_ms - uptime_ms as i64 };
-        let recording = of.recording.as_ref().and_then(|path| kinds.recordings.get(path));
-        let playback = recording.and_then(|recording| Playback::new(Arc::clone(recording), index).ok());
-        let values = match playback {
-            Some(playback) => Values::Playback(Box::new(playback)),
-            None => {
-                let (plan, week) = (Arc::clone(&kinds.plans[&of.host]), Arc::clone(&kinds.weeks[&of.pattern]));
-                Values::Host(Box::new(Host::new(plan, week, scenario.seed, index, boot.at_ms, first_ms)))
-            }
-        };
         let script = Script::of(&of.events, scenario.seed, index, start_ms);
         let done = Arc::<Notify>::default();
         let identity = Identity {
             agent_version: crate::VERSION.to_owned(),
-            kind: "host".to_owned(),
+            kind: kind(scenario, group).to_owned(),
             machine_id: machine_id.clone(),
             boot_id: boot.id.to_string(),
             hostname: hostname(scenario, group, index),
             interval_ms: shared.interval_ms as u32,
         };
+        let made = Made { kinds, seed: scenario.seed, index, boot_ms: boot.at_ms, first_ms };
         let beginning = Beginning {
-            values,
-            facts: facts(&identity, of.host),
-            machine_id,
+            units: made.units(of, &identity),
             agent: enrolled.agent,
             epoch: rand::random(),
             boot,

@@ -10,6 +10,7 @@ mod enrol;
 pub mod figures;
 pub mod fleet;
 pub mod host;
+mod hypervisor;
 mod log;
 pub mod machine;
 pub mod pattern;

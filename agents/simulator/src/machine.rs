@@ -123,13 +123,14 @@ impl Plan {
         build.sockets();
         build.kernel(cores);
         build.collectors();
-        build.column(SEQUENCE_METRIC, v1::Kind::Gauge, "1", 0, &[], Some(Behaviour::Sequence), 0);
+        build.sequence();
         build.finish()
     }
 }
 
+/// A plan in the making.
 #[derive(Default)]
-struct Build {
+pub(crate) struct Build {
     columns: Vec<v1::Column>,
     at_boot: Vec<i64>,
     active: Vec<(u32, Behaviour)>,
@@ -177,7 +178,7 @@ impl Build {
         self.active.extend(behaviour.map(|behaviour| (index, behaviour)));
     }
 
-    fn counter(
+    pub(crate) fn counter(
         &mut self,
         metric: &str,
         unit: &str,
@@ -188,7 +189,14 @@ impl Build {
         self.column(metric, Counter, unit, exponent, labels, behaviour, 0);
     }
 
-    fn gauge(&mut self, metric: &str, unit: &str, labels: &[(&str, &str)], behaviour: Option<Behaviour>, at_boot: i64) {
+    pub(crate) fn gauge(
+        &mut self,
+        metric: &str,
+        unit: &str,
+        labels: &[(&str, &str)],
+        behaviour: Option<Behaviour>,
+        at_boot: i64,
+    ) {
         self.column(metric, Gauge, unit, 0, labels, behaviour, at_boot);
     }
 
@@ -624,7 +632,12 @@ impl Build {
         }
     }
 
-    fn finish(self) -> Plan {
+    /// The gauge that carries the record's sequence.
+    pub(crate) fn sequence(&mut self) {
+        self.column(SEQUENCE_METRIC, Gauge, "1", 0, &[], Some(Behaviour::Sequence), 0);
+    }
+
+    pub(crate) fn finish(self) -> Plan {
         let interface_counters = (0u32..)
             .zip(&self.columns)
             .filter(|(_, column)| column.metric.starts_with("node_network_") && column.kind() == Counter)

@@ -1,4 +1,4 @@
-//! An agent's queue in memory: makes its frames when they are due and keeps them until control has
+//! An agent's queue in memory: makes the frames of its sources when they are due and keeps them until control has
 //! settled them.
 //!
 //! What must hold: a frame is made once, counted once when it is settled, and can be sent again as
@@ -78,9 +78,55 @@ pub(crate) struct Shared {
     pub(crate) end_ms: AtomicI64,
 }
 
+/// What an agent reports as one thing.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) kind: &'static str,
+    pub(crate) key: String,
+    pub(crate) values: Values,
+    pub(crate) facts: BTreeMap<String, String>,
+}
+
+/// A unit at work.
+#[derive(Debug)]
+struct Reported {
+    values: Values,
+    source: Arc<Source>,
+    /// The state before the oldest of its frames that are pending.
+    base: State,
+    /// Number of its last frame; 0: none in this epoch, so the next is a keyframe.
+    last_frame: u64,
+    facts: BTreeMap<String, String>,
+    facts_due: bool,
+}
+
+impl Reported {
+    fn new(unit: Unit, interval_ms: u32) -> Self {
+        let schema = unit.values.schema().and_then(|schema| SchemaId::from_bytes(&schema.id));
+        let columns = unit.values.state().columns();
+        let source = Source {
+            kind: unit.kind.to_owned(),
+            key: unit.key,
+            schema: schema.unwrap_or(SchemaId([0; 16])),
+            columns,
+            interval_ms,
+        };
+        Self {
+            values: unit.values,
+            source: Arc::new(source),
+            base: State::zero(columns),
+            last_frame: 0,
+            facts: unit.facts,
+            facts_due: true,
+        }
+    }
+}
+
 /// A record that is not settled, or lies behind one that is not.
 #[derive(Debug)]
 struct Pending {
+    /// Of which unit.
+    unit: u32,
     boot: u16,
     boottime_ms: u64,
     content: Content,
@@ -100,9 +146,9 @@ enum Held {
 /// What a record holds.
 #[derive(Debug)]
 enum Content {
-    /// A delta to the frame `back` records before; `back` is 0 for a keyframe.
+    /// A delta to its unit's frame `back` records before; `back` is 0 for a keyframe.
     Frame { back: u64, body: Bytes, crc32c: u32, samples: u32 },
-    /// The machine's inventory.
+    /// The unit's inventory.
     Facts,
 }
 
@@ -110,8 +156,7 @@ enum Content {
 #[derive(Debug)]
 pub(crate) struct FrameQueue {
     shared: Arc<Shared>,
-    values: Values,
-    source: Arc<Source>,
+    units: Vec<Reported>,
     boots: Vec<Boot>,
     /// How far the machine's wall clock is from true time.
     pub(crate) step_ms: Arc<AtomicI64>,
@@ -121,12 +166,8 @@ pub(crate) struct FrameQueue {
     first: u64,
     pending: VecDeque<Pending>,
     unsettled: usize,
-    /// The state before the oldest of `pending`.
-    base: State,
-    /// Number of the last frame made; 0: none in this epoch, so the next is a keyframe.
-    last_frame: u64,
-    facts: BTreeMap<String, String>,
-    facts_due: bool,
+    /// Number of the first frame that was made at the last instant.
+    newest: u64,
     /// True time of the next frame.
     due_ms: i64,
     made_ms: i64,
@@ -140,9 +181,7 @@ pub(crate) struct FrameQueue {
 
 /// How a queue begins.
 pub(crate) struct Beginning {
-    pub(crate) values: Values,
-    pub(crate) machine_id: String,
-    pub(crate) facts: BTreeMap<String, String>,
+    pub(crate) units: Vec<Unit>,
     pub(crate) agent: String,
     pub(crate) epoch: u64,
     pub(crate) boot: Boot,
@@ -154,18 +193,9 @@ pub(crate) struct Beginning {
 
 impl FrameQueue {
     pub(crate) fn new(shared: Arc<Shared>, begin: Beginning) -> Self {
-        let schema = begin.values.schema().and_then(|schema| SchemaId::from_bytes(&schema.id));
-        let source = Source {
-            kind: "host".to_owned(),
-            key: begin.machine_id,
-            schema: schema.unwrap_or(SchemaId([0; 16])),
-            columns: begin.values.state().columns(),
-            interval_ms: shared.interval_ms as u32,
-        };
-        let columns = begin.values.state().columns();
+        let interval_ms = shared.interval_ms as u32;
         Self {
-            source: Arc::new(source),
-            values: begin.values,
+            units: begin.units.into_iter().map(|unit| Reported::new(unit, interval_ms)).collect(),
             boots: vec![begin.boot],
             step_ms: Arc::default(),
             happenings: begin.script.happenings.into(),
@@ -173,10 +203,7 @@ impl FrameQueue {
             first: 1,
             pending: VecDeque::new(),
             unsettled: 0,
-            base: State::zero(columns),
-            last_frame: 0,
-            facts: begin.facts,
-            facts_due: true,
+            newest: 0,
             due_ms: begin.first_ms,
             made_ms: begin.first_ms - shared.interval_ms,
             held: Held::No,
@@ -280,20 +307,27 @@ impl FrameQueue {
                 What::Down { until_ms } => {
                     let boot = Boot { id: boot_id(&self.agent, self.boots.len() as u64), at_ms: until_ms };
                     self.boots.push(boot);
-                    if let Values::Host(host) = &mut self.values {
-                        host.reboot(until_ms);
+                    for unit in &mut self.units {
+                        if let Values::Host(host) = &mut unit.values {
+                            host.reboot(until_ms);
+                        }
                     }
                     while self.due_ms < until_ms {
                         self.due_ms += self.shared.interval_ms;
                     }
                     self.made_ms = until_ms;
-                    self.facts.insert("boot_id".to_owned(), self.boot().id.to_string());
-                    self.facts_due = true;
+                    let boot_id = self.boot().id.to_string();
+                    if let Some(unit) = self.units.first_mut() {
+                        unit.facts.insert("boot_id".to_owned(), boot_id);
+                        unit.facts_due = true;
+                    }
                     return true;
                 }
                 What::CounterReset => {
-                    if let Values::Host(host) = &mut self.values {
-                        host.reset_interfaces();
+                    for unit in &mut self.units {
+                        if let Values::Host(host) = &mut unit.values {
+                            host.reset_interfaces();
+                        }
                     }
                 }
                 What::ClockStep { by_ms } => {
@@ -301,7 +335,7 @@ impl FrameQueue {
                 }
                 What::Restored => {
                     self.begin_at_one();
-                    self.facts_due = true;
+                    self.units.iter_mut().for_each(|unit| unit.facts_due = true);
                     self.held = Held::UntilReconnected;
                     return true;
                 }
@@ -310,37 +344,41 @@ impl FrameQueue {
         false
     }
 
+    /// A frame of each unit.
     fn make(&mut self) {
         let at_ms = self.due_ms;
-        if std::mem::take(&mut self.facts_due) {
-            self.push(at_ms, Content::Facts);
+        for number in 0..self.units.len() {
+            if std::mem::take(&mut self.units[number].facts_due) {
+                self.push(number, at_ms, Content::Facts);
+            }
         }
-        let sequence = self.next_sequence();
-        self.scratch.clear();
-        // The state before this frame is needed once, to encode the delta.
-        let before = if self.pending.is_empty() || self.last_frame < self.first {
-            None
-        } else {
-            Some(self.values.state().clone())
-        };
+        self.newest = self.next_sequence();
         let wall_ms = at_ms + self.step_ms.load(Relaxed);
         let seconds = (at_ms - self.made_ms) as f64 / 1_000.0;
-        self.values.advance(seconds, wall_ms, sequence);
-        let state = self.values.state();
-        state.encode(before.as_ref().unwrap_or(&self.base), &mut self.scratch);
-        let body = Bytes::copy_from_slice(&self.scratch);
-        let samples = state.present() as u32;
-        self.shared.figures.made(body.len());
-        let back = if self.last_frame == 0 { 0 } else { sequence - self.last_frame };
-        let crc32c = crc32c::crc32c(&body);
-        self.push(at_ms, Content::Frame { back, body, crc32c, samples });
-        self.last_frame = sequence;
+        for number in 0..self.units.len() {
+            let (sequence, first) = (self.next_sequence(), self.first);
+            self.scratch.clear();
+            let unit = &mut self.units[number];
+            // The state before this frame is needed once, to encode the delta.
+            let before = (unit.last_frame >= first).then(|| unit.values.state().clone());
+            unit.values.advance(seconds, wall_ms, sequence);
+            let state = unit.values.state();
+            state.encode(before.as_ref().unwrap_or(&unit.base), &mut self.scratch);
+            let body = Bytes::copy_from_slice(&self.scratch);
+            let samples = state.present() as u32;
+            let back = if unit.last_frame == 0 { 0 } else { sequence - unit.last_frame };
+            unit.last_frame = sequence;
+            self.shared.figures.made(body.len());
+            let crc32c = crc32c::crc32c(&body);
+            self.push(number, at_ms, Content::Frame { back, body, crc32c, samples });
+        }
         self.made_ms = at_ms;
         self.due_ms += self.shared.interval_ms;
     }
 
-    fn push(&mut self, at_ms: i64, content: Content) {
+    fn push(&mut self, unit: usize, at_ms: i64, content: Content) {
         self.pending.push_back(Pending {
+            unit: unit as u32,
             boot: (self.boots.len() - 1) as u16,
             boottime_ms: self.boot().boottime_ms(at_ms),
             content,
@@ -350,23 +388,30 @@ impl FrameQueue {
         self.unsettled += 1;
     }
 
-    /// Numbers from 1 on; the first frame is then a keyframe.
+    /// Numbers from 1 on; the first frame of each unit is then a keyframe.
     fn begin_at_one(&mut self) {
-        let zero = State::zero(self.base.columns());
-        let mut state = std::mem::replace(&mut self.base, zero);
-        self.last_frame = self.last_frame.saturating_sub(self.first - 1);
+        let before = self.first - 1;
+        self.newest = self.newest.saturating_sub(before);
         self.first = 1;
-        for pending in &mut self.pending {
-            if let Content::Frame { back, body, crc32c, .. } = &mut pending.content {
-                let applied = state.apply(body);
-                debug_assert!(applied.is_ok(), "a body that was encoded here");
-                let mut keyframe = Vec::new();
-                state.encode_keyframe(&mut keyframe);
-                (*back, *crc32c, *body) = (0, crc32c::crc32c(&keyframe), keyframe.into());
-                return;
-            }
+        for (number, unit) in (0u32..).zip(&mut self.units) {
+            let zero = State::zero(unit.base.columns());
+            let mut state = std::mem::replace(&mut unit.base, zero);
+            unit.last_frame = unit.last_frame.saturating_sub(before);
+            let mut frames = self.pending.iter_mut().filter(|pending| pending.unit == number);
+            let first = frames.find_map(|pending| match &mut pending.content {
+                Content::Frame { back, body, crc32c, .. } => Some((back, body, crc32c)),
+                Content::Facts => None,
+            });
+            let Some((back, body, crc32c)) = first else {
+                unit.last_frame = 0;
+                continue;
+            };
+            let applied = state.apply(body);
+            debug_assert!(applied.is_ok(), "a body that was encoded here");
+            let mut keyframe = Vec::new();
+            state.encode_keyframe(&mut keyframe);
+            (*back, *crc32c, *body) = (0, crc32c::crc32c(&keyframe), keyframe.into());
         }
-        self.last_frame = 0;
     }
 
     fn next_sequence(&self) -> u64 {
@@ -378,15 +423,15 @@ impl FrameQueue {
         if self.unsettled == 0 && !self.pending.is_empty() {
             self.first = self.next_sequence();
             self.pending.clear();
-            if self.last_frame > 0 {
-                self.base.copy_from(self.values.state());
+            for unit in self.units.iter_mut().filter(|unit| unit.last_frame > 0) {
+                unit.base.copy_from(unit.values.state());
             }
             return;
         }
         while self.pending.front().is_some_and(|pending| pending.settled) {
             if let Some(pending) = self.pending.pop_front() {
                 if let Content::Frame { body, .. } = &pending.content {
-                    let applied = self.base.apply(body);
+                    let applied = self.units[pending.unit as usize].base.apply(body);
                     debug_assert!(applied.is_ok(), "a body that was encoded here");
                 }
                 self.first += 1;
@@ -409,7 +454,7 @@ impl Queue for FrameQueue {
     }
 
     fn newest(&mut self) -> Result<(u64, u64), QueueError> {
-        Ok((self.last_frame.max(self.first), self.next_sequence()))
+        Ok((self.newest.max(self.first), self.next_sequence()))
     }
 
     fn next(&mut self, cursor: &mut u64, until: u64) -> Result<Option<Queued>, QueueError> {
@@ -425,6 +470,7 @@ impl Queue for FrameQueue {
                 continue;
             }
             pending.handed = Some(clock::monotonic());
+            let unit = &self.units[pending.unit as usize];
             let (body, crc32c) = match &pending.content {
                 Content::Frame { back, body, crc32c, .. } => {
                     let base_sequence = if *back == 0 { 0 } else { sequence - back };
@@ -432,23 +478,26 @@ impl Queue for FrameQueue {
                     (v1::record::Body::Frame(frame), *crc32c)
                 }
                 Content::Facts => {
-                    let facts = self.facts.clone().into_iter().collect();
+                    let facts = unit.facts.clone().into_iter().collect();
                     (v1::record::Body::Facts(v1::Facts { source: 0, facts }), 0)
                 }
             };
             let record = v1::Record { sequence, boot: 0, boottime_ms: pending.boottime_ms, crc32c, body: Some(body) };
             let boot_id = Arc::clone(&self.boots[usize::from(pending.boot)].id);
-            return Ok(Some(Queued { epoch: self.epoch, boot_id, source: Arc::clone(&self.source), record }));
+            return Ok(Some(Queued { epoch: self.epoch, boot_id, source: Arc::clone(&unit.source), record }));
         }
     }
 
     fn keyframe(&mut self, cursor: &mut u64) -> Result<Bytes, QueueError> {
         let mut body = Vec::new();
-        if *cursor == self.last_frame + 1 {
-            self.values.state().encode_keyframe(&mut body);
+        let behind = (*cursor - self.first) as usize;
+        let number = self.pending.get(behind.saturating_sub(1)).map_or(0, |pending| pending.unit);
+        let unit = &self.units[number as usize];
+        if *cursor == unit.last_frame + 1 {
+            unit.values.state().encode_keyframe(&mut body);
         } else {
-            let mut state = self.base.clone();
-            for pending in self.pending.iter().take((*cursor - self.first) as usize) {
+            let mut state = unit.base.clone();
+            for pending in self.pending.iter().take(behind).filter(|pending| pending.unit == number) {
                 if let Content::Frame { body, .. } = &pending.content {
                     state.apply(body).map_err(|error| QueueError::new(&error))?;
                 }
@@ -459,7 +508,7 @@ impl Queue for FrameQueue {
     }
 
     fn schema(&mut self, id: SchemaId) -> Result<Option<v1::Schema>, QueueError> {
-        Ok(self.values.schema().filter(|_| id == self.source.schema))
+        Ok(self.units.iter().find(|unit| unit.source.schema == id).and_then(|unit| unit.values.schema()))
     }
 
     fn anchors(&self, boot_id: &str) -> Vec<v1::Clock> {
@@ -577,10 +626,14 @@ mod tests {
             happenings: happenings.iter().map(|one| Happening { at_ms: first_ms + one.at_ms, ..*one }).collect(),
             cut_off: Vec::new(),
         };
-        let begin = Beginning {
+        let unit = Unit {
+            kind: "host",
+            key: "a".to_owned(),
             values: Values::Host(Box::new(Host::new(plan, week, 1, 0, boot.at_ms, first_ms))),
-            machine_id: "a".to_owned(),
             facts: [("hostname".to_owned(), "a".to_owned())].into(),
+        };
+        let begin = Beginning {
+            units: vec![unit],
             agent: "agent_1".to_owned(),
             epoch: 7,
             boot,
@@ -602,14 +655,14 @@ mod tests {
 
     /// What control would hold of a lane that begins at a cursor.
     fn lane(queue: &mut FrameQueue, cursor: &mut u64) -> Vec<(u64, State)> {
-        let mut state = State::zero(queue.base.columns());
+        let mut state = State::zero(queue.units[0].base.columns());
         let mut last = 0;
         let mut received = Vec::new();
         while let Some(queued) = queue.next(cursor, u64::MAX).expect("a queue in memory") {
             let Some((base, body)) = body(&queued) else { continue };
             if base == 0 || base != last {
                 let keyframe = queue.keyframe(cursor).expect("a queue in memory");
-                state = State::zero(queue.base.columns());
+                state = State::zero(queue.units[0].base.columns());
                 state.apply(&keyframe).expect("a keyframe");
                 if base == 0 {
                     assert_eq!(keyframe, body);
@@ -624,7 +677,7 @@ mod tests {
     }
 
     fn sequence_column(queue: &FrameQueue) -> usize {
-        let schema = queue.values.schema().expect("a host has one");
+        let schema = queue.units[0].values.schema().expect("a host has one");
         schema.columns.iter().position(|column| column.metric == SEQUENCE_METRIC).expect("it is there")
     }
 

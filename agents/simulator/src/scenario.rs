@@ -57,6 +57,9 @@ pub struct Group {
     /// Play recorded frames instead of making values up.
     #[serde(default)]
     pub recording: Option<PathBuf>,
+    /// Above 0: they are hypervisors with so many virtual machines each, reported as the libvirt agent does.
+    #[serde(default)]
+    pub vms: usize,
     /// What happens to them.
     #[serde(default, rename = "event")]
     pub events: Vec<Event>,
@@ -108,6 +111,9 @@ pub enum ScenarioError {
     Rule(String),
 }
 
+/// Virtual machines of one hypervisor.
+const MOST_VMS: usize = 500;
+
 fn one() -> u64 {
     1
 }
@@ -125,6 +131,7 @@ impl Default for Scenario {
             host: Size::Medium,
             pattern: Pattern::Office,
             recording: None,
+            vms: 0,
             events: Vec::new(),
         };
         Self { seed: 1, pacing: Pacing::Paced, history: None, groups: vec![group] }
@@ -157,6 +164,12 @@ impl Scenario {
             let name = &group.name;
             if !(group.share > 0.0 && group.share.is_finite()) {
                 return Err(format!("group {name}: share must be a number above 0"));
+            }
+            if group.vms > MOST_VMS {
+                return Err(format!("group {name}: a hypervisor has at most {MOST_VMS} vms"));
+            }
+            if group.vms > 0 && group.recording.is_some() {
+                return Err(format!("group {name}: a recording is of a host, not of vms"));
             }
             for event in &group.events {
                 let kind = event.kind;
@@ -234,6 +247,7 @@ mod tests {
             ("history = \"2 hours\"\npacing = \"backlog\"", "\"2 hours\" is not a duration"),
             ("pacing = \"backlog\"", "needs a history"),
             ("[[group]]\nname = \"a\"\nhost = \"huge\"", "unknown variant `huge`"),
+            ("[[group]]\nname = \"a\"\nvms = 501", "at most 500 vms"),
             ("[[group]]\nname = \"a\"\n[[group.event]]\nat = \"1s\"\nkind = \"outage\"", "Outage needs lasts"),
             ("[[group]]\nname = \"a\"\n[[group.event]]\nat = \"1s\"\nkind = \"clock_step\"", "ClockStep needs by"),
         ] {
