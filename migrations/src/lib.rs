@@ -24,6 +24,7 @@ mod m0014_events;
 mod m0015_deleted;
 mod m0016_cadence;
 mod m0020_refusals;
+mod m0021_compute;
 
 /// Steps that bore another name for a while: the old one and the new one.
 const RENAMED: [(&str, &str); 1] = [("m0007_lifetime", "m0008_lifetime")];
@@ -73,6 +74,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_deleted::Migration),
             Box::new(m0016_cadence::Migration),
             Box::new(m0020_refusals::Migration),
+            Box::new(m0021_compute::Migration),
         ]
     }
 }

@@ -16,7 +16,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(super) fn new(field: &'static str, english: impl Into<String>, chinese: impl Into<String>) -> Self {
+    /// Of a field.
+    pub(crate) fn new(field: &'static str, english: impl Into<String>, chinese: impl Into<String>) -> Self {
         Self { field, english: english.into(), chinese: chinese.into() }
     }
 }
@@ -28,12 +29,12 @@ pub struct Faults(pub Vec<Fault>);
 
 impl Faults {
     /// Notes what is wrong, if something is.
-    pub(super) fn note(&mut self, checked: Result<(), Fault>) {
+    pub(crate) fn note(&mut self, checked: Result<(), Fault>) {
         self.0.extend(checked.err());
     }
 
     /// Nothing is wrong, or everything that is.
-    pub(super) fn settled(self) -> Result<(), Self> {
+    pub(crate) fn settled(self) -> Result<(), Self> {
         if self.0.is_empty() { Ok(()) } else { Err(self) }
     }
 }
@@ -59,7 +60,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 /// A name that is only shown: of a person, an organisation, a token.
-pub(super) fn check_shown(field: &'static str, text: &str) -> Result<(), Fault> {
+pub(crate) fn check_shown(field: &'static str, text: &str) -> Result<(), Fault> {
     let fits = (1..=100).contains(&text.chars().count()) && !text.trim().is_empty();
     if fits && !text.chars().any(char::is_control) {
         Ok(())

@@ -22,7 +22,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 
 use crate::platform::clock::{Clock, UnixMs};
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId, UserId};
+use crate::platform::ids::{AgentId, ApiTokenId, HostId, OrganizationId, SourceId, UserId, VmId};
 
 pub mod api;
 pub mod audit;
@@ -71,6 +71,8 @@ pub enum Resource {
     Source(SourceId),
     /// A host.
     Host(HostId),
+    /// A virtual machine.
+    Vm(VmId),
 }
 
 /// Why access cannot be opened.
@@ -234,6 +236,14 @@ impl Access {
         periods
     }
 
+    /// Owners of a thing that the permit covers, oldest first, and since when each was.
+    #[must_use]
+    pub fn owners<C>(&self, permit: &Permit<C>, resource: Resource) -> Vec<(UnixMs, OrganizationId)> {
+        let state = self.read();
+        let owners = state.owners.get(&resource).into_iter().flatten();
+        owners.filter(|(_, organization)| state.is_within(*organization, permit.organization())).copied().collect()
+    }
+
     /// Whether the permit's organisations own a thing now.
     #[must_use]
     pub fn is_visible<C>(&self, permit: &Permit<C>, resource: Resource) -> bool {
@@ -257,8 +267,8 @@ impl Access {
         self.read().owners.get(&resource)?.last().map(|(_, organization)| *organization)
     }
 
-    /// An organisation's name, for one who belongs to it.
-    fn organization_name(&self, id: OrganizationId) -> String {
+    /// An organisation's name, for one who belongs to it or reaches it.
+    pub(crate) fn organization_name(&self, id: OrganizationId) -> String {
         self.read().organizations.get(&id).map(|organization| organization.name.clone()).unwrap_or_default()
     }
 

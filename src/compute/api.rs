@@ -11,14 +11,18 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Compute;
-use super::list::{Cursor, Sort, States, Wanted};
+use super::host_list::Wanted;
+use super::list::{AnyOf, Cursor, Cut, OtherOrder, Sort};
 use super::live::Topics;
 use super::overview::Overview;
-use super::report::{HostDetail, HostSummary};
+use super::report::{HostDetail, HostState, HostSummary};
 use crate::access::Principal;
 use crate::access::capability::AgentsRead;
 use crate::platform::http::Problem;
 use crate::platform::http::page::{Limit, Page};
+
+mod capacity;
+mod cloud;
 
 /// All operations.
 pub fn router(compute: Compute) -> OpenApiRouter {
@@ -27,7 +31,10 @@ pub fn router(compute: Compute) -> OpenApiRouter {
         .routes(routes!(host_fetch))
         .routes(routes!(overview))
         .routes(routes!(live))
-        .with_state(compute)
+        .with_state(compute.clone())
+        .merge(super::vm::api::router(compute.clone()))
+        .merge(cloud::router(compute.clone()))
+        .merge(capacity::router(compute))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -38,17 +45,17 @@ struct ListQuery {
     search: Option<String>,
     /// Only hosts in these states, separated by commas.
     #[param(value_type = Option<String>, example = "stale,never_seen")]
-    state: Option<States>,
+    state: Option<AnyOf<HostState>>,
     /// By what they are sorted, `id` if absent; with `-` before it the largest first. What is not known
     /// stands last. One of id, name, state, last_report_ms, uptime_seconds, cpu_count, cpu_usage_percent,
     /// load_1m, memory_total_bytes, memory_used_percent, network_receive_bytes_per_second,
     /// network_transmit_bytes_per_second, filesystem_size_bytes, filesystem_fullest_percent.
     #[serde(default)]
     #[param(value_type = Option<String>, example = "-cpu_usage_percent")]
-    sort: Sort,
+    sort: Sort<HostSummary>,
     /// Only hosts behind this: the `next` of the page before, of the same sort.
     #[param(value_type = Option<String>, example = "host_7")]
-    after: Option<Cursor>,
+    after: Option<Cursor<HostSummary>>,
     /// Hosts of one page.
     #[serde(default)]
     #[param(value_type = Option<usize>, minimum = 1, maximum = 10_000)]
@@ -66,11 +73,19 @@ async fn host_list(
 ) -> Result<Response, Problem> {
     let permit = principal.permit()?;
     let ListQuery { search, state: states, sort, after, limit } = query;
-    let wanted = Wanted { search, states, sort, after, limit: limit.get() };
-    let page = compute.host_page(&permit, &wanted).map_err(|other| {
-        Problem::bad_request(other.to_string()).chinese("`after` 属于另一种排序的列表，请去掉它从头开始")
-    })?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], page).into_response())
+    let wanted = Wanted { search, states, cut: Cut { sort, after, limit: limit.get() } };
+    Ok(json(compute.host_page(&permit, &wanted)?))
+}
+
+/// What is JSON already.
+pub(super) fn json(page: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], page).into_response()
+}
+
+impl From<OtherOrder> for Problem {
+    fn from(other: OtherOrder) -> Self {
+        Self::bad_request(other.to_string()).chinese("`after` 属于另一种排序的列表，请去掉它从头开始")
+    }
 }
 
 /// One host with everything that is known of it now.
@@ -85,9 +100,11 @@ async fn host_fetch(
 ) -> Result<Json<HostDetail>, Problem> {
     let permit = principal.permit()?;
     let host = id.parse().ok().and_then(|id| compute.host_fetch(&permit, id));
-    host.map(Json).ok_or_else(|| {
-        Problem::not_found(format!("there is no host {id}")).chinese(format!("没有主机 {id}，或您看不到它"))
-    })
+    host.map(Json).ok_or_else(|| no_host(&id))
+}
+
+pub(super) fn no_host(id: &str) -> Problem {
+    Problem::not_found(format!("there is no host {id}")).chinese(format!("没有主机 {id}，或您看不到它"))
 }
 
 /// Everything at a glance: hosts and agents by state, sums, the busiest hosts. At most two seconds old.

@@ -18,20 +18,20 @@ pub(super) struct Plan {
     /// Modes of all cores, core by core.
     cpu: Vec<CpuMode>,
     cpu_count: usize,
-    load: [Place; 3],
-    boot_time: Place,
-    memory_total: Place,
-    memory_available: Place,
-    swap_total: Place,
-    swap_free: Place,
+    load: [Column; 3],
+    boot_time: Column,
+    memory_total: Column,
+    memory_available: Column,
+    swap_total: Column,
+    swap_free: Column,
     interfaces: Vec<Interface>,
     filesystems: Vec<Filesystem>,
-    os_info: Place,
-    uname: Place,
+    os_info: Column,
+    uname: Column,
 }
 
 /// A column, if it is there.
-type Place = Option<u16>;
+pub(super) type Column = Option<u16>;
 
 #[derive(Debug, Clone, Copy)]
 struct CpuMode {
@@ -44,19 +44,19 @@ struct CpuMode {
 struct Interface {
     /// By its name it may be hardware.
     physical: bool,
-    receive: Place,
-    transmit: Place,
-    speed: Place,
-    up: Place,
-    own_index: Place,
-    lower_index: Place,
+    receive: Column,
+    transmit: Column,
+    speed: Column,
+    up: Column,
+    own_index: Column,
+    lower_index: Column,
 }
 
 #[derive(Debug, Default)]
 struct Filesystem {
-    size: Place,
-    free: Place,
-    available: Place,
+    size: Column,
+    free: Column,
+    available: Column,
     /// Another one of the same device comes before.
     again: bool,
 }
@@ -162,11 +162,11 @@ impl Plan {
     }
 }
 
-fn label<'a>(column: &'a v1::Column, name: &str) -> &'a str {
+pub(super) fn label<'a>(column: &'a v1::Column, name: &str) -> &'a str {
     column.labels.iter().find(|label| label.name == name).map_or("", |label| &label.value)
 }
 
-fn text<'a>(schema: &'a StoredSchema, place: Place, name: &str) -> Option<&'a str> {
+fn text<'a>(schema: &'a StoredSchema, place: Column, name: &str) -> Option<&'a str> {
     Some(label(schema.columns.get(usize::from(place?))?, name)).filter(|text| !text.is_empty())
 }
 
@@ -218,16 +218,16 @@ pub(super) struct FilesystemFigures {
 }
 
 /// Reads values of a frame and rates between it and the one before.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     glance: &'a Glance<'a>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(glance: &'a Glance<'a>) -> Self {
+    pub(super) fn new(glance: &'a Glance<'a>) -> Self {
         Self { glance }
     }
 
-    fn value(&self, column: Place) -> Option<f64> {
+    pub(super) fn value(&self, column: Column) -> Option<f64> {
         let column = usize::from(column?);
         Some(real(&self.glance.schema.columns[column], self.glance.value(column)?))
     }
@@ -247,7 +247,7 @@ impl<'a> Reading<'a> {
         Some((growth, seconds))
     }
 
-    fn rate(&self, column: Place) -> Option<f64> {
+    pub(super) fn rate(&self, column: Column) -> Option<f64> {
         self.grown(column?).map(|(growth, seconds)| growth / seconds)
     }
 
@@ -330,7 +330,7 @@ pub(super) fn details(plan: &Plan, glance: &Glance<'_>) -> Details {
     let reading = Reading::new(glance);
     let mut modes: BTreeMap<String, f64> = BTreeMap::new();
     let columns = &glance.schema.columns;
-    let named = |place: Place, name: &str| {
+    let named = |place: Column, name: &str| {
         place.map_or_else(String::new, |place| label(&columns[usize::from(place)], name).to_owned())
     };
     reading.cpu(plan, |mode, seconds| *modes.entry(named(Some(mode.column), "mode")).or_default() += seconds);
@@ -375,7 +375,7 @@ mod tests {
     use tongtu_protocol::schema::SchemaId;
 
     /// Metric, labels, exponent, value before, value now.
-    type Column<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, Option<i64>, Option<i64>);
+    type Given<'a> = (&'a str, &'a [(&'a str, &'a str)], i32, Option<i64>, Option<i64>);
 
     struct Frames {
         schema: Arc<StoredSchema>,
@@ -384,8 +384,8 @@ mod tests {
         measured: Measured,
     }
 
-    fn frames(columns: &[Column<'_>]) -> Frames {
-        let column = |(metric, labels, exponent, _, _): &Column<'_>| v1::Column {
+    fn frames(columns: &[Given<'_>]) -> Frames {
+        let column = |(metric, labels, exponent, _, _): &Given<'_>| v1::Column {
             metric: (*metric).into(),
             exponent: *exponent,
             labels: labels
@@ -395,7 +395,7 @@ mod tests {
             ..Default::default()
         };
         let values =
-            |value: fn(&Column<'_>) -> Option<i64>| State::from_values(&columns.iter().map(value).collect::<Vec<_>>());
+            |value: fn(&Given<'_>) -> Option<i64>| State::from_values(&columns.iter().map(value).collect::<Vec<_>>());
         Frames {
             schema: StoredSchema::new(1, SchemaId([0; 16]), columns.iter().map(column).collect()).into(),
             before: values(|column| column.3),
@@ -457,7 +457,7 @@ mod tests {
     #[test]
     fn traffic_is_that_of_the_hardware() {
         let devices = ["eth0", "eth1", "lo", "eth0.7", "odd"].map(|device| [("device", device)]);
-        let mut plain: Vec<Column<'_>> = vec![
+        let mut plain: Vec<Given<'_>> = vec![
             (IN, &[("device", "eth0")], 0, Some(1_000), Some(2_500)),
             (IN, &[("device", "eth1")], 0, Some(0), Some(3_000)),
             (IN, &[("device", "lo")], 0, Some(0), Some(15_000_000)),

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::platform::clock::UnixMs;
-use crate::platform::ids::{HostId, OrganizationId, SourceId};
+use crate::platform::ids::{HostId, OrganizationId, ProviderId, SourceId};
 
 /// A host as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,7 @@ pub(super) struct HostRow {
     pub organization: OrganizationId,
     pub machine_id: String,
     pub created_ms: UnixMs,
+    pub provider: Option<ProviderId>,
 }
 
 /// A source that belongs to a host, and since when.
@@ -75,7 +76,8 @@ impl Known {
             let known = self.host(organization, &key.1).or_else(|| new.get(&key).copied());
             let host = known.unwrap_or_else(|| {
                 let id = HostId(self.last + new.len() as i64 + 1);
-                decision.hosts.push(HostRow { id, organization, machine_id: key.1.clone(), created_ms });
+                let machine_id = key.1.clone();
+                decision.hosts.push(HostRow { id, organization, machine_id, created_ms, provider: None });
                 new.insert(key, id);
                 id
             });

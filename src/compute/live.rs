@@ -25,7 +25,8 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::Compute;
-use super::board::Row;
+use super::board::Board;
+use super::host_line::HostLine;
 use crate::access::capability::{AgentsRead, MeasurementsRead};
 use crate::access::{Actor, Permit, Principal};
 use crate::fleet::state::AgentState;
@@ -242,7 +243,7 @@ impl Compute {
 
     /// What is so now.
     fn told_now(&self, hosts: &Permit<MeasurementsRead>, agents: Option<&Permit<AgentsRead>>) -> Told {
-        let (version, hosts) = self.look(hosts, |board| (board.version, board.rows.len()));
+        let (version, hosts) = self.look(hosts, |board: &Board<HostLine>| (board.version, board.rows.len()));
         let agents = agents.map(|permit| self.agents_now(permit)).unwrap_or_default();
         Told { tick: 0, version, hosts, agents }
     }
@@ -254,7 +255,7 @@ impl Compute {
     fn render(&self, hosts: &Permit<MeasurementsRead>, agents: Option<&Permit<AgentsRead>>, told: &mut Told) -> Tick {
         told.tick += 1;
         let mut tick = Tick { number: told.tick, ..Tick::default() };
-        self.look(hosts, |board| {
+        self.look(hosts, |board: &Board<HostLine>| {
             let since = std::mem::replace(&mut told.version, board.version);
             let changed = board.rows.iter().filter(|row| row.changed > since);
             let mut rows = String::new();
@@ -360,7 +361,7 @@ fn event(name: &str, total: usize, columns: &str, rows: &str) -> String {
     format!("event: {name}\ndata: {{\"total\":{total},\"columns\":{columns},\"rows\":[{rows}]}}\n\n")
 }
 
-fn host_row(row: &Row, out: &mut String) {
+fn host_row(row: &HostLine, out: &mut String) {
     let host = &row.shown;
     let figure = |out: &mut String, value: Option<f64>| {
         let _ = match value {

@@ -1,10 +1,9 @@
-//! Hosts: machines over time, joined from the sources that measure them.
+//! Hosts, virtual machines and who provides them: things over time, joined from the sources that measure them.
 //!
 //! A host is a machine id within one organisation; its sources change when its agent is enrolled
-//! anew, its id and history do not. What must hold: two organisations never share a host; a figure
-//! that is not known now is null, and a host that stopped reporting has no present figures.
-//!
-//! Deliberately absent: virtual machines, capacity and right-sizing, which come with hypervisors.
+//! anew, its id and history do not. A virtual machine ([`vm`]) is the same of a UUID. What must hold: two
+//! organisations never share a thing; a figure that is not known now is null, and what stopped reporting has no
+//! present figures.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -16,36 +15,54 @@ use crate::access::{Access, Permit, Resource};
 use crate::fleet::Fleet;
 use crate::platform::clock::Clock;
 use crate::platform::db::Db;
-use crate::platform::ids::{HostId, SourceId};
+use crate::platform::ids::{AgentId, HostId, ProviderId, SourceId};
 use crate::telemetry::{StoredSchema, Telemetry};
 
+mod allocation;
 pub mod api;
 mod board;
+mod capacity;
 mod figures;
+mod host_line;
+mod host_list;
 mod joining;
 mod list;
 mod live;
 mod overview;
+mod pool;
+mod provider;
 mod reconciler;
 mod report;
+mod review;
 mod store;
+mod survey;
 #[cfg(test)]
 mod tests;
+mod usage;
+mod vm;
 
-use board::Boards;
+use allocation::Allocations;
+use board::{Board, Boards};
 use figures::Plan;
+use host_line::HostLine;
+use host_list::Wanted;
 use joining::{HostRow, Join, Known};
-use list::{OtherOrder, Wanted};
+use list::OtherOrder;
 use live::Hub;
 use overview::Overviews;
+use provider::Provider;
 use reconciler::Joining;
 pub use reconciler::Reconciled;
 use report::HostDetail;
+use store::JoinTable;
+use survey::Survey;
+use vm::line::VmLine;
+use vm::{Node, Nodes, Vms};
 
 /// The kind of source that a host is made of.
 const HOST_KIND: &str = "host";
 
-/// Hosts. Clones share them.
+/// Hosts and virtual machines. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Compute(Arc<Shared>);
 
@@ -61,19 +78,28 @@ struct Shared {
     joining: tokio::sync::Mutex<Joining>,
     /// By schema; a plan lives as long as a host uses it.
     plans: Mutex<HashMap<i64, Weak<Plan>>>,
-    boards: Boards,
+    boards: Boards<HostLine>,
+    vm_boards: Boards<VmLine>,
+    /// Somebody looks at a board.
+    asked: tokio::sync::Notify,
     overviews: Overviews,
     hub: Hub,
+    survey: Survey,
+    allocations: Allocations,
 }
 
-/// Every host, in memory: one process writes.
+/// Everything, in memory: one process writes.
 #[derive(Debug, Default)]
 struct Index {
     /// How often it was changed.
     revision: u64,
     hosts: BTreeMap<HostId, Arc<Host>>,
     known: Known,
+    /// Sources of hosts and hypervisors.
     joined: HashSet<SourceId>,
+    vms: Vms,
+    nodes: Nodes,
+    providers: BTreeMap<ProviderId, Provider>,
 }
 
 #[derive(Debug)]
@@ -89,6 +115,24 @@ impl Index {
         self.known.insert(&row);
         let host = Host { row, sources: RwLock::default() };
         self.hosts.insert(host.row.id, Arc::new(host));
+    }
+
+    /// Another state of a host that is known.
+    fn change(&mut self, row: HostRow) {
+        self.revision += 1;
+        let sources = self.hosts.get(&row.id).map(|host| host.sources()).unwrap_or_default();
+        self.hosts.insert(row.id, Arc::new(Host { row, sources: RwLock::new(sources) }));
+    }
+
+    /// A hypervisor of an agent. Of several on one machine the newest counts.
+    fn join_node(&mut self, agent: AgentId, join: Join) {
+        self.revision += 1;
+        self.joined.insert(join.source);
+        let node = Node { source: join.source, host: join.host };
+        let known = self.nodes.entry(agent).or_insert(node);
+        if known.source < node.source {
+            *known = node;
+        }
     }
 
     fn join(&mut self, join: Join) {
@@ -116,7 +160,17 @@ impl Compute {
     pub async fn open(db: Db, access: Access, fleet: Fleet, telemetry: Telemetry, clock: Clock) -> Result<Self, DbErr> {
         let mut index = Index::default();
         store::host_list(db.read()).await?.into_iter().for_each(|row| index.insert(row));
-        store::host_source_list(db.read()).await?.into_iter().for_each(|join| index.join(join));
+        let joins = store::host_source_list(db.read(), JoinTable::Host).await?;
+        joins.into_iter().for_each(|join| index.join(join));
+        for join in store::host_source_list(db.read(), JoinTable::Node).await? {
+            if let Some(view) = telemetry.source_known(join.source) {
+                index.join_node(view.agent(), join);
+            }
+        }
+        store::vm::list(db.read()).await?.into_iter().for_each(|vm| index.vms.put(vm));
+        let providers = store::provider::list(db.read()).await?;
+        index.providers = providers.into_iter().map(|provider| (provider.id, provider)).collect();
+        let joining = tokio::sync::Mutex::new(Joining::new(clock.now_ms()));
         Ok(Self(Arc::new(Shared {
             db,
             access,
@@ -124,33 +178,25 @@ impl Compute {
             telemetry,
             clock,
             index: RwLock::new(index),
-            joining: tokio::sync::Mutex::default(),
+            joining,
             plans: Mutex::default(),
             boards: Boards::default(),
+            vm_boards: Boards::default(),
+            asked: tokio::sync::Notify::new(),
             overviews: Overviews::default(),
             hub: Hub::default(),
+            survey: Survey::default(),
+            allocations: Allocations::default(),
         })))
     }
 
     /// The hosts that are wanted, of those that the permit's organisations own, as the JSON of a page.
     fn host_page(&self, permit: &Permit<MeasurementsRead>, wanted: &Wanted) -> Result<Vec<u8>, OtherOrder> {
-        self.look(permit, |board| {
+        self.look(permit, |board: &Board<HostLine>| {
             let rows = board.rows.iter().map(|row| (&row.shown, row.host.row.machine_id.as_str()));
-            let (places, next) = list::page(rows, wanted)?;
-            let bytes: usize = places.iter().map(|place| board.rows[*place].json.len() + 1).sum();
-            let mut page = Vec::with_capacity(bytes + 256);
-            page.extend_from_slice(b"{\"items\":[");
-            for (index, place) in places.into_iter().enumerate() {
-                if index > 0 {
-                    page.push(b',');
-                }
-                page.extend_from_slice(&board.rows[place].json);
-            }
-            page.extend_from_slice(b"],\"next\":");
-            let next = next.map(|next| next.to_string());
-            serde_json::to_writer(&mut page, &next).expect("a text is JSON");
-            page.push(b'}');
-            Ok(page)
+            let (places, next) = host_list::chosen(rows, wanted)?;
+            let items = places.iter().map(|place| board.rows[*place].json.as_slice());
+            Ok(list::rendered(items, next.map(|next| next.to_string())))
         })
     }
 

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use super::Compute;
 use super::board::Board;
-use super::list::memory_used_percent;
+use super::host_line::HostLine;
+use super::host_list::memory_used_percent;
 use super::report::{HostState, HostSummary};
 use crate::access::capability::{AgentsRead, MeasurementsRead};
 use crate::access::{Permit, Resource};
@@ -195,7 +196,7 @@ impl Compute {
             told.extend(self.0.fleet.agent_refusals(permit, EVENTS).into_iter().map(Event::AgentRefused));
         }
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
-        let overview = self.look(hosts, |board| {
+        let overview = self.look(hosts, |board: &Board<HostLine>| {
             told.extend(self.started(hosts, board));
             of(board.rows.iter().map(|row| &row.shown), agents, latest(told), now_ms)
         });
@@ -205,7 +206,7 @@ impl Compute {
     }
 
     /// The latest starts of hosts in the time in which the permit's organisations owned them.
-    fn started(&self, permit: &Permit<MeasurementsRead>, board: &Board) -> Vec<Event> {
+    fn started(&self, permit: &Permit<MeasurementsRead>, board: &Board<HostLine>) -> Vec<Event> {
         // Nobody owned a host before control knew it.
         let known = board.rows.iter().filter(|row| row.started_ms >= Some(row.host.row.created_ms));
         let mut latest: Vec<_> = known.filter_map(|row| Some((row.started_ms?, &row.shown))).collect();
@@ -291,7 +292,7 @@ fn busiest<'a>(hosts: impl Iterator<Item = &'a HostSummary>, value: impl Fn(&Hos
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::list::tests::host;
+    use crate::compute::host_list::tests::host;
 
     #[test]
     fn what_is_not_known_is_in_no_sum() {

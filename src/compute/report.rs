@@ -14,7 +14,7 @@ use super::{Compute, Host};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
-use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
+use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, SourceId};
 use crate::telemetry::{Facts, Glance, SourceView};
 
 /// How a host is.
@@ -130,6 +130,9 @@ pub(super) struct HostDetail {
     pub facts_since_ms: Option<UnixMs>,
     /// What measured it, oldest first.
     pub sources: Vec<HostSource>,
+    /// Who provides it.
+    #[schema(value_type = Option<String>, example = "provider_1")]
+    pub provider: Option<ProviderId>,
 }
 
 /// A network interface.
@@ -227,6 +230,7 @@ impl Compute {
         let fact = |name: &str| fact(facts.as_deref(), name);
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
+            provider: host.row.provider,
             summary,
             machine_id: host.row.machine_id.clone(),
             clock_uncertain,

@@ -29,6 +29,7 @@ use crate::telemetry::{self, SeriesQuery};
 mod board;
 mod live;
 mod overview;
+mod vm;
 
 const NOON: UnixMs = 1_790_000_100_000;
 
@@ -295,11 +296,12 @@ async fn hosts_that_were_committed_and_reported_as_failed_are_read_back() {
             organization: OrganizationId(1),
             machine_id: "machine-a".to_owned(),
             created_ms: NOON,
+            provider: None,
         };
         let transaction = test.db.begin("test").await.expect("begun");
         store::host_insert(&transaction, std::slice::from_ref(&host)).await.expect("inserted");
         let join = Join { source: SourceId(1), host: host.id, from_ms: NOON };
-        store::host_source_insert(&transaction, &[join]).await.expect("inserted");
+        store::host_source_insert(&transaction, JoinTable::Host, &[join]).await.expect("inserted");
         let owned = [(Resource::Host(host.id), host.organization, host.created_ms)];
         control.compute.0.access.own(&transaction, &owned).await.expect("inserted");
         transaction.commit().await.expect("committed");
@@ -340,7 +342,7 @@ async fn organisations_never_share_a_host_or_see_each_others() {
         assert_eq!(page["machine_id_claimed_twice"], true, "who sees both learns of it");
 
         let health = Permit::<MeasurementsRead>::testing(OrganizationId(2));
-        let wanted = Wanted { limit: 10, ..Default::default() };
+        let wanted = Wanted { cut: list::Cut { limit: 10, ..Default::default() }, ..Default::default() };
         let seen = control.compute.host_page(&health, &wanted).expect("a page");
         let seen: Value = serde_json::from_slice(&seen).expect("JSON");
         assert_eq!((&seen["items"][0]["id"], &seen["items"][1]), (&"host_1".into(), &Value::Null));

@@ -301,6 +301,15 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
             Ok(())
         }
     }));
+    serving.push(tokio::spawn({
+        let (compute, shutdown) = (compute.clone(), shutdown.clone());
+        let essential = shutdown.essential("surveying what was used");
+        async move {
+            compute.keep_surveyed(shutdown).await;
+            drop(essential);
+            Ok(())
+        }
+    }));
 
     let gateway = {
         let (fleet, telemetry, shutdown) = (fleet.clone(), telemetry.clone(), shutdown.clone());

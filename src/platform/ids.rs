@@ -60,6 +60,14 @@ id!(
     HostId, "host"
 );
 id!(
+    /// A virtual machine: one over time, joined from sources.
+    VmId, "vm"
+);
+id!(
+    /// Who provides hosts and virtual machines.
+    ProviderId, "provider"
+);
+id!(
     /// A bearer token of a machine or script.
     ApiTokenId, "token"
 );

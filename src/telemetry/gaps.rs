@@ -177,6 +177,18 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// What is known of another source that measured the same thing at another time.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.created_ms = self.created_ms.min(other.created_ms);
+        self.longest_ms = self.longest_ms.max(other.longest_ms);
+        self.losses.extend(other.losses);
+        self.more_losses |= other.more_losses;
+        self.unreadable.extend(other.unreadable);
+        self.boots.extend(other.boots);
+        self.awaited = self.awaited.or(other.awaited);
+        self
+    }
+
     /// Stretches of a series with their reasons; a value of a column with a cadence stands for longer.
     pub(super) fn explain(&self, stretches: &[Stretch], cadence_ms: u32) -> Vec<Gap> {
         let longest_ms = self.longest_ms.max(slot::longest_ms(cadence_ms));

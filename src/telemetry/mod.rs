@@ -38,6 +38,7 @@ mod queue;
 pub mod ranges;
 mod reading;
 mod registry;
+pub(crate) mod report;
 mod restore;
 mod service;
 pub mod slot;
@@ -245,6 +246,28 @@ pub struct SeriesQuery {
     pub points: Option<usize>,
     /// Series that agree in these labels are added up. None: each by itself.
     pub sum_by: Option<Vec<String>>,
+}
+
+/// A source that measured a thing, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which.
+    pub source: SourceId,
+    /// From (inclusive) and to (exclusive), in order. No other part's overlap them.
+    pub stays: Vec<(UnixMs, UnixMs)>,
+}
+
+/// Something that happened to a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceEvent {
+    /// To which.
+    pub source: SourceId,
+    /// When.
+    pub instant_ms: UnixMs,
+    /// What.
+    pub name: String,
+    /// More of it.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What the points of a series were made from.

@@ -223,6 +223,32 @@ impl Assembly {
         })
     }
 
+    /// What is handed in from now on is of a source that measured in these times alone: frames within them, and of
+    /// slots those that touch them, since what another source measured of such a slot is another part of it.
+    pub(super) fn within(&mut self, stays: &[(UnixMs, UnixMs)], owned: &[(UnixMs, UnixMs)]) {
+        let slot_ms = self.slot_ms().unwrap_or(1);
+        let begin = |ms: UnixMs| ms.div_euclid(slot_ms).saturating_mul(slot_ms);
+        self.periods.clear();
+        let mut last = UnixMs::MIN;
+        for (from_ms, to_ms) in stays {
+            // A slot in which it came back is still one.
+            let from_ms = begin(*from_ms).max(last);
+            let to_ms = begin(to_ms.saturating_add(slot_ms - 1));
+            for (owned_from_ms, owned_to_ms) in owned {
+                let (from_ms, to_ms) = (from_ms.max(*owned_from_ms), to_ms.min(*owned_to_ms));
+                if from_ms < to_ms {
+                    self.periods.push((from_ms, to_ms));
+                }
+            }
+            last = to_ms;
+        }
+    }
+
+    /// The periods in which it was the asker's, where nothing is missing that is not gone.
+    pub(super) fn owned(&self) -> Vec<(UnixMs, UnixMs)> {
+        self.periods.clone()
+    }
+
     /// What the answer is made of.
     #[must_use]
     pub fn resolution(&self) -> Resolution {

@@ -5,7 +5,8 @@ use super::live::LiveSource;
 use super::query::{Assembly, QueryError};
 use super::queue::LossRow;
 use super::{
-    Facts, Glance, Resolution, Series, SeriesQuery, SourceInfo, Telemetry, gaps, slot, store, store_rows, thin,
+    Facts, Glance, Part, Resolution, Series, SeriesQuery, SourceEvent, SourceInfo, Telemetry, gaps, slot, store,
+    store_rows, thin,
 };
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
@@ -43,6 +44,68 @@ impl Telemetry {
         // Others can have its connection.
         drop(snapshot);
         Ok(Some(assembly.explained(stretches, &known)))
+    }
+
+    /// Series of a thing that several sources measured, one after another, oldest first. Without a permit: who joins
+    /// sources asks `access` in which periods (in order) the thing was the asker's.
+    ///
+    /// # Errors
+    /// A question that is not answered, and how to mend it; or the database failed.
+    pub(crate) async fn series_joined(
+        &self,
+        parts: &[Part],
+        owned: &[(UnixMs, UnixMs)],
+        query: &SeriesQuery,
+    ) -> Result<Vec<Series>, QueryError> {
+        let known = |part: &Part| Some((self.inner.registry.source(part.source)?, part.stays.clone()));
+        let parts: Vec<_> = parts.iter().filter_map(known).collect();
+        let Some((newest, _)) = parts.last() else { return Err(QueryError::Nothing) };
+        let now_ms = self.inner.clock.now_ms();
+        // Its first owner owns what was measured before any of them was known.
+        let created_ms = parts.iter().map(|(source, _)| source.created_ms).min().unwrap_or(now_ms);
+        let info = SourceInfo { created_ms, ..newest.info() };
+        let mut assembly = Assembly::new(query, &info, owned.to_vec(), now_ms)?;
+        let owned = assembly.owned();
+        let mut snapshot = None;
+        for (source, stays) in &parts {
+            // One connection at a time.
+            drop(snapshot.take());
+            assembly.within(stays, &owned);
+            snapshot = Some(self.inner.gather(source, &mut assembly).await?);
+        }
+        assembly.within(&[(UnixMs::MIN, UnixMs::MAX)], &owned);
+        let stretches = assembly.complete()?;
+        let mut known = gaps::Known::default();
+        if let (Some(missing), Some(snapshot)) = (gaps::missing(stretches.iter().flatten()), &snapshot) {
+            let mut all = Vec::with_capacity(parts.len());
+            for (source, _) in &parts {
+                all.push(self.known(snapshot, source, missing, &assembly, now_ms).await?);
+            }
+            known = all.into_iter().reduce(gaps::Known::and).unwrap_or_default();
+        }
+        // Others can have its connection.
+        drop(snapshot);
+        Ok(assembly.explained(stretches, &known))
+    }
+
+    /// The newest events of some sources between two instants, the newest first. Without a permit, as
+    /// [`series_joined`](Self::series_joined).
+    ///
+    /// # Errors
+    /// The database failed.
+    pub(crate) async fn events(
+        &self,
+        sources: &[SourceId],
+        between: (UnixMs, UnixMs),
+        most: usize,
+    ) -> Result<Vec<SourceEvent>, DbErr> {
+        store::events_between(self.inner.db.read(), sources, between, most).await
+    }
+
+    /// What is in memory of a source, for who joins sources.
+    #[must_use]
+    pub(crate) fn source_known(&self, source: SourceId) -> Option<SourceView> {
+        self.inner.registry.source(source).map(SourceView)
     }
 
     /// What may explain that something is missing between two instants.

@@ -1,18 +1,18 @@
 //! The tables of telemetry: the only SQL of the write path and of the start.
 
-use super::Facts;
 use super::agent_state::Counts;
 use super::columns::FrameMeta;
 use super::gaps::Loss;
 use super::live::Place;
 use super::queue::{LossRow, Rows};
 use super::registry::{BootRow, Definitions, Owned};
+use super::{Facts, SourceEvent};
 use crate::access::Access;
 use crate::fleet::sink::ControlAnchor;
 use crate::platform::clock::UnixMs;
 use crate::platform::db::{Backend, Db};
 use crate::platform::ids::{AgentId, SourceId};
-use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::sea_query::{Expr, OnConflict, Order, Query};
 use sea_orm::{
     AccessMode, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, IsolationLevel, QueryResult, Statement,
     TransactionTrait, Value,
@@ -313,6 +313,36 @@ pub(super) async fn rows_insert(transaction: &DatabaseTransaction, rows: &Rows, 
         .update_columns(["last_sequence", "from_ms", "to_ms"])
         .to_owned();
     insert(transaction, "telemetry_loss", columns, Some(conflict), losses.collect()).await
+}
+
+/// The newest events of some sources between two instants, the newest first.
+pub(super) async fn events_between(
+    connection: &impl ConnectionTrait,
+    sources: &[SourceId],
+    (from_ms, to_ms): (UnixMs, UnixMs),
+    most: usize,
+) -> Result<Vec<SourceEvent>, DbErr> {
+    use sea_orm::sea_query::ExprTrait as _;
+    let events = Query::select()
+        .columns(["source_id", "instant_ms", "name", "attributes"])
+        .from("telemetry_event")
+        .and_where(Expr::col("source_id").is_in(sources.iter().map(|source| source.0)))
+        .and_where(Expr::col("instant_ms").gte(from_ms))
+        .and_where(Expr::col("instant_ms").lt(to_ms))
+        .order_by("instant_ms", Order::Desc)
+        .order_by("id", Order::Desc)
+        .limit(most as u64)
+        .to_owned();
+    let event = |row: &sea_orm::QueryResult| -> Result<SourceEvent, DbErr> {
+        let attributes: String = row.try_get("", "attributes")?;
+        Ok(SourceEvent {
+            source: SourceId(row.try_get("", "source_id")?),
+            instant_ms: row.try_get("", "instant_ms")?,
+            name: row.try_get("", "name")?,
+            attributes: serde_json::from_str(&attributes).unwrap_or_default(),
+        })
+    };
+    connection.query_all(&events).await?.iter().map(event).collect()
 }
 
 /// Ranges of an agent's records that will never come, and may lie in a period: reason, arrival, and

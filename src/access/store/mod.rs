@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use super::{AccessError, AdministrativeLevel, ROOT, Resource, State};
 use crate::platform::clock::UnixMs;
 use crate::platform::db::Db;
-use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId};
+use crate::platform::ids::{AgentId, HostId, OrganizationId, SourceId, VmId};
 
 pub(super) mod audit;
 pub(super) mod invitation;
@@ -18,12 +18,14 @@ pub(super) mod user;
 const AGENT: i16 = 1;
 const SOURCE: i16 = 2;
 const HOST: i16 = 3;
+const VM: i16 = 4;
 
 fn resource_key(resource: Resource) -> (i16, i64) {
     match resource {
         Resource::Agent(id) => (AGENT, id.0),
         Resource::Source(id) => (SOURCE, id.0),
         Resource::Host(id) => (HOST, id.0),
+        Resource::Vm(id) => (VM, id.0),
     }
 }
 
@@ -32,6 +34,7 @@ fn resource(kind: i16, id: i64) -> Option<Resource> {
         AGENT => Some(Resource::Agent(AgentId(id))),
         SOURCE => Some(Resource::Source(SourceId(id))),
         HOST => Some(Resource::Host(HostId(id))),
+        VM => Some(Resource::Vm(VmId(id))),
         _ => None,
     }
 }

@@ -88,7 +88,10 @@ async fn what_is_not_theirs_any_more_is_gone_from_a_kept_board_at_once() {
     control.compute.reconcile().await.expect("reconciled");
     let seen = |organization| {
         let permit = Permit::<MeasurementsRead>::testing(OrganizationId(organization));
-        let page = control.compute.host_page(&permit, &Wanted { limit: 10, ..Default::default() }).expect("a page");
+        let page = control
+            .compute
+            .host_page(&permit, &Wanted { cut: list::Cut { limit: 10, ..Default::default() }, ..Default::default() })
+            .expect("a page");
         let page: Value = serde_json::from_slice(&page).expect("JSON");
         page["items"].as_array().expect("hosts").iter().map(|host| host["organization"].clone()).collect::<Vec<_>>()
     };

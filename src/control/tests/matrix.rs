@@ -63,6 +63,21 @@ const CASES: &[Case] = &[
     Case("live",                Measurements, Read,  Endless,         "GET",    "/api/v1/live?topics=overview,hosts", "", 200),
     Case("host_list",           Measurements, Read,  List("host_"),   "GET",    "/api/v1/hosts", "", 200),
     Case("host_fetch",          Measurements, Read,  One,             "GET",    "/api/v1/hosts/host_{}", "", 200),
+    Case("host_vm_list",        Measurements, Read,  One,             "GET",    "/api/v1/hosts/host_{}/vms", "", 200),
+    Case("host_provider_set",   Measurements, Write, One,             "PUT",    "/api/v1/hosts/host_{}/provider", r#"{"provider":null}"#, 204),
+    Case("vm_list",             Measurements, Read,  List("vm_"),     "GET",    "/api/v1/vms", "", 200),
+    Case("vm_fetch",            Measurements, Read,  One,             "GET",    "/api/v1/vms/vm_{}", "", 200),
+    Case("vm_update",           Measurements, Write, One,             "PUT",    "/api/v1/vms/vm_{}", r#"{"version":1}"#, 200),
+    Case("vm_event_list",       Measurements, Read,  One,             "GET",    "/api/v1/vms/vm_{}/events", "", 200),
+    Case("vm_series",           Measurements, Read,  OneOverTime,     "GET",    "/api/v1/vms/vm_{}/series?metric=libvirt_up", "", 404),
+    Case("pool_list",           Measurements, Read,  Any,             "GET",    "/api/v1/pools", "", 200),
+    Case("capacity",            Measurements, Read,  Any,             "GET",    "/api/v1/capacity?by=host", "", 200),
+    Case("capacity_room",       Measurements, Read,  Any,             "GET",    "/api/v1/capacity/room?vcpus=1&memory_bytes=1", "", 200),
+    Case("review",              Measurements, Read,  Any,             "GET",    "/api/v1/review", "", 200),
+    Case("provider_list",       Measurements, Read,  Any,             "GET",    "/api/v1/providers", "", 200),
+    Case("provider_create",     Measurements, Write, Whole,           "POST",   "/api/v1/providers", r#"{"name":"","kind":"own"}"#, 422),
+    Case("provider_update",     Measurements, Write, Whole,           "PUT",    "/api/v1/providers/provider_9", r#"{"version":1,"name":"x","kind":"own"}"#, 404),
+    Case("provider_delete",     Measurements, Write, Whole,           "DELETE", "/api/v1/providers/provider_9", "", 404),
     Case("source_list",         Measurements, Read,  List("source_"), "GET",    "/api/v1/sources", "", 200),
     Case("source_metrics",      Measurements, Read,  One,             "GET",    "/metrics/sources/source_{}", "", 200),
     Case("series",              Measurements, Read,  OneOverTime,     "GET",    "/api/v1/series?source=source_{}&metric=node_load1", "", 404),
@@ -180,7 +195,10 @@ pub(super) async fn started_with_askers() -> (Started, Vec<Asker>) {
             "INSERT INTO host (id, organization_id, machine_id, created_ms) VALUES ({id}, {organization}, 'machine-{id}', 0)"
         ));
         statements.push(format!("INSERT INTO host_source (source_id, host_id, from_ms) VALUES ({id}, {id}, 0)"));
-        for kind in 1..=3 {
+        statements.push(format!(
+            "INSERT INTO vm (id, organization_id, uuid, created_ms, version) VALUES ({id}, {organization}, 'uuid-{id}', 0, 1)"
+        ));
+        for kind in 1..=4 {
             let mut owners = vec![(0, organization)];
             if id == "3" {
                 owners = vec![(0, 2), (1_000, 3)];
@@ -285,7 +303,9 @@ async fn the_matrix_of_operations_roles_and_owners_holds() {
                         fault("should be 403");
                     }
                 } else if is_visible {
-                    let is_hidden = answer["detail"].as_str().is_some_and(|said| said.contains("there is no source"));
+                    let is_hidden = answer["detail"].as_str().is_some_and(|said| {
+                        said.contains("there is no source") || said.contains("there is no virtual machine")
+                    });
                     if status != *allowed || is_hidden {
                         fault(&format!("should be {allowed}"));
                     }

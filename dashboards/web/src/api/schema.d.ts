@@ -299,6 +299,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/capacity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What hypervisors have, what of it is given, and what of that was used: by host, provider or organisation. */
+        get: operations["capacity"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/capacity/room": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** For how many more virtual machines of a size there is room, and how many with one host lost. */
+        get: operations["capacity_room"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/first-run": {
         parameters: {
             query?: never;
@@ -359,6 +393,40 @@ export interface paths {
         };
         /** One host with everything that is known of it now. */
         get: operations["host_fetch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/hosts/{id}/provider": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Says who provides a host, and with it the virtual machines on it that have no provider of their own. */
+        put: operations["host_provider_set"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/hosts/{id}/vms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The virtual machines that are on a host now. */
+        get: operations["host_vm_list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -481,6 +549,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Storage pools of hypervisors, in order of host and name. */
+        get: operations["pool_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/prometheus/targets": {
         parameters: {
             query?: never;
@@ -494,6 +579,59 @@ export interface paths {
          *     question was sent to.
          */
         get: operations["targets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/providers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who provides hosts and virtual machines, in order of id. */
+        get: operations["provider_list"];
+        put?: never;
+        /** Adds a provider. */
+        post: operations["provider_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/providers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Changes a provider. */
+        put: operations["provider_update"];
+        post?: never;
+        /** Removes a provider that nothing is of. */
+        delete: operations["provider_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/review": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which virtual machines are idle, over-used, kept busy to look busy, too large or too small, and which size would do. */
+        get: operations["review"];
         put?: never;
         post?: never;
         delete?: never;
@@ -741,6 +879,78 @@ export interface paths {
         put?: never;
         /** A new link by which a user sets a password. The old password works until the link is used. */
         post: operations["user_invite"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Virtual machines: whose they are, where they are, how they are now. */
+        get: operations["vm_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vms/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One virtual machine with everything that is known of it now. */
+        get: operations["vm_fetch"];
+        /**
+         * Says whose a virtual machine is, since when, what for, until when.
+         * @description Who owned it before goes on seeing the time in which it was theirs.
+         */
+        put: operations["vm_update"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vms/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to a virtual machine in the time in which it was the asker's, the newest first, on whatever host. */
+        get: operations["vm_event_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/vms/{id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Series of a virtual machine, on whatever hosts it was, in the time in which it was the asker's. */
+        get: operations["vm_series"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1211,6 +1421,91 @@ export interface components {
              */
             value: number;
         };
+        /** @description One kind of capacity. What is not known is null. */
+        CapacityFigure: {
+            /**
+             * Format: double
+             * @description What virtual machines are given.
+             */
+            allocated: number;
+            /**
+             * Format: double
+             * @description How much of the period was measured.
+             */
+            coverage_percent?: number | null;
+            /**
+             * Format: int32
+             * @description Grade of the evidence, 1 to 5.
+             */
+            evidence_stars?: number | null;
+            /**
+             * Format: double
+             * @description Allocated ÷ physical.
+             */
+            overcommit_ratio?: number | null;
+            /**
+             * Format: double
+             * @description What hypervisors have.
+             */
+            physical?: number | null;
+            /**
+             * Format: double
+             * @description Mean over the period.
+             */
+            used_mean?: number | null;
+            /**
+             * Format: double
+             * @description 95th percentile of 5-minute slots.
+             */
+            used_p95?: number | null;
+            /**
+             * Format: double
+             * @description The largest 5-minute slot.
+             */
+            used_peak?: number | null;
+        };
+        /** @description The capacity of a host, provider or organisation. */
+        CapacityItem: {
+            /** @description Processors: logical ones, virtual ones, busy ones. */
+            cpu: components["schemas"]["CapacityFigure"];
+            /** @description Hypervisors in it. */
+            hosts: number;
+            /**
+             * @description Its id; null: of what has no provider.
+             * @example host_1
+             */
+            key?: string | null;
+            /** @description Memory in bytes. Used is what virtual machines take of their hosts'. */
+            memory: components["schemas"]["CapacityFigure"];
+            /** @description Its name. */
+            name?: string | null;
+            /** @description Storage in bytes: pools, and the sizes of disks. Use is what pools tell as given out, now. */
+            storage: components["schemas"]["CapacityFigure"];
+            /** @description Virtual machines in it. */
+            vms: number;
+        };
+        /** @description Capacity, and what was used of it over a period. */
+        CapacityReport: {
+            /** @description Of when it is (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            /**
+             * Format: int32
+             * @description The period, in days.
+             */
+            days: number;
+            /** @description How figures are defined. */
+            definitions: {
+                [key: string]: string;
+            };
+            from_ms?: components["schemas"]["i64"] | null;
+            /** @description One for each host, provider or organisation. */
+            items: components["schemas"]["CapacityItem"][];
+            to_ms?: components["schemas"]["i64"] | null;
+            /** @description All that the asker sees. Use is told to who reaches the whole city: it is ranked after it is summed. */
+            total: components["schemas"]["CapacityItem"];
+            /** @description Use was surveyed since the start: once an hour. */
+            usage_ready: boolean;
+        };
         /** @description A certificate. */
         CertificateReport: {
             /** @description SHA-256, in hexadecimal digits. */
@@ -1504,6 +1799,11 @@ export interface components {
             machine_id: string;
             /** @description Another organisation's host has the same machine id: one of them is a copy. */
             machine_id_claimed_twice: boolean;
+            /**
+             * @description Who provides it.
+             * @example provider_1
+             */
+            provider?: string | null;
             /** @description What measured it, oldest first. */
             sources: components["schemas"]["HostSource"][];
             /**
@@ -1518,6 +1818,14 @@ export interface components {
             swap_total_bytes?: number | null;
             /** @description `kvm`, `vmware`, …, `none`. */
             virtualization?: string | null;
+        };
+        /** @description Who provides a host. */
+        HostProvider: {
+            /**
+             * @description Who; null: nobody said.
+             * @example provider_1
+             */
+            provider: string | null;
         };
         /** @description A source that measured a host. */
         HostSource: {
@@ -1686,6 +1994,11 @@ export interface components {
             /** @description Where that comes from. */
             source: components["schemas"]["Origin"];
         };
+        /**
+         * @description Why nothing, or a part, is said.
+         * @enum {string}
+         */
+        Lack: "coverage" | "memory";
         /**
          * @description In which language a person is spoken to.
          * @enum {string}
@@ -2174,6 +2487,77 @@ export interface components {
             next?: string | null;
         };
         /** @description A page of a list. */
+        Page_PoolReport: {
+            /** @description What is on it. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description What is given out of it.
+                 */
+                allocation_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description What is left.
+                 */
+                available_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description Its size.
+                 */
+                capacity_bytes?: number | null;
+                /**
+                 * @description On which host.
+                 * @example host_1
+                 */
+                host: string;
+                /** @description That host's name. */
+                host_name?: string | null;
+                /** @description `dir`, `logical`, `rbd`, … */
+                kind?: string | null;
+                /**
+                 * @description Its name.
+                 * @example default
+                 */
+                name: string;
+                /** @description Where it is on the host. */
+                path?: string | null;
+                /** @description `running`, `inactive`, … */
+                state?: string | null;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_ProviderReport: {
+            /** @description What is on it. */
+            items: {
+                /** @description Whom to ask. */
+                contact: string;
+                /** @description When it was added. */
+                created_ms: components["schemas"]["i64"];
+                /** @description Its hosts, of those that the asker sees. */
+                hosts: number;
+                /**
+                 * @description Its id.
+                 * @example provider_1
+                 */
+                id: string;
+                /** @description Whose platform it is. */
+                kind: components["schemas"]["ProviderKind"];
+                /** @description How it is called. */
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Grows with every change.
+                 */
+                version: number;
+                /** @description Its virtual machines, of those that the asker sees. */
+                vms: number;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
         Page_RoleReport: {
             /** @description What is on it. */
             items: {
@@ -2315,6 +2699,148 @@ export interface components {
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
         };
+        /** @description A page of a list. */
+        Page_VmEvent: {
+            /** @description What is on it. */
+            items: {
+                /** @description When (Unix time in milliseconds). */
+                at_ms: components["schemas"]["i64"];
+                /** @description More of it. */
+                attributes: {
+                    [key: string]: string;
+                };
+                /**
+                 * @description On which host.
+                 * @example host_1
+                 */
+                host?: string | null;
+                /** @description That host's name. */
+                host_name?: string | null;
+                /**
+                 * @description What.
+                 * @example domain.started
+                 */
+                name: string;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_VmSummary: {
+            /** @description What is on it. */
+            items: {
+                /** @description Of which application it is a part. */
+                application?: string | null;
+                /** @description It was given to that organisation. */
+                assigned: boolean;
+                conflict?: components["schemas"]["VmConflict"] | null;
+                /**
+                 * Format: double
+                 * @description Share of all its virtual processors' time, between the last two frames.
+                 */
+                cpu_usage_percent?: number | null;
+                /**
+                 * Format: int64
+                 * @description What its disks take.
+                 */
+                disk_allocation_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description Size of its disks.
+                 */
+                disk_capacity_bytes?: number | null;
+                /**
+                 * Format: double
+                 * @description Read from its disks, between the last two frames.
+                 */
+                disk_read_bytes_per_second?: number | null;
+                /**
+                 * Format: double
+                 * @description Written to them.
+                 */
+                disk_write_bytes_per_second?: number | null;
+                /** @description That is over. */
+                expired: boolean;
+                expires_ms?: components["schemas"]["i64"] | null;
+                /**
+                 * @description Where it is.
+                 * @example host_1
+                 */
+                host?: string | null;
+                /** @description That host's name. */
+                host_name?: string | null;
+                /**
+                 * @description Its id.
+                 * @example vm_1
+                 */
+                id: string;
+                last_report_ms?: components["schemas"]["i64"] | null;
+                /**
+                 * Format: int64
+                 * @description Memory that it is given now.
+                 */
+                memory_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description Memory that it may be given.
+                 */
+                memory_maximum_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description Memory of the host that it takes.
+                 */
+                memory_resident_bytes?: number | null;
+                /**
+                 * Format: int64
+                 * @description Memory in use, as its guest tells it.
+                 */
+                memory_used_bytes?: number | null;
+                /**
+                 * Format: double
+                 * @description That of what its guest has.
+                 */
+                memory_used_percent?: number | null;
+                /** @description Its name on its host. */
+                name: string;
+                /**
+                 * Format: double
+                 * @description Received by its interfaces, between the last two frames.
+                 */
+                network_receive_bytes_per_second?: number | null;
+                /**
+                 * Format: double
+                 * @description Sent by them.
+                 */
+                network_transmit_bytes_per_second?: number | null;
+                /**
+                 * @description Who sees it as its own: who was given it, else whose hypervisor reports it.
+                 * @example org_2
+                 */
+                organization: string;
+                /**
+                 * @description Who provides it: its own provider, else its host's.
+                 * @example provider_1
+                 */
+                provider?: string | null;
+                purpose?: components["schemas"]["Purpose"] | null;
+                /** @description How it is. */
+                state: components["schemas"]["VmState"];
+                /** @description What makes it one, on whatever host. */
+                uuid: string;
+                /**
+                 * Format: int64
+                 * @description Virtual processors that it has now.
+                 */
+                vcpus?: number | null;
+                /**
+                 * Format: int64
+                 * @description Grows with every change of what people say of it.
+                 */
+                version: number;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
         /** @description The password that is, and the one that shall be. */
         PasswordChange: {
             /** Format: password */
@@ -2324,6 +2850,42 @@ export interface components {
              * @description At least 12 characters, not the name, none that everybody tries first.
              */
             new: string;
+        };
+        /** @description A storage pool. What is not known now is null. */
+        PoolReport: {
+            /**
+             * Format: int64
+             * @description What is given out of it.
+             */
+            allocation_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description What is left.
+             */
+            available_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Its size.
+             */
+            capacity_bytes?: number | null;
+            /**
+             * @description On which host.
+             * @example host_1
+             */
+            host: string;
+            /** @description That host's name. */
+            host_name?: string | null;
+            /** @description `dir`, `logical`, `rbd`, … */
+            kind?: string | null;
+            /**
+             * @description Its name.
+             * @example default
+             */
+            name: string;
+            /** @description Where it is on the host. */
+            path?: string | null;
+            /** @description `running`, `inactive`, … */
+            state?: string | null;
         };
         /** @description Why a request was not done (RFC 9457). */
         Problem: {
@@ -2349,6 +2911,81 @@ export interface components {
              */
             type: string;
         };
+        /** @description Another size. */
+        Proposal: {
+            /**
+             * Format: int64
+             * @description Memory.
+             */
+            memory_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Virtual processors.
+             */
+            vcpus?: number | null;
+        };
+        /** @description A provider as it shall be, whole. */
+        ProviderChange: {
+            /** @description Whom to ask; may be empty. */
+            contact: string;
+            /** @description Whose platform it is. */
+            kind: components["schemas"]["ProviderKind"];
+            /** @description How it is called. */
+            name: string;
+            /**
+             * Format: int64
+             * @description The version that was read: what another changed meanwhile is not overwritten.
+             * @example 1
+             */
+            version: number;
+        };
+        /**
+         * @description Whose platform it is.
+         * @enum {string}
+         */
+        ProviderKind: "own" | "outsourced";
+        /** @description A provider, as it is shown. */
+        ProviderReport: {
+            /** @description Whom to ask. */
+            contact: string;
+            /** @description When it was added. */
+            created_ms: components["schemas"]["i64"];
+            /** @description Its hosts, of those that the asker sees. */
+            hosts: number;
+            /**
+             * @description Its id.
+             * @example provider_1
+             */
+            id: string;
+            /** @description Whose platform it is. */
+            kind: components["schemas"]["ProviderKind"];
+            /** @description How it is called. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Grows with every change.
+             */
+            version: number;
+            /** @description Its virtual machines, of those that the asker sees. */
+            vms: number;
+        };
+        /** @description A provider to be added. */
+        ProviderRequest: {
+            /** @description Whom to ask; may be empty. */
+            contact?: string;
+            /** @description Whose platform it is. */
+            kind: components["schemas"]["ProviderKind"];
+            /**
+             * @description How it is called: 1 to 100 characters, each provider otherwise.
+             * @example 市政务云平台
+             */
+            name: string;
+        };
+        /**
+         * @description What it is for.
+         * @enum {string}
+         */
+        Purpose: "production" | "development" | "emergency";
         /** @description The answer of `/readyz`. */
         Readiness: {
             /** @description What was looked at. */
@@ -2410,6 +3047,69 @@ export interface components {
              */
             version: number;
         };
+        /** @description How a virtual machine was used. */
+        ReviewItem: {
+            /** @description Of which application it is a part. */
+            application?: string | null;
+            cpu?: components["schemas"]["UseReport"] | null;
+            /** @description Begin of the period, or when its owner got it or it was first measured, if that was later. */
+            from_ms: components["schemas"]["i64"];
+            /**
+             * @description Where it is.
+             * @example host_1
+             */
+            host?: string | null;
+            /**
+             * @description Which.
+             * @example vm_1
+             */
+            id: string;
+            lack?: components["schemas"]["Lack"] | null;
+            memory?: components["schemas"]["UseReport"] | null;
+            /**
+             * Format: int64
+             * @description Memory that it is given.
+             */
+            memory_bytes?: number | null;
+            /** @description Its name. */
+            name: string;
+            /**
+             * @description Whose.
+             * @example org_2
+             */
+            organization: string;
+            proposal?: components["schemas"]["Proposal"] | null;
+            /** @description End of the period. */
+            to_ms: components["schemas"]["i64"];
+            /**
+             * Format: int64
+             * @description Virtual processors that it has.
+             */
+            vcpus?: number | null;
+            /** @description What is found. Each is defined in `definitions`. */
+            verdicts: components["schemas"]["Verdict"][];
+        };
+        /** @description How virtual machines were used over a period. */
+        ReviewReport: {
+            /** @description Of all that are asked for, how many have each verdict. */
+            counts: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description The period, in days.
+             */
+            days: number;
+            /** @description How figures and verdicts are defined. */
+            definitions: {
+                [key: string]: string;
+            };
+            /** @description The machines. */
+            items: components["schemas"]["ReviewItem"][];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+            surveyed_ms?: components["schemas"]["i64"] | null;
+        };
         /**
          * @description A duty.
          * @enum {string}
@@ -2428,6 +3128,43 @@ export interface components {
             /** @description Whether a person can have it. */
             people: boolean;
             role: components["schemas"]["Role"];
+        };
+        /** @description Room on one host. */
+        RoomOfHost: {
+            /**
+             * Format: int64
+             * @description How many more fit.
+             */
+            fits: number;
+            /**
+             * @description Which.
+             * @example host_1
+             */
+            host: string;
+            /** @description Its name. */
+            name?: string | null;
+        };
+        /** @description Room for more machines of a size. */
+        RoomReport: {
+            /** @description How that is reckoned. */
+            definition: string;
+            /**
+             * Format: int64
+             * @description On all of them.
+             */
+            fits: number;
+            /**
+             * Format: int64
+             * @description With the host lost of which it matters most, and what ran there placed on the others.
+             */
+            fits_with_one_lost: number;
+            /** @description Of each hypervisor of which it is known what it has. */
+            hosts: components["schemas"]["RoomOfHost"][];
+            /**
+             * @description That host.
+             * @example host_1
+             */
+            worst_host?: string | null;
         };
         /** @description When backups are made. */
         ScheduleReport: {
@@ -2723,6 +3460,34 @@ export interface components {
             /** @description Sent. */
             network_transmit_bytes_per_second: components["schemas"]["Sum"];
         };
+        /** @description Use over a period, in percent of what a machine was given. */
+        UseReport: {
+            /**
+             * Format: double
+             * @description How much of the period was measured.
+             */
+            coverage_percent: number;
+            /**
+             * Format: int32
+             * @description Grade of the evidence, 1 to 5.
+             */
+            evidence_stars: number;
+            /**
+             * Format: double
+             * @description Mean.
+             */
+            mean_percent: number;
+            /**
+             * Format: double
+             * @description 95th percentile of 5-minute slots.
+             */
+            p95_percent: number;
+            /**
+             * Format: double
+             * @description The largest 5-minute slot.
+             */
+            peak_percent: number;
+        };
         /** @description What of a user changes; what is absent stays. */
         UserPatch: {
             /** @description A user who is disabled is logged out and may not log in. */
@@ -2769,6 +3534,300 @@ export interface components {
             organization: string;
             /** @description At least one. The three administrators' duties are each held alone. */
             roles: components["schemas"]["Role"][];
+        };
+        /**
+         * @description What is found of a machine.
+         * @enum {string}
+         */
+        Verdict: "idle" | "overused" | "flat" | "oversized" | "undersized" | "normal" | "unknown";
+        /**
+         * @description What is not as it should be with who or where it is.
+         * @enum {string}
+         */
+        VmConflict: "running_twice" | "claimed_twice";
+        /** @description A virtual machine with everything that is known of it now. */
+        VmDetail: components["schemas"]["VmSummary"] & {
+            /** @description Those of other organisations with the same UUID, as far as the asker sees them. */
+            claimed_by: string[];
+            /** @description The instant of its newest frame rests on its host's own clock alone. */
+            clock_uncertain: boolean;
+            /**
+             * @description Where it runs as well.
+             * @example host_2
+             */
+            conflict_host?: string | null;
+            /** @description Since when control knows it. */
+            created_ms: components["schemas"]["i64"];
+            /** @description Its disks. */
+            disks: components["schemas"]["VmDisk"][];
+            /** @description Its inventory. */
+            facts: {
+                [key: string]: string;
+            };
+            facts_since_ms?: components["schemas"]["i64"] | null;
+            /** @description Its network interfaces. */
+            interfaces: components["schemas"]["VmInterface"][];
+            /**
+             * @description Its own provider; null: it is provided as its host is.
+             * @example provider_1
+             */
+            own_provider?: string | null;
+            /** @description Whose it was, oldest first, as far as the asker reaches. */
+            owners: components["schemas"]["VmOwner"][];
+            /** @description Where it was in the time in which it was the asker's, oldest first. */
+            places: components["schemas"]["VmPlace"][];
+            /**
+             * @description The source that its figures come from.
+             * @example source_9
+             */
+            source?: string | null;
+        };
+        /** @description A disk. */
+        VmDisk: {
+            /**
+             * Format: int64
+             * @description What it takes.
+             */
+            allocation_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Its size.
+             */
+            capacity_bytes?: number | null;
+            /**
+             * @description Its name in the guest.
+             * @example vda
+             */
+            device: string;
+            /**
+             * Format: double
+             * @description Read between the last two frames.
+             */
+            read_bytes_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Written.
+             */
+            write_bytes_per_second?: number | null;
+        };
+        /** @description Something that happened to a virtual machine. */
+        VmEvent: {
+            /** @description When (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            /** @description More of it. */
+            attributes: {
+                [key: string]: string;
+            };
+            /**
+             * @description On which host.
+             * @example host_1
+             */
+            host?: string | null;
+            /** @description That host's name. */
+            host_name?: string | null;
+            /**
+             * @description What.
+             * @example domain.started
+             */
+            name: string;
+        };
+        /** @description A network interface. */
+        VmInterface: {
+            /**
+             * @description Its name on the host.
+             * @example vnet0
+             */
+            device: string;
+            /**
+             * Format: double
+             * @description Received between the last two frames.
+             */
+            receive_bytes_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Sent.
+             */
+            transmit_bytes_per_second?: number | null;
+        };
+        /** @description Whose it was. */
+        VmOwner: {
+            /** @description Since when. */
+            from_ms: components["schemas"]["i64"];
+            /**
+             * @description Whose.
+             * @example org_2
+             */
+            organization: string;
+        };
+        /** @description Where it was. */
+        VmPlace: {
+            from_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description On which host.
+             * @example host_1
+             */
+            host?: string | null;
+            /** @description That host's name. */
+            host_name?: string | null;
+            /**
+             * @description What measured it there.
+             * @example source_9
+             */
+            source: string;
+            to_ms?: components["schemas"]["i64"] | null;
+        };
+        /** @description What people say of a virtual machine. The document is whole: what is null is not so. */
+        VmRequest: {
+            /**
+             * @description Of which application it is a part.
+             * @example i厦门
+             */
+            application: string | null;
+            expires_ms: components["schemas"]["i64"] | null;
+            /**
+             * @description Whose it is; null: nobody's.
+             * @example org_2
+             */
+            organization: string | null;
+            /**
+             * @description Who provides it; null: as its host.
+             * @example provider_1
+             */
+            provider: string | null;
+            purpose: components["schemas"]["Purpose"] | null;
+            since_ms?: components["schemas"]["i64"] | null;
+            /**
+             * Format: int64
+             * @description The version that was read: what another changed meanwhile is not overwritten.
+             * @example 1
+             */
+            version: number;
+        };
+        /** @description Series of one virtual machine. */
+        VmSeriesAnswer: {
+            /** @description One for each metric, resource and label set, in this order. */
+            series: components["schemas"]["SeriesReport"][];
+            /**
+             * @description Of which machine.
+             * @example vm_7
+             */
+            vm: string;
+        };
+        /**
+         * @description How a virtual machine is.
+         * @enum {string}
+         */
+        VmState: "never_seen" | "running" | "paused" | "shutting_down" | "shut_off" | "crashed" | "suspended" | "unknown" | "gone" | "stale";
+        /** @description A virtual machine, as lists show it. What is not known is null. */
+        VmSummary: {
+            /** @description Of which application it is a part. */
+            application?: string | null;
+            /** @description It was given to that organisation. */
+            assigned: boolean;
+            conflict?: components["schemas"]["VmConflict"] | null;
+            /**
+             * Format: double
+             * @description Share of all its virtual processors' time, between the last two frames.
+             */
+            cpu_usage_percent?: number | null;
+            /**
+             * Format: int64
+             * @description What its disks take.
+             */
+            disk_allocation_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Size of its disks.
+             */
+            disk_capacity_bytes?: number | null;
+            /**
+             * Format: double
+             * @description Read from its disks, between the last two frames.
+             */
+            disk_read_bytes_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Written to them.
+             */
+            disk_write_bytes_per_second?: number | null;
+            /** @description That is over. */
+            expired: boolean;
+            expires_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Where it is.
+             * @example host_1
+             */
+            host?: string | null;
+            /** @description That host's name. */
+            host_name?: string | null;
+            /**
+             * @description Its id.
+             * @example vm_1
+             */
+            id: string;
+            last_report_ms?: components["schemas"]["i64"] | null;
+            /**
+             * Format: int64
+             * @description Memory that it is given now.
+             */
+            memory_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Memory that it may be given.
+             */
+            memory_maximum_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Memory of the host that it takes.
+             */
+            memory_resident_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Memory in use, as its guest tells it.
+             */
+            memory_used_bytes?: number | null;
+            /**
+             * Format: double
+             * @description That of what its guest has.
+             */
+            memory_used_percent?: number | null;
+            /** @description Its name on its host. */
+            name: string;
+            /**
+             * Format: double
+             * @description Received by its interfaces, between the last two frames.
+             */
+            network_receive_bytes_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Sent by them.
+             */
+            network_transmit_bytes_per_second?: number | null;
+            /**
+             * @description Who sees it as its own: who was given it, else whose hypervisor reports it.
+             * @example org_2
+             */
+            organization: string;
+            /**
+             * @description Who provides it: its own provider, else its host's.
+             * @example provider_1
+             */
+            provider?: string | null;
+            purpose?: components["schemas"]["Purpose"] | null;
+            /** @description How it is. */
+            state: components["schemas"]["VmState"];
+            /** @description What makes it one, on whatever host. */
+            uuid: string;
+            /**
+             * Format: int64
+             * @description Virtual processors that it has now.
+             */
+            vcpus?: number | null;
+            /**
+             * Format: int64
+             * @description Grows with every change of what people say of it.
+             */
+            version: number;
         };
     };
     responses: never;
@@ -3714,6 +4773,112 @@ export interface operations {
             };
         };
     };
+    capacity: {
+        parameters: {
+            query: {
+                /** @description By what it is grouped. */
+                by: "host" | "provider" | "organization";
+                /** @description Over how many days use is told: 1, 7 or 30; 30 if absent. */
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CapacityReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    capacity_room: {
+        parameters: {
+            query: {
+                /** @description The size of its disks; 0 if absent. */
+                disk_bytes?: number;
+                /**
+                 * @description Its memory.
+                 * @example 8589934592
+                 */
+                memory_bytes: number;
+                /** @description How many times over processors are given; 4 if absent. */
+                overcommit?: number;
+                /**
+                 * @description Virtual processors of a machine.
+                 * @example 4
+                 */
+                vcpus: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoomReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     first_run_fetch: {
         parameters: {
             query?: never;
@@ -3852,6 +5017,166 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HostDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    host_provider_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example host_1 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HostProvider"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    host_vm_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those behind this: the `next` of the page before, of the same sort.
+                 * @example vm_7
+                 */
+                after?: string;
+                /** @description Only those that run twice or are claimed twice, or only others. */
+                conflict?: boolean;
+                /** @description Only those whose time is over, or only others. */
+                expired?: boolean;
+                /**
+                 * @description Only those on this host.
+                 * @example host_1
+                 */
+                host?: string;
+                /** @description How many on one page. */
+                limit?: number;
+                /**
+                 * @description Only those of this organisation.
+                 * @example org_2
+                 */
+                organization?: string;
+                /**
+                 * @description Only those of this provider.
+                 * @example provider_1
+                 */
+                provider?: string;
+                /**
+                 * @description Only those for these purposes, separated by commas.
+                 * @example production
+                 */
+                purpose?: string;
+                /** @description Only those with this in their name, UUID, application or host's name, or with this id. */
+                search?: string;
+                /**
+                 * @description By what they are sorted, `id` if absent; with `-` before it the largest first. What is not known
+                 *     stands last. One of id, name, state, organization, host, application, purpose, expires_ms, last_report_ms, vcpus,
+                 *     cpu_usage_percent, memory_bytes, memory_used_percent, disk_capacity_bytes, disk_read_bytes_per_second,
+                 *     disk_write_bytes_per_second, network_receive_bytes_per_second, network_transmit_bytes_per_second.
+                 * @example -cpu_usage_percent
+                 */
+                sort?: string;
+                /**
+                 * @description Only those in these states, separated by commas.
+                 * @example running,paused
+                 */
+                state?: string;
+                /** @description Only those that nobody was given, or only others. */
+                unowned?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @example host_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_VmSummary"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
             401: {
@@ -4279,6 +5604,41 @@ export interface operations {
             };
         };
     };
+    pool_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_PoolReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     targets: {
         parameters: {
             query?: never;
@@ -4294,6 +5654,282 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TargetGroup"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    provider_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ProviderReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    provider_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProviderRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProviderReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    provider_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example provider_1 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProviderChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProviderReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another changed it meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    provider_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example provider_1 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something is of it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    review: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those behind this: the `next` of the page before, of the same sort.
+                 * @example vm_7
+                 */
+                after?: string;
+                /** @description Over how many days: 1, 7 or 30; 30 if absent. */
+                days?: number;
+                /** @description How many on one page. */
+                limit?: number;
+                /**
+                 * @description Only those of this organisation.
+                 * @example org_2
+                 */
+                organization?: string;
+                /** @description Only those with this in their name or application. */
+                search?: string;
+                /**
+                 * @description By what they are sorted, `id` if absent; with `-` before it the largest first. What is not known stands last.
+                 *     One of id, name, organization, vcpus, memory_bytes, cpu_mean_percent, cpu_p95_percent, cpu_peak_percent,
+                 *     memory_mean_percent, memory_p95_percent.
+                 * @example cpu_mean_percent
+                 */
+                sort?: string;
+                /**
+                 * @description Only those of which one of these is found, separated by commas.
+                 * @example idle,flat
+                 */
+                verdict?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReviewReport"];
                 };
             };
             400: {
@@ -5343,6 +6979,345 @@ export interface operations {
             };
             /** @description The user is disabled. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    vm_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those behind this: the `next` of the page before, of the same sort.
+                 * @example vm_7
+                 */
+                after?: string;
+                /** @description Only those that run twice or are claimed twice, or only others. */
+                conflict?: boolean;
+                /** @description Only those whose time is over, or only others. */
+                expired?: boolean;
+                /**
+                 * @description Only those on this host.
+                 * @example host_1
+                 */
+                host?: string;
+                /** @description How many on one page. */
+                limit?: number;
+                /**
+                 * @description Only those of this organisation.
+                 * @example org_2
+                 */
+                organization?: string;
+                /**
+                 * @description Only those of this provider.
+                 * @example provider_1
+                 */
+                provider?: string;
+                /**
+                 * @description Only those for these purposes, separated by commas.
+                 * @example production
+                 */
+                purpose?: string;
+                /** @description Only those with this in their name, UUID, application or host's name, or with this id. */
+                search?: string;
+                /**
+                 * @description By what they are sorted, `id` if absent; with `-` before it the largest first. What is not known
+                 *     stands last. One of id, name, state, organization, host, application, purpose, expires_ms, last_report_ms, vcpus,
+                 *     cpu_usage_percent, memory_bytes, memory_used_percent, disk_capacity_bytes, disk_read_bytes_per_second,
+                 *     disk_write_bytes_per_second, network_receive_bytes_per_second, network_transmit_bytes_per_second.
+                 * @example -cpu_usage_percent
+                 */
+                sort?: string;
+                /**
+                 * @description Only those in these states, separated by commas.
+                 * @example running,paused
+                 */
+                state?: string;
+                /** @description Only those that nobody was given, or only others. */
+                unowned?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_VmSummary"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    vm_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example vm_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VmDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    vm_update: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example vm_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VmRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VmDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another changed it meanwhile */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    vm_event_list: {
+        parameters: {
+            query?: {
+                /** @description Begin of the period, inclusive (Unix time in milliseconds); without it from the first one on. */
+                from_ms?: components["schemas"]["i64"];
+                /** @description At most so many, the newest. */
+                limit?: number;
+                /** @description End of the period, exclusive; now if absent. */
+                to_ms?: components["schemas"]["i64"];
+            };
+            header?: never;
+            path: {
+                /** @example vm_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_VmEvent"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    vm_series: {
+        parameters: {
+            query: {
+                /** @description As of `/api/v1/series`. */
+                from_ms?: components["schemas"]["i64"];
+                /**
+                 * @description Name of the metric, or of several, separated by commas (at most 64).
+                 * @example libvirt_domain_info_cpu_time_seconds_total
+                 */
+                metric: string;
+                /** @description As of `/api/v1/series`. */
+                points?: number;
+                /** @description Only what measures this. */
+                resource?: string;
+                /** @description As of `/api/v1/series`. */
+                step_seconds?: number;
+                /** @description As of `/api/v1/series`. */
+                sum_by?: string;
+                /** @description As of `/api/v1/series`. */
+                to_ms?: components["schemas"]["i64"];
+            };
+            header?: never;
+            path: {
+                /** @example vm_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VmSeriesAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,384 @@
+//! What every virtual machine used over the last day, week and month: measured by a pass over all of them once an
+//! hour, so that a question about ten thousand is answered from memory.
+//!
+//! What must hold: a machine's figures are of the time since its present owner has it; those of a host, provider or
+//! organisation are sums slot by slot, ranked afterwards; what was not measured is in no figure.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::Compute;
+use super::review::{self, Finding};
+use super::usage::{Slots, Sum, Usage};
+use super::vm::Vm;
+use super::vm::figures::{VmPlan, figures};
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{HostId, OrganizationId, ProviderId, VmId};
+use crate::platform::shutdown::Shutdown;
+use crate::telemetry::query::QueryError;
+use crate::telemetry::{Points, Series, SeriesQuery};
+
+/// Periods, in days; each ends at the last whole slot.
+pub(super) const PERIODS: [u32; 3] = [1, 7, 30];
+/// Between two passes.
+const EVERY: Duration = Duration::from_secs(3_600);
+/// As long as nothing was found.
+const FIRST: Duration = Duration::from_secs(30);
+const SLOT_MS: i64 = 300_000;
+const DAY_MS: i64 = 86_400_000;
+const SLOTS_OF_DAY: usize = (DAY_MS / SLOT_MS) as usize;
+/// From Unix time to the hours of Asia/Shanghai.
+const SHANGHAI_MS: i64 = 8 * 3_600_000;
+
+const CPU: &str = "libvirt_domain_info_cpu_time_seconds_total";
+const AVAILABLE: &str = "libvirt_domain_memory_stats_available_bytes";
+const UNUSED: &str = "libvirt_domain_memory_stats_unused_bytes";
+const USABLE: &str = "libvirt_domain_memory_stats_usable_bytes";
+const RESIDENT: &str = "libvirt_domain_memory_stats_rss_bytes";
+const VCPUS: &str = "libvirt_domain_info_virtual_cpus";
+const METRICS: [&str; 6] = [CPU, AVAILABLE, UNUSED, USABLE, RESIDENT, VCPUS];
+
+/// What was used of what a thing was given or has.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Used {
+    /// Processors that were busy.
+    pub cpus: Option<Usage>,
+    /// Memory of hosts that was taken.
+    pub memory_bytes: Option<Usage>,
+}
+
+/// A machine over a period.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct VmUse {
+    /// Whose it was when it was surveyed, and since when: nobody else is shown it.
+    pub owned: (OrganizationId, UnixMs),
+    pub from_ms: UnixMs,
+    /// In percent of what it was given.
+    pub cpu: Option<Usage>,
+    pub memory: Option<Usage>,
+    pub finding: Finding,
+}
+
+/// Everything over a period.
+#[derive(Debug, Default)]
+pub(super) struct Period {
+    pub from_ms: UnixMs,
+    pub to_ms: UnixMs,
+    pub vms: HashMap<VmId, VmUse>,
+    pub hosts: HashMap<HostId, Used>,
+    pub organizations: HashMap<OrganizationId, Used>,
+    pub providers: HashMap<Option<ProviderId>, Used>,
+    /// All machines of the city.
+    pub whole: Used,
+}
+
+/// The last pass.
+#[derive(Debug, Default)]
+pub(super) struct Survey(RwLock<Option<Arc<Surveyed>>>);
+
+/// What a pass found.
+#[derive(Debug)]
+pub(super) struct Surveyed {
+    pub at_ms: UnixMs,
+    /// In the order of [`PERIODS`].
+    pub periods: [Period; PERIODS.len()],
+}
+
+/// Sums of one thing's machines.
+#[derive(Debug)]
+struct Sums {
+    cpus: Sum,
+    memory: Sum,
+}
+
+impl Sums {
+    fn new(slots: usize) -> Self {
+        Self { cpus: Sum::new(slots), memory: Sum::new(slots) }
+    }
+
+    fn add(&mut self, measured: &MeasuredVm, first: usize) {
+        self.cpus.add(&measured.cpus, first);
+        self.memory.add(&measured.resident, first);
+    }
+
+    fn used(&self) -> [Used; PERIODS.len()] {
+        let (cpus, memory) = (self.cpus.slots(), self.memory.slots());
+        let all = cpus.value.len();
+        PERIODS.map(|days| {
+            let first = all.saturating_sub(days as usize * SLOTS_OF_DAY);
+            Used { cpus: cpus.behind(first).usage(), memory_bytes: memory.behind(first).usage() }
+        })
+    }
+}
+
+/// The slots of one machine, or of one of its sources.
+#[derive(Debug, Clone)]
+struct MeasuredVm {
+    /// Busy processors, and of how many percent of its own.
+    cpus: Slots,
+    cpu_percent: Slots,
+    memory_percent: Slots,
+    resident: Slots,
+}
+
+impl Compute {
+    /// Surveys, until the shutdown.
+    pub async fn keep_surveyed(self, shutdown: Shutdown) {
+        let mut told = std::pin::pin!(shutdown.triggered());
+        let mut wait = FIRST;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = &mut told => return,
+            }
+            wait = EVERY;
+            tokio::select! {
+                done = self.survey() => match done {
+                    Ok(0) => wait = FIRST,
+                    Ok(vms) => tracing::debug!(vms, "what virtual machines used is known anew"),
+                    Err(error) => tracing::warn!(%error, "what virtual machines used could not be read; trying again"),
+                },
+                () = &mut told => return,
+            }
+        }
+    }
+
+    /// The last pass.
+    pub(super) fn surveyed(&self) -> Option<Arc<Surveyed>> {
+        self.0.survey.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One pass over all machines; how many there are.
+    pub(super) async fn survey(&self) -> Result<usize, QueryError> {
+        let at_ms = self.0.clock.now_ms();
+        let span = Span::before(at_ms);
+        let vms: Vec<Arc<Vm>> = self.index().vms.all.values().cloned().collect();
+        let mut hosts: HashMap<HostId, Sums> = HashMap::new();
+        let mut organizations: HashMap<OrganizationId, Sums> = HashMap::new();
+        let mut providers: HashMap<Option<ProviderId>, Sums> = HashMap::new();
+        let mut whole = Sums::new(span.slots);
+        let mut found = PERIODS.map(|_| HashMap::with_capacity(vms.len()));
+        for vm in &vms {
+            let Some(measured) = self.measured_vm(vm, span, &mut hosts).await? else { continue };
+            let (owner, owned_ms) = vm.row.owned();
+            // What was before is another's.
+            let owned = if owned_ms > vm.row.created_ms { span.slot_at(owned_ms) } else { 0 };
+            let first = owned.max(span.slot_at(vm.row.created_ms).min(measured.first()));
+            organizations.entry(owner).or_insert_with(|| Sums::new(span.slots)).add(&measured, first);
+            let (provider, vcpus, memory_bytes) = self.vm_given(vm);
+            providers.entry(provider).or_insert_with(|| Sums::new(span.slots)).add(&measured, measured.first());
+            whole.add(&measured, measured.first());
+            for (days, found) in PERIODS.iter().zip(&mut found) {
+                let first = first.max(span.begin_of(*days));
+                found.insert(vm.row.id, measured.reviewed(span, first, (owner, owned_ms), (vcpus, memory_bytes)));
+            }
+            // Others have their turn.
+            tokio::task::yield_now().await;
+        }
+        let (mut hosts, mut organizations, mut providers) = (used(&hosts), used(&organizations), used(&providers));
+        let whole = whole.used();
+        let mut at = 0;
+        let periods = found.map(|vms| {
+            let period = Period {
+                from_ms: span.ms_of(span.begin_of(PERIODS[at])),
+                to_ms: span.to_ms,
+                vms,
+                hosts: std::mem::take(&mut hosts[at]),
+                organizations: std::mem::take(&mut organizations[at]),
+                providers: std::mem::take(&mut providers[at]),
+                whole: whole[at],
+            };
+            at += 1;
+            period
+        });
+        let surveyed = Arc::new(Surveyed { at_ms, periods });
+        *self.0.survey.0.write().unwrap_or_else(PoisonError::into_inner) = Some(surveyed);
+        Ok(vms.len())
+    }
+
+    /// What a machine used, slot by slot, and with it its hosts. `None`: nothing was measured.
+    async fn measured_vm(
+        &self,
+        vm: &Vm,
+        span: Span,
+        hosts: &mut HashMap<HostId, Sums>,
+    ) -> Result<Option<MeasuredVm>, QueryError> {
+        let mut whole: Option<MeasuredVm> = None;
+        for part in vm.parts() {
+            let view = self.0.telemetry.source_known(part.source);
+            let node = view.and_then(|view| Self::node(&self.index(), view.agent()));
+            let query = SeriesQuery {
+                source: part.source,
+                metrics: METRICS.map(str::to_owned).to_vec(),
+                resource: None,
+                from_ms: span.from_ms,
+                to_ms: span.to_ms,
+                step_ms: Some(SLOT_MS),
+                points: None,
+                sum_by: None,
+            };
+            let series = match self.0.telemetry.series_joined(&[part], &[(UnixMs::MIN, UnixMs::MAX)], &query).await {
+                Ok(series) => series,
+                Err(QueryError::Nothing) => continue,
+                Err(error) => return Err(error),
+            };
+            let measured = MeasuredVm::of(&series, span.slots);
+            if let Some(node) = node {
+                let sums = hosts.entry(node.host).or_insert_with(|| Sums::new(span.slots));
+                sums.add(&measured, measured.first());
+            }
+            match &mut whole {
+                Some(whole) => whole.join(&measured),
+                None => whole = Some(measured),
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Who provides a machine, and what it is given now.
+    fn vm_given(&self, vm: &Vm) -> (Option<ProviderId>, Option<i64>, Option<i64>) {
+        let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
+        let of_host = view.as_ref().and_then(|view| {
+            let index = self.index();
+            let node = Self::node(&index, view.agent())?;
+            index.hosts.get(&node.host)?.row.provider
+        });
+        let figures = view.and_then(|view| view.glance(|glance| figures(&VmPlan::new(glance.schema), &glance)));
+        let figures = figures.unwrap_or_default();
+        let whole = |value: Option<f64>| value.map(|value| value as i64);
+        (vm.row.provider.or(of_host), whole(figures.vcpus), whole(figures.memory_bytes))
+    }
+}
+
+/// The longest period, in slots.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    from_ms: UnixMs,
+    to_ms: UnixMs,
+    slots: usize,
+}
+
+impl Span {
+    fn before(now_ms: UnixMs) -> Self {
+        let slots = PERIODS[PERIODS.len() - 1] as usize * SLOTS_OF_DAY;
+        let to_ms = now_ms.div_euclid(SLOT_MS) * SLOT_MS;
+        Self { from_ms: to_ms - slots as i64 * SLOT_MS, to_ms, slots }
+    }
+
+    /// The first slot that begins at an instant or later.
+    fn slot_at(self, ms: UnixMs) -> usize {
+        let at = ms.saturating_sub(self.from_ms).saturating_add(SLOT_MS - 1).div_euclid(SLOT_MS);
+        usize::try_from(at).unwrap_or(0).min(self.slots)
+    }
+
+    fn begin_of(self, days: u32) -> usize {
+        self.slots.saturating_sub(days as usize * SLOTS_OF_DAY)
+    }
+
+    fn ms_of(self, slot: usize) -> UnixMs {
+        self.from_ms + slot as i64 * SLOT_MS
+    }
+
+    /// The hour of a slot in Asia/Shanghai.
+    fn hour_of(self, slot: usize) -> i64 {
+        (self.ms_of(slot) + SHANGHAI_MS).rem_euclid(DAY_MS) / 3_600_000
+    }
+}
+
+fn used<K: Copy + Eq + Hash>(sums: &HashMap<K, Sums>) -> [HashMap<K, Used>; PERIODS.len()] {
+    let mut found = PERIODS.map(|_| HashMap::with_capacity(sums.len()));
+    for (key, sums) in sums {
+        for (found, used) in found.iter_mut().zip(sums.used()) {
+            found.insert(*key, used);
+        }
+    }
+    found
+}
+
+impl MeasuredVm {
+    fn of(series: &[Series], slots: usize) -> Self {
+        let of =
+            |metric: &str| series.iter().find(|series| series.column.metric == metric).map(|series| &series.points);
+        let value = |points: Option<&Points>, at: usize| points.and_then(|points| *points.value.get(at)?);
+        let coverage = |points: Option<&Points>, at: usize| points.and_then(|points| points.coverage.get(at).copied());
+        let (cpu, vcpus, available, resident) = (of(CPU), of(VCPUS), of(AVAILABLE), of(RESIDENT));
+        let free = of(USABLE).or_else(|| of(UNUSED));
+        let mut measured = Self {
+            cpus: Slots::empty(slots),
+            cpu_percent: Slots::empty(slots),
+            memory_percent: Slots::empty(slots),
+            resident: Slots::empty(slots),
+        };
+        let put = |slots: &mut Slots, at: usize, value: Option<f64>, coverage: Option<f32>| {
+            if let Some((value, coverage)) = value.zip(coverage) {
+                (slots.value[at], slots.coverage[at]) = (Some(value), coverage);
+            }
+        };
+        for at in 0..slots {
+            let busy = value(cpu, at);
+            put(&mut measured.cpus, at, busy, coverage(cpu, at));
+            let given = value(vcpus, at).filter(|vcpus| *vcpus > 0.0);
+            let percent = busy.zip(given).map(|(busy, vcpus)| (busy / vcpus * 100.0).min(100.0));
+            put(&mut measured.cpu_percent, at, percent, coverage(cpu, at));
+            let has = value(available, at).filter(|available| *available > 0.0);
+            let percent = has.zip(value(free, at)).map(|(has, free)| ((has - free) / has * 100.0).clamp(0.0, 100.0));
+            put(&mut measured.memory_percent, at, percent, coverage(available, at));
+            put(&mut measured.resident, at, value(resident, at), coverage(resident, at));
+        }
+        measured
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.cpus.join(&other.cpus);
+        self.cpu_percent.join(&other.cpu_percent);
+        self.memory_percent.join(&other.memory_percent);
+        self.resident.join(&other.resident);
+    }
+
+    /// The first slot in which anything was measured.
+    fn first(&self) -> usize {
+        let of = |slots: &Slots| slots.value.iter().position(Option::is_some).unwrap_or(slots.value.len());
+        of(&self.cpus).min(of(&self.resident))
+    }
+
+    fn reviewed(
+        &self,
+        span: Span,
+        first: usize,
+        owned: (OrganizationId, UnixMs),
+        (vcpus, memory_bytes): (Option<i64>, Option<i64>),
+    ) -> VmUse {
+        let (cpu_slots, memory_slots) = (self.cpu_percent.behind(first), self.memory_percent.behind(first));
+        let (cpu, memory) = (cpu_slots.usage(), memory_slots.usage());
+        let measured = review::Measured {
+            cpu,
+            memory,
+            day_percent: cpu_slots.mean_of(|at| (9..18).contains(&span.hour_of(first + at))),
+            night_percent: cpu_slots.mean_of(|at| span.hour_of(first + at) < 6),
+            vcpus,
+            memory_bytes,
+        };
+        VmUse { owned, from_ms: span.ms_of(first), cpu, memory, finding: review::review(&measured) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_hours_are_those_of_shanghai() {
+        // 2026-11-30T04:07 in Greenwich is 12:07 in Shanghai.
+        let span = Span::before(1_796_011_620_000);
+        assert_eq!(span.to_ms % SLOT_MS, 0);
+        assert_eq!(span.slot_at(span.from_ms), 0);
+        assert_eq!(span.slot_at(span.from_ms + 1), 1, "a slot that is another's in part is another's");
+        assert_eq!(span.slot_at(UnixMs::MIN), 0);
+        assert_eq!(span.slot_at(UnixMs::MAX), span.slots);
+        assert_eq!(span.slots - span.begin_of(1), 288);
+        let hour = (span.to_ms / 3_600_000 + 8).rem_euclid(24);
+        assert_eq!(span.hour_of(span.slots), hour);
+    }
+}
