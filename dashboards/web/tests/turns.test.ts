@@ -39,6 +39,6 @@ test("what takes long is drawn in several tasks", async () => {
     return tasks.mock.calls.length;
   };
   expect(await took(1)).toBe(1);
-  // 6 of 20 ms and the last one, in slices that end after 30.
-  expect(await took(20)).toBe(4);
+  // 6 of 20 ms and the last one, in slices that end after 40.
+  expect(await took(20)).toBe(3);
 });

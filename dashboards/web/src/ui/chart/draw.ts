@@ -45,11 +45,18 @@ function style(name: string): string {
 /** Bytes are counted in powers of two, so their grid is, too. */
 const BINARY = Array.from({ length: 60 }, (_, power) => 2 ** power);
 
+/** Where the values of a scale lie on the canvas, in its pixels: as the plot says, without asking it for each. */
+function along(plot: uPlot, scale: "x" | "y"): (value: number) => number {
+  const { min = 0, max = 1 } = plot.scales[scale] ?? {};
+  const [from, to] = [plot.valToPos(min, scale, true), plot.valToPos(max, scale, true)];
+  return (value) => from + ((value - min) / (max - min)) * (to - from);
+}
+
 /** Behind the lines: from the least to the greatest value of each point. */
 function bands(plot: uPlot, { data, stepSeconds }: Drawing) {
   const { ctx, bbox } = plot;
-  const across = (instant: number) => Math.round(plot.valToPos(instant / 1000, "x", true));
-  const up = (value: number) => plot.valToPos(value, "y", true);
+  const [x, up] = [along(plot, "x"), along(plot, "y")];
+  const across = (instant: number) => Math.round(x(instant / 1000));
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
@@ -69,6 +76,7 @@ function bands(plot: uPlot, { data, stepSeconds }: Drawing) {
 
 function strip(plot: uPlot, { data: { instants, coverage }, stepSeconds }: Drawing) {
   const { ctx, bbox } = plot;
+  const x = along(plot, "x");
   const height = STRIP * devicePixelRatio;
   const top = bbox.top + bbox.height - height;
   ctx.save();
@@ -85,7 +93,7 @@ function strip(plot: uPlot, { data: { instants, coverage }, stepSeconds }: Drawi
     while (end < instants.length && coverage[end] === part);
     if (part <= 0) continue;
     const until = instants[end] ?? (instants[end - 1] ?? 0) + stepSeconds * 1000;
-    const [left, right] = [plot.valToPos((instants[begin] ?? 0) / 1000, "x", true), plot.valToPos(until / 1000, "x", true)];
+    const [left, right] = [x((instants[begin] ?? 0) / 1000), x(until / 1000)];
     ctx.globalAlpha = part;
     ctx.fillRect(left, top, Math.max(1, right - left + 0.5), height);
   }
@@ -136,7 +144,11 @@ export function plotted(target: HTMLElement, width: number, height: number, draw
       },
     },
     [data.instants.map((instant) => instant / 1000), ...data.value],
-    target,
+    // Put into the page when it is drawn: a canvas that is in it has its style made anew for each font.
+    (self, begin) => {
+      begin();
+      queueMicrotask(() => target.append(self.root));
+    },
   );
   return plot;
 }

@@ -1,7 +1,7 @@
 /** Charts are drawn in turn, those in sight first, and the page answers between them. */
 
 /** So long it does not answer, unless a single chart takes longer. */
-const SLICE_MS = 30;
+const SLICE_MS = 40;
 /** What each element is to show, drawn once however often it changed meanwhile. */
 const waiting = new Map<Element, () => void>();
 let isDrawing = false;
