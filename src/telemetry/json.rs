@@ -70,7 +70,7 @@ impl Real {
             let rest = (parts % 10_000) as u16;
             let digit = |power: u16| b'0' + (rest / power % 10) as u8;
             out.extend_from_slice(&[b'.', digit(1_000), digit(100), digit(10), digit(1)]);
-            let zeros = [1_000, 100, 10].iter().filter(|power| rest % **power == 0).count();
+            let zeros = [1_000, 100, 10].iter().filter(|power| rest.is_multiple_of(**power)).count();
             out.truncate(out.len() - zeros);
         } else if value.is_finite() {
             out.extend_from_slice(self.any.format_finite(value).as_bytes());
