@@ -349,7 +349,14 @@ fn the_two_readmes_have_the_same_parts() {
 #[test]
 fn what_a_person_runs_is_executable() {
     use std::os::unix::fs::PermissionsExt as _;
-    for script in ["scripts/install.sh", "scripts/run.sh", "scripts/with-postgres.sh", "scripts/web.sh", ".ci/run"] {
+    for script in [
+        "scripts/install.sh",
+        "scripts/run.sh",
+        "scripts/with-postgres.sh",
+        "scripts/web.sh",
+        "tests/lab/cloud",
+        ".ci/run",
+    ] {
         let mode =
             std::fs::metadata(root().join(script)).unwrap_or_else(|err| panic!("{script}: {err}")).permissions().mode();
         assert!(mode & 0o111 != 0, "{script} is not executable");

@@ -11,17 +11,14 @@ use tongtu_tests::{http, ports, process, wait};
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const MB: f64 = 1e6;
+const AGENT: &str = "tongtu-agent";
 
-/// The agent as users get it: built in the profile `agent`, beside the profile of this program.
-fn binary() -> PathBuf {
+/// An agent as users get it: built in the profile `agent`, beside the profile of this program.
+pub(crate) fn binary(name: &str) -> PathBuf {
     let sibling = process::binary("tongtu-bench");
     let target = sibling.parent().and_then(|profile| profile.parent()).expect("cargo's target folder");
-    let agent = target.join("agent/tongtu-agent");
-    assert!(
-        agent.is_file(),
-        "{} is not there; build it with `cargo build --profile agent -p tongtu-agent`",
-        agent.display()
-    );
+    let agent = target.join("agent").join(name);
+    assert!(agent.is_file(), "{} is not there; build it with `cargo build --profile agent -p {name}`", agent.display());
     agent
 }
 
@@ -36,9 +33,9 @@ pub(crate) fn run(mode: Mode) -> Report {
     let control = control::start(folder.path(), "");
     let data = folder.path().join("agent");
     let token = control.enrolment_token(1);
-    let enrolled = Command::new(binary()).args(["enroll", "--token", &token, "--data"]).arg(&data).status();
+    let enrolled = Command::new(binary(AGENT)).args(["enroll", "--token", &token, "--data"]).arg(&data).status();
     assert!(enrolled.expect("the agent starts").success(), "the agent does not enrol");
-    let mut command = Command::new(binary());
+    let mut command = Command::new(binary(AGENT));
     command.arg("run").arg("--data").arg(&data);
     let agent = Process::start("agent", command, folder.path());
     let address = ports::free();
@@ -77,7 +74,7 @@ pub(crate) fn run(mode: Mode) -> Report {
     report.bar("agent: RSS", ours.resident_bytes() as f64 / MB, "MB", Bar::AtMost(8.0));
     report.figure("agent: peak RSS", ours.peak_bytes() as f64 / MB, "MB");
     report.figure("node_exporter: RSS", theirs.resident_bytes() as f64 / MB, "MB");
-    let size = std::fs::metadata(binary()).map_or(f64::NAN, |meta| meta.len() as f64);
+    let size = std::fs::metadata(binary(AGENT)).map_or(f64::NAN, |meta| meta.len() as f64);
     report.bar("agent: binary", size / MB, "MB", Bar::AtMost(5.0));
     report
 }

@@ -9,6 +9,7 @@ mod collectors;
 mod control;
 mod fleet;
 mod ingest;
+mod libvirt;
 mod logins;
 mod measure;
 mod peers;
@@ -29,11 +30,11 @@ use tongtu_simulator::duration::Span;
 use tongtu_tests::wait;
 
 const AFTER: &str = "\
-Without a command: agent, ingest, scale, restart, query, cloud, logins and web, one after another.
+Without a command: agent, libvirt, ingest, scale, restart, query, cloud, logins and web, one after another.
 
-Needs the binaries of control, simulator and this program in release, the agent in the profile agent, and
-Debian's victoria-metrics, prometheus, prometheus-node-exporter, chromium, nodejs and npm; `make bench` sees to all
-of it.
+Needs the binaries of control, simulator and this program in release, the agents in the profile agent, and
+Debian's victoria-metrics, prometheus, prometheus-node-exporter, prometheus-libvirt-exporter, libvirt, QEMU,
+chromium, nodejs and npm; `make bench` sees to all of it.
 Short runs take minutes each, full ones (--full) about two hours together.
 
 EXIT CODE: 0 when every bar is reached, 1 when one is missed (they are listed at the end), 101 when a
@@ -58,6 +59,8 @@ struct Arguments {
 enum Command {
     /// tongtu-agent beside node_exporter: CPU, memory, samples, size.
     Agent,
+    /// tongtu-agent-libvirt beside Debian's libvirt exporter on real guests: CPU, samples.
+    Libvirt,
     /// Each collector of the agent alone, in a tight loop; no peer, no bar.
     Collectors,
     /// Recorded frames into control, victoria-metrics and prometheus: CPU a sample, disk a sample.
@@ -134,8 +137,9 @@ fn end_by_signal() {
 fn run(arguments: Arguments) -> ExitCode {
     let mode = if arguments.full { Mode::Full } else { Mode::Short };
     println!("machine: {}", measure::machine());
-    let all: [fn(Mode) -> Report; 8] = [
+    let all: [fn(Mode) -> Report; 9] = [
         agent::run,
+        libvirt::run,
         |mode| ingest::run(mode, None),
         |mode| scale::run(mode, None),
         scale::restart,
@@ -148,6 +152,7 @@ fn run(arguments: Arguments) -> ExitCode {
     let chosen: &[&dyn Fn(Mode) -> Report] = match arguments.command {
         None => &all.each_ref().map(|run| run as &dyn Fn(Mode) -> Report),
         Some(Command::Agent) => &[&agent::run],
+        Some(Command::Libvirt) => &[&libvirt::run],
         Some(Command::Collectors) => &[&|_| collectors::run()],
         Some(Command::Ingest { pace }) => {
             case = pace;

@@ -1,5 +1,5 @@
-//! Agents on the real runtime: `tongtu-agent` of this machine, and `tongtu-lab-agent`, whose column
-//! carries a sequence and whose log says what was made.
+//! Agents on the real runtime: `tongtu-agent` of this machine, `tongtu-agent-libvirt` of a hypervisor, and
+//! `tongtu-lab-agent`, whose column carries a sequence and whose log says what was made.
 
 use crate::control::Control;
 use crate::process::{self, Output, Process};
@@ -36,6 +36,14 @@ impl Agent {
     pub fn lab(directory: &Path, name: &str) -> Self {
         let mut agent = Self::of(directory, name, "tongtu-lab-agent");
         agent.arguments = vec!["--log".to_owned(), agent.log_path().display().to_string()];
+        agent
+    }
+
+    /// The agent of a hypervisor, not enrolled, with its data in `directory/NAME`.
+    #[must_use]
+    pub fn libvirt(directory: &Path, name: &str, uri: &str) -> Self {
+        let mut agent = Self::of(directory, name, "tongtu-agent-libvirt");
+        agent.arguments = vec!["--connect".to_owned(), uri.to_owned()];
         agent
     }
 

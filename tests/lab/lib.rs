@@ -8,7 +8,9 @@
 pub mod agent;
 pub mod control;
 pub mod database;
+pub mod guest;
 pub mod http;
+pub mod hypervisor;
 pub mod person;
 pub mod ports;
 pub mod postgres;
