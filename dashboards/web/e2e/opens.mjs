@@ -37,6 +37,11 @@ export const OPENS = {
       await asks(page, page.getByRole("dialog").first(), "吊销");
     },
   },
+  "/vms": { columns },
+  "/providers": {
+    "new provider": dialog("新建云服务商"),
+    delete: (page) => asks(page, page.getByRole("row").filter({ hasText: "备用云" }), "删除"),
+  },
   "/users": { "new user": dialog("新建用户") },
   "/organizations": { "new organisation": dialog("新建组织") },
   "/tokens": {

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
+import { cloudEmpty, providers } from "./cloud.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
@@ -40,7 +41,9 @@ try {
   await step("Ctrl-K", () => quick(operator.page));
   await step("enrolling an agent and revoking it", () => enrolAndRevoke(operator.page, url, binaries));
   await step("what happened", () => happened(operator.page, url));
+  await step("providers of the cloud", () => providers(operator.page, url));
   await step("the keyboard alone", () => keyboard(operator.page, url));
+  await step("a cloud without virtual machines", () => cloudEmpty(operator.page, url));
   await step("organisations", () => organizations(security.page));
   let links = {};
   await step("users", async () => void (links = await users(security.page)));
@@ -54,7 +57,7 @@ try {
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
   await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
   for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
-  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "我的账号"]));
+  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "云资源", "虚拟机", "利用率评估", "云服务商", "我的账号"]));
   await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
   await step("the audit log", () => audit(visits.auditor.page, url));
   await step("a list longer than the screen", () => longList(visits.auditor.page, url));
@@ -66,11 +69,11 @@ try {
   await step("small and large screens", () => sizes(browser, operator.context, url));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
-    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/account"], OPENS, ["light", "dark"]));
+    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_404", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
     none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));
-    none(await accessibility(browser, visits.department.context, url, ["/overview", "/hosts"]));
+    none(await accessibility(browser, visits.department.context, url, ["/overview", "/hosts", "/cloud", "/vms"]));
     none(await accessibility(browser, await browser.newContext(), url, ["/login"]));
   });
   await step("the first view", async () => {

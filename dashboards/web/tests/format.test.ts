@@ -22,6 +22,11 @@ test("counts are grouped, small measures keep their digits", () => {
   expect(text(number.measured(1234, "1/s"))).toBe("1.23 k/s");
 });
 
+test("processors are counted or measured, a ratio is one to one", () => {
+  expect([0, 96, 1234, 0.25, 12.34].map((value) => text(number.processors(value)))).toEqual(["0", "96", "1,234", "0.25", "12.3"]);
+  expect([0, 1, 2.5].map((value) => text(number.ratio(value)))).toEqual(["0.00 : 1", "1.00 : 1", "2.50 : 1"]);
+});
+
 test("times are those of the zone, in 24 hours", () => {
   const instant = Date.UTC(2026, 10, 24, 16, 0, 5);
   expect(time.instant(instant)).toBe("2026-11-25 00:00:05");
@@ -33,6 +38,12 @@ test("times are those of the zone, in 24 hours", () => {
     if (ms > 0) expect(time.instant(ms)).toBe(format(ms));
     expect([local.getDate(), local.getHours(), local.getMinutes()]).toEqual(time.instant(ms).match(/-(\d+) (\d+):(\d+)/)?.slice(1).map(Number));
   }
+});
+
+test("a field of date and time is read in the zone, wherever the browser is", () => {
+  const instant = Date.UTC(2026, 10, 24, 16, 30);
+  expect(time.toField(instant)).toBe("2026-11-25T00:30");
+  expect([time.fromField("2026-11-25T00:30"), time.fromField("2026-11-25T00:30:00")]).toEqual([instant, instant]);
 });
 
 test("a span has its two largest units", () => {

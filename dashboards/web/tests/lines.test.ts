@@ -1,7 +1,7 @@
 /** Lines of charts: one axis, gaps, coverage, and what a host's charts make of series. */
 import { expect, test } from "vitest";
 import { CHARTS, METRICS } from "../src/compute/charts";
-import type { Series } from "../src/compute/queries";
+import type { Of, Series } from "../src/compute/plans";
 import { type Line, align, alone, coverageOf, extremes, pieces, strongest } from "../src/ui/chart/lines";
 
 function line(key: string, instants: number[], value: (number | null)[]): Line {
@@ -56,22 +56,23 @@ function series(metric: string, labels: Record<string, string>, value: (number |
     gaps: [], instants_ms: value.map((_, index) => index * 300_000), min: [], max: [], coverage: value.map(() => 1),
   };
 }
+const SOURCE: Of = { label: "source", id: "source_1" };
 const plan = (key: string) => CHARTS.find((chart) => chart.key === key);
 
 test("processors come as sums by mode, and are shown as a part of all of them", () => {
   const of = (mode: string, value: (number | null)[]) => ({ ...series("node_cpu_seconds_total", { mode }, value), parts: 2, max: value });
-  const lines = plan("cpu")?.lines([of("user", [0.6, null]), of("idle", [0.5, 0])], "source_1");
+  const lines = plan("cpu")?.lines([of("user", [0.6, null]), of("idle", [0.5, 0])], SOURCE);
   expect(lines?.map(({ label, value, max, unit }) => [label, unit, value, max])).toEqual([["user", "%", [30, null], [30, null]]]);
 });
 
 test("a file system is as full as df tells", () => {
   const of = (name: string, value: number) => series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, [value]);
-  expect(plan("filesystem")?.lines([of("size", 100), of("free", 40), of("avail", 20)], "source_1")[0]?.value).toEqual([75]);
+  expect(plan("filesystem")?.lines([of("size", 100), of("free", 40), of("avail", 20)], SOURCE)[0]?.value).toEqual([75]);
 });
 
 test("series are joined by instant, not by place", () => {
   const of = (name: string, instants_ms: number[], value: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), instants_ms });
-  const [line] = plan("filesystem")?.lines([of("size", [1, 2, 3], [100, 100, 100]), of("free", [2, 3], [40, 100]), of("avail", [1, 2, 3], [20, 20, 0])], "source_1") ?? [];
+  const [line] = plan("filesystem")?.lines([of("size", [1, 2, 3], [100, 100, 100]), of("free", [2, 3], [40, 100]), of("avail", [1, 2, 3], [20, 20, 0])], SOURCE) ?? [];
   expect([line?.value, line?.coverage, line?.max]).toEqual([[null, 75, null], [0, 1, 1], []]);
 });
 

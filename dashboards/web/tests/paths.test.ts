@@ -9,17 +9,22 @@ test("a path stays what it is", () => {
       "account": "/account",
       "agents": "/agents",
       "audit": "/audit",
+      "cloud": "/cloud",
       "host": "/hosts/a%2Fb",
       "hosts": "/hosts",
       "invitation": "/invitation",
       "login": "/login",
       "organizations": "/organizations",
       "overview": "/overview",
+      "providers": "/providers",
+      "review": "/review",
       "roles": "/roles",
       "sessions": "/sessions",
       "settings": "/settings",
       "tokens": "/tokens",
       "users": "/users",
+      "vm": "/vms/a%2Fb",
+      "vms": "/vms",
     }
   `);
 });

@@ -19,9 +19,13 @@ export const ACTIONS = [
   "enrolment_token.create",
   "enrolment_token.revoke",
   "first_link.create",
+  "host.update",
   "invitation.accept",
   "organization.create",
   "organization.update",
+  "provider.create",
+  "provider.delete",
+  "provider.update",
   "retention.update",
   "session.begin",
   "session.end",
@@ -31,6 +35,7 @@ export const ACTIONS = [
   "user.invite",
   "user.update",
   "user.update.roles",
+  "vm.update",
 ] as const;
 
 /** Entries that say that a file was missing without which the log before them is not proven. */

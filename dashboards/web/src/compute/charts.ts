@@ -1,57 +1,9 @@
 /** The charts of a host: which metrics each asks for, and the lines that it makes of them. Pure. */
 import type { Line } from "@/ui/chart/lines";
-import type { Series } from "./queries";
-
-export interface ChartPlan {
-  readonly key: string;
-  readonly metrics: readonly string[];
-  readonly lines: (series: readonly Series[], source: string) => Line[];
-}
-
-/** A series in the notation of Prometheus. */
-function notation(series: Series, source: string): string {
-  const labels = Object.entries({ source, ...series.labels }).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-  return `${series.metric}{${labels.join(",")}}`;
-}
-
-type Values = readonly (number | null)[];
-const scale = (values: Values, factor: number): Values => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
-
-interface Shape {
-  readonly label: (series: Series) => string;
-  /** What the values are multiplied by, and the unit that makes. */
-  readonly factor?: number;
-  readonly unit?: string;
-  readonly leave?: (series: Series) => boolean;
-}
-
-/** One line for each series. */
-function line(series: Series, source: string, { label, factor = 1, unit = series.unit }: Shape): Line {
-  return {
-    key: notation(series, source),
-    label: label(series),
-    unit,
-    instants: series.instants_ms,
-    value: scale(series.value, factor),
-    min: scale(series.min, factor),
-    max: scale(series.max, factor),
-    coverage: series.coverage,
-    stepSeconds: series.step_seconds,
-    coveragePercent: series.coverage_percent,
-    resolution: series.resolution,
-    resets: series.resets,
-    definition: factor === 1 ? series.definition : `${series.definition} × ${factor}`,
-    series: notation(series, source),
-    gaps: series.gaps.map(({ from_ms, to_ms, reason }) => ({ from: from_ms, to: to_ms, reason })),
-  };
-}
-
-function plain(key: string, metrics: readonly string[], shape: Shape): ChartPlan {
-  return { key, metrics, lines: (all, source) => all.filter((series) => !shape.leave?.(series)).sort((a, b) => metrics.indexOf(a.metric) - metrics.indexOf(b.metric)).map((series) => line(series, source, shape)) };
-}
+import { type ChartPlan, type Series, type Shape, combined, grouped, line, plain, short } from "./plans";
 
 /** What a number that only grows rose by, a second, since the point before; nothing across a gap or where it fell. */
-export function rise(instants: readonly number[], value: Values, stepSeconds: number): (number | null)[] {
+export function rise(instants: readonly number[], value: Line["value"], stepSeconds: number): (number | null)[] {
   return value.map((now, index) => {
     const before = value[index - 1];
     const seconds = ((instants[index] ?? 0) - (instants[index - 1] ?? 0)) / 1000;
@@ -63,41 +15,7 @@ export function rise(instants: readonly number[], value: Values, stepSeconds: nu
 function rising(key: string, metrics: readonly string[], label: Shape["label"]): ChartPlan {
   const { lines } = plain(key, metrics, { label, unit: "1/s" });
   const rate = (one: Line): Line => ({ ...one, value: rise(one.instants, one.value, one.stepSeconds), min: [], max: [], definition: `Δ ÷ Δt (${one.definition})` });
-  return { key, metrics, lines: (all, source) => lines(all, source).map(rate) };
-}
-
-/** Instant by instant from several series; an instant that one of them lacks is a gap. */
-function combined(parts: readonly Series[], source: string, label: string, unit: string, formula: string, of: (values: number[]) => number | null): Line {
-  const first = parts[0] as Series;
-  // Mostly all have the same instants.
-  const places = parts.map(({ instants_ms }) => {
-    if (instants_ms.every((instant, index) => instant === first.instants_ms[index])) return (_: number, index: number) => index;
-    const known = new Map(instants_ms.map((instant, index) => [instant, index]));
-    return (instant: number) => known.get(instant) ?? -1;
-  });
-  const value = first.instants_ms.map((instant, index) => {
-    const values = parts.map((part, at) => part.value[places[at]?.(instant, index) ?? -1]);
-    return values.every((one) => one != null) ? of(values as number[]) : null;
-  });
-  return {
-    ...line(first, source, { label: () => label, unit }),
-    key: `${label} ${notation(first, source)}`,
-    value,
-    // The least of a part is not at the time of another's: of what is reckoned from them nothing like it is known.
-    min: [],
-    max: [],
-    coverage: first.instants_ms.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
-    coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
-    resets: Math.max(...parts.map((part) => part.resets)),
-    definition: `${formula} (${first.definition})`,
-    series: [...new Set(parts.map((part) => `${part.metric}{source=${JSON.stringify(source)}}`))].join(", "),
-  };
-}
-
-function grouped(all: readonly Series[], by: (series: Series) => string): Map<string, Series[]> {
-  const groups = new Map<string, Series[]>();
-  for (const series of all) groups.set(by(series), [...(groups.get(by(series)) ?? []), series]);
-  return groups;
+  return { key, metrics, lines: (all, of) => lines(all, of).map(rate) };
 }
 
 const CPU = "node_cpu_seconds_total";
@@ -106,13 +24,13 @@ const CPU = "node_cpu_seconds_total";
 const cpu: ChartPlan = {
   key: "cpu",
   metrics: [CPU],
-  lines: (all, source) =>
+  lines: (all, of) =>
     all
       .filter(({ labels }) => labels.mode !== "idle")
       .map((series) => ({
-        ...line(series, source, { label: ({ labels }) => labels.mode ?? "", factor: 100 / series.parts, unit: "%" }),
+        ...line(series, of, { label: ({ labels }) => labels.mode ?? "", factor: 100 / series.parts, unit: "%" }),
         definition: `Σ (${series.definition}) ÷ ${series.parts} × 100`,
-        series: `sum by (mode) (${CPU}{mode=${JSON.stringify(series.labels.mode ?? "")},source=${JSON.stringify(source)}})`,
+        series: `sum by (mode) (${CPU}{mode=${JSON.stringify(series.labels.mode ?? "")},${of.label}=${JSON.stringify(of.id)}})`,
       })),
 };
 
@@ -120,7 +38,7 @@ const FILES = ["node_filesystem_size_bytes", "node_filesystem_free_bytes", "node
 const filesystem: ChartPlan = {
   key: "filesystem",
   metrics: FILES,
-  lines: (all, source) =>
+  lines: (all, of) =>
     [...grouped(all, ({ labels }) => labels.mountpoint ?? "")].flatMap(([mountpoint, parts]) => {
       const [size, free, avail] = FILES.map((name) => parts.find(({ metric }) => metric === name));
       if (!size || !free || !avail) return [];
@@ -128,12 +46,11 @@ const filesystem: ChartPlan = {
         const taken = all - unused;
         return taken + offered > 0 ? (taken / (taken + offered)) * 100 : null;
       };
-      return [combined([size, free, avail], source, mountpoint, "%", "(size − free) ÷ (size − free + avail) × 100", used)];
+      return [combined([size, free, avail], of, mountpoint, "%", "(size − free) ÷ (size − free + avail) × 100", used)];
     }),
 };
 
 const device = ({ labels }: Series) => labels.device ?? "";
-const short = (prefix: RegExp, suffix = /_total$/) => ({ metric }: Series) => metric.replace(prefix, "").replace(suffix, "");
 const ofDevice = (words: Record<string, string>) => (series: Series) => `${device(series)} ${words[series.metric] ?? ""}`;
 const loopback = (series: Series) => device(series) === "lo";
 const virtualDisk = (series: Series) => /^(loop|ram|zram|fd|sr)\d/.test(device(series));

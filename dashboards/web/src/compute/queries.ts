@@ -6,12 +6,13 @@ import { useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 import { type TimeRange, bounds } from "@/ui/range";
 import { METRICS, SUMS } from "./charts";
+import type { Of, Series } from "./plans";
 
 export type Host = components["schemas"]["HostSummary"];
 export type HostDetail = components["schemas"]["HostDetail"];
-export type Series = components["schemas"]["SeriesReport"];
 const PAGE = 10_000;
-const EVERY = 15_000;
+/** What is shown of one thing is at most so old. */
+export const EVERY = 15_000;
 
 /** All hosts. */
 export function useHosts() {
@@ -39,8 +40,11 @@ export function useSource(id: Ref<string | null>) {
 }
 
 export interface Asked {
-  readonly source: string;
+  readonly of: Of;
+  /** As they are. */
   readonly metrics: readonly string[];
+  /** As sums. */
+  readonly sums: { readonly metrics: readonly string[]; readonly by: string } | null;
   readonly range: TimeRange;
   readonly points: number;
 }
@@ -52,15 +56,21 @@ export interface Answered {
   readonly series: readonly Series[];
 }
 
-/** What charts show of a host: each metric as it is, and the sums, thinned to what the screen shows. */
-const chartsOf = (asked: Asked) => ({
+/** What charts show of a host or a virtual machine, thinned to what the screen shows. */
+export const chartsOf = (asked: Asked) => ({
   queryKey: ["series", asked] as const,
   queryFn: async ({ signal }: { signal: AbortSignal }): Promise<Answered> => {
-    const { source, metrics, range, points } = asked;
+    const { of, metrics, sums, range, points } = asked;
     const { from, to } = bounds(range, Date.now());
-    const ask = async (metric: readonly string[], sum_by?: string) =>
-      (await answer(api.GET("/api/v1/series", { params: { query: { source, metric: metric.join(","), from_ms: from, to_ms: to, points, sum_by } }, signal }))).series;
-    const found = await Promise.all([ask(metrics), ask(SUMS.metrics, SUMS.by)]);
+    const ask = async (metric: readonly string[], sum_by?: string) => {
+      const query = { metric: metric.join(","), from_ms: from, to_ms: to, points, sum_by };
+      const asking =
+        of.label === "vm"
+          ? api.GET("/api/v1/vms/{id}/series", { params: { path: { id: of.id }, query }, signal })
+          : api.GET("/api/v1/series", { params: { query: { ...query, source: of.id } }, signal });
+      return (await answer<{ series: Series[] }>(asking)).series;
+    };
+    const found = await Promise.all([ask(metrics), ...(sums ? [ask(sums.metrics, sums.by)] : [])]);
     return { from, to, series: found.flat() };
   },
   gcTime: 30_000,
@@ -74,17 +84,18 @@ export function useCharts(asked: Ref<Asked | null>) {
       ...chartsOf(asked.value as Asked),
       enabled: asked.value !== null,
       refetchInterval: asked.value?.range.kind === "last" ? EVERY : (false as const),
-      // Of another period, never of another source.
+      // Of another period, never of another thing.
       placeholderData: (previous: Answered | undefined, query?: { queryKey: readonly unknown[] }) =>
-        (query?.queryKey[1] as Asked | null | undefined)?.source === asked.value?.source ? previous : undefined,
+        (query?.queryKey[1] as Asked | null | undefined)?.of.id === asked.value?.of.id ? previous : undefined,
       shallow: true,
     })),
   );
 }
 
-/** As many points as a chart of a host's page has room for. */
-const POINTS = 400;
-export const ofPage = (source: string, range: TimeRange): Asked => ({ source, metrics: METRICS, range, points: POINTS });
+/** As many points as a chart of a page has room for. */
+export const POINTS = 400;
+export const sourceOf = (id: string): Of => ({ label: "source", id });
+export const ofPage = (source: string, range: TimeRange): Asked => ({ of: sourceOf(source), metrics: METRICS, sums: SUMS, range, points: POINTS });
 
 /** Asks for what a host's page shows, while the code of the page is on its way. */
 export async function askAhead(client: QueryClient, id: string, range: TimeRange): Promise<void> {

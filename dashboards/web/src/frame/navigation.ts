@@ -4,7 +4,7 @@ import type { Action } from "@/session/can";
 import type { IconName } from "@/ui/UiIcon.vue";
 
 export interface Place {
-  readonly page: Exclude<PathName, "host" | "login" | "invitation">;
+  readonly page: Exclude<PathName, "host" | "vm" | "login" | "invitation">;
   readonly icon: IconName;
   /** Without it the place is not shown. */
   readonly needs?: Action;
@@ -17,6 +17,15 @@ export const NAVIGATION: readonly { readonly group: string; readonly places: rea
       { page: "overview", icon: "overview", needs: "hosts.see" },
       { page: "hosts", icon: "host", needs: "hosts.see" },
       { page: "agents", icon: "agent", needs: "agents.see" },
+    ],
+  },
+  {
+    group: "cloud",
+    places: [
+      { page: "cloud", icon: "cloud", needs: "vms.see" },
+      { page: "vms", icon: "vm", needs: "vms.see" },
+      { page: "review", icon: "review", needs: "vms.see" },
+      { page: "providers", icon: "provider", needs: "vms.see" },
     ],
   },
   {

@@ -1,6 +1,7 @@
 /** Which page stands at which path, and who is let in. */
 import { type RouteLocationNormalized, createRouter, createWebHistory, loadRouteLocation } from "vue-router";
 import { askAhead } from "@/compute/queries";
+import { askAheadOfVm } from "@/compute/vm/queries";
 import { type PathName, paths } from "@/paths";
 import type { Action } from "@/session/can";
 import { useSession } from "@/session/store";
@@ -34,6 +35,11 @@ export const router = createRouter({
     { path: paths.overview(), name: "overview", meta: { needs: "hosts.see" }, component: () => import("@/overview/OverviewPage.vue") },
     { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see" }, component: () => import("@/compute/HostsPage.vue") },
     { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts", ahead: ({ params, query }) => askAhead(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/HostPage.vue") },
+    { path: paths.cloud(), name: "cloud", meta: { needs: "vms.see" }, component: () => import("@/compute/cloud/CloudPage.vue") },
+    { path: paths.vms(), name: "vms", meta: { needs: "vms.see" }, component: () => import("@/compute/vm/VmsPage.vue") },
+    { path: `${paths.vms()}/${ID}`, name: "vm", meta: { needs: "vms.see", above: "vms", ahead: ({ params, query }) => askAheadOfVm(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/vm/VmPage.vue") },
+    { path: paths.review(), name: "review", meta: { needs: "vms.see" }, component: () => import("@/compute/review/ReviewPage.vue") },
+    { path: paths.providers(), name: "providers", meta: { needs: "vms.see" }, component: () => import("@/compute/provider/ProvidersPage.vue") },
     { path: paths.agents(), name: "agents", meta: { needs: "agents.see" }, component: () => import("@/fleet/AgentsPage.vue") },
     { path: paths.users(), name: "users", meta: { needs: "users.see" }, component: () => import("@/access/UsersPage.vue") },
     { path: paths.roles(), name: "roles", meta: { needs: "users.see" }, component: () => import("@/access/RolesPage.vue") },

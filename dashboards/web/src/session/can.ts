@@ -3,6 +3,9 @@ import type { Capability, Level, Me } from "./shapes";
 
 export const ACTIONS = {
   "hosts.see": ["measurements", "read"],
+  "vms.see": ["measurements", "read"],
+  "vms.change": ["measurements", "write"],
+  "providers.change": ["measurements", "write"],
   "agents.see": ["agents", "read"],
   "agents.enrol": ["agents", "write"],
   "agents.revoke": ["agents", "write"],

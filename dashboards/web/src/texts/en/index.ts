@@ -1,9 +1,10 @@
 /** English. */
 import access from "./access";
+import cloud from "./cloud";
 import compute from "./compute";
 import control from "./control";
 import fleet from "./fleet";
 import frame from "./frame";
 import ui from "./ui";
 
-export default { ...frame, ui, ...access, ...fleet, ...compute, ...control };
+export default { ...frame, ui, ...access, ...fleet, ...compute, ...cloud, ...control };

@@ -71,6 +71,16 @@ export function shortCount(value: number): Quantity {
   return scaled(value, 1000, COUNTS);
 }
 
+/** Processors: whole ones are counted, parts of them measured. */
+export function processors(value: number): Quantity {
+  return { number: Number.isInteger(value) ? count(value) : significant(value), unit: "" };
+}
+
+/** How many times over something is given. */
+export function ratio(value: number): Quantity {
+  return { number: value.toFixed(2), unit: ": 1" };
+}
+
 /** Seconds of a measurement: nano- to whole seconds. */
 export function seconds(value: number): Quantity {
   const size = Math.abs(value);

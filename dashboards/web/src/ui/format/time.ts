@@ -27,6 +27,16 @@ export function clock(ms: number): string {
   return instant(ms).slice(11);
 }
 
+/** The value of a browser's field for a date and time, read in the zone of all times here. */
+export function toField(ms: number): string {
+  return minute(ms).replace(" ", "T");
+}
+
+/** The instant that such a field holds. */
+export function fromField(value: string): number {
+  return Date.parse(`${value}Z`) - OFFSET_MS;
+}
+
 /** A span in its two largest units. */
 export type SpanUnit = "day" | "hour" | "minute" | "second";
 export interface Span {

@@ -5,7 +5,7 @@ import { instant, minute } from "../format/time";
 export type Cell = string | number | null | undefined;
 
 /** How a value is shown and aligned. */
-export type ColumnKind = "text" | "count" | "bytes" | "byteRate" | "bitRate" | "percent" | "share" | "number" | "time";
+export type ColumnKind = "text" | "count" | "bytes" | "byteRate" | "bitRate" | "percent" | "share" | "number" | "processors" | "ratio" | "time";
 
 export interface Column<Row> {
   readonly key: string;
@@ -41,6 +41,10 @@ export function quantity(kind: ColumnKind | undefined, value: number): format.Qu
       return format.percent(value);
     case "share":
       return format.share(value);
+    case "processors":
+      return format.processors(value);
+    case "ratio":
+      return format.ratio(value);
     case "time":
       return minute(value);
     default:

@@ -1,0 +1,96 @@
+/** How charts are planned: which metrics each asks for, and the lines that it makes of their series. Pure. */
+import type { components } from "@/api/schema";
+import type { Line } from "@/ui/chart/lines";
+
+export type Series = components["schemas"]["SeriesReport"];
+
+/** What series are of, as they are named: a source, or a virtual machine over all its sources. */
+export interface Of {
+  readonly label: "source" | "vm";
+  readonly id: string;
+}
+
+export interface ChartPlan {
+  readonly key: string;
+  readonly metrics: readonly string[];
+  readonly lines: (series: readonly Series[], of: Of) => Line[];
+}
+
+/** A series in the notation of Prometheus. */
+function notation(series: Series, of: Of): string {
+  const labels = Object.entries({ [of.label]: of.id, ...series.labels }).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+  return `${series.metric}{${labels.join(",")}}`;
+}
+
+type Values = readonly (number | null)[];
+const scale = (values: Values, factor: number): Values => (factor === 1 ? values : values.map((value) => (value === null ? null : value * factor)));
+
+export interface Shape {
+  readonly label: (series: Series) => string;
+  /** What the values are multiplied by, and the unit that makes. */
+  readonly factor?: number;
+  readonly unit?: string;
+  readonly leave?: (series: Series) => boolean;
+}
+
+/** One line for each series. */
+export function line(series: Series, of: Of, { label, factor = 1, unit = series.unit }: Shape): Line {
+  return {
+    key: notation(series, of),
+    label: label(series),
+    unit,
+    instants: series.instants_ms,
+    value: scale(series.value, factor),
+    min: scale(series.min, factor),
+    max: scale(series.max, factor),
+    coverage: series.coverage,
+    stepSeconds: series.step_seconds,
+    coveragePercent: series.coverage_percent,
+    resolution: series.resolution,
+    resets: series.resets,
+    definition: factor === 1 ? series.definition : `${series.definition} × ${factor}`,
+    series: notation(series, of),
+    gaps: series.gaps.map(({ from_ms, to_ms, reason }) => ({ from: from_ms, to: to_ms, reason })),
+  };
+}
+
+export function plain(key: string, metrics: readonly string[], shape: Shape): ChartPlan {
+  return { key, metrics, lines: (all, of) => all.filter((series) => !shape.leave?.(series)).sort((a, b) => metrics.indexOf(a.metric) - metrics.indexOf(b.metric)).map((series) => line(series, of, shape)) };
+}
+
+/** Instant by instant from several series; an instant that one of them lacks is a gap. */
+export function combined(parts: readonly Series[], of: Of, label: string, unit: string, formula: string, reckon: (values: number[]) => number | null): Line {
+  const first = parts[0] as Series;
+  // Mostly all have the same instants.
+  const places = parts.map(({ instants_ms }) => {
+    if (instants_ms.every((instant, index) => instant === first.instants_ms[index])) return (_: number, index: number) => index;
+    const known = new Map(instants_ms.map((instant, index) => [instant, index]));
+    return (instant: number) => known.get(instant) ?? -1;
+  });
+  const value = first.instants_ms.map((instant, index) => {
+    const values = parts.map((part, at) => part.value[places[at]?.(instant, index) ?? -1]);
+    return values.every((one) => one != null) ? reckon(values as number[]) : null;
+  });
+  return {
+    ...line(first, of, { label: () => label, unit }),
+    key: `${label} ${notation(first, of)}`,
+    value,
+    // The least of a part is not at the time of another's: of what is reckoned from them nothing like it is known.
+    min: [],
+    max: [],
+    coverage: first.instants_ms.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
+    coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
+    resets: Math.max(...parts.map((part) => part.resets)),
+    definition: `${formula} (${first.definition})`,
+    series: [...new Set(parts.map((part) => `${part.metric}{${of.label}=${JSON.stringify(of.id)}}`))].join(", "),
+  };
+}
+
+export function grouped(all: readonly Series[], by: (series: Series) => string): Map<string, Series[]> {
+  const groups = new Map<string, Series[]>();
+  for (const series of all) groups.set(by(series), [...(groups.get(by(series)) ?? []), series]);
+  return groups;
+}
+
+/** A metric's name without what all of a chart have in common. */
+export const short = (prefix: RegExp, suffix = /_total$/) => ({ metric }: Series) => metric.replace(prefix, "").replace(suffix, "");
