@@ -17,7 +17,11 @@ export function useOwners() {
   const { t } = useI18n();
   const asked = useQuery({ queryKey: ["owners"], queryFn: ({ signal }) => answer(api.GET("/api/v1/account/organizations", { signal })), staleTime: 60_000 });
   const owners = computed(() => (asked.data.value?.items ?? []).map((owner) => ({ ...owner, name: organizationName(owner.id, owner.name, t) })));
-  const names = computed(() => new Map(owners.value.map(({ id, name }) => [id, name])));
   const options = computed(() => tree(owners.value).map(({ item: { id, name }, depth }) => ({ id, label: "　".repeat(depth) + name })));
-  return { owners, options, name: (id: string) => names.value.get(id) ?? id };
+  // Another function once the names are there: what was made with the one before is made anew.
+  const name = computed(() => {
+    const names = new Map(owners.value.map(({ id, name }) => [id, name]));
+    return (id: string) => names.get(id) ?? id;
+  });
+  return { owners, options, name };
 }

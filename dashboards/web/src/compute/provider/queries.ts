@@ -16,8 +16,12 @@ export function useProviders() {
 /** Providers to choose from, and the name of one; where that is not known, its id. */
 export function useProviderNames() {
   const providers = useProviders();
-  const names = computed(() => new Map((providers.data.value ?? []).map(({ id, name }) => [id, name])));
-  return { providers: computed(() => providers.data.value ?? []), name: (id: string) => names.value.get(id) ?? id };
+  // Another function once the names are there: what was made with the one before is made anew.
+  const name = computed(() => {
+    const names = new Map((providers.data.value ?? []).map(({ id, name }) => [id, name]));
+    return (id: string) => names.get(id) ?? id;
+  });
+  return { providers: computed(() => providers.data.value ?? []), name };
 }
 
 const at = (id: string) => ({ path: { id } });

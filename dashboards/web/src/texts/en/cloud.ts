@@ -214,7 +214,7 @@ export default {
     coverage: "covered ÷ expected time, mean of its virtual machines since each was first measured",
   },
   review: {
-    days: "{days} days",
+    days: "{days} d",
     text: "Surveyed at {at}, once an hour; of each machine since its present owner has it",
     not_ready: "Use is surveyed once an hour, and the first time is not done yet.",
     verdict: "Verdict",
