@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
-import { cloudEmpty, providers } from "./cloud.mjs";
+import { cloudEmpty, hypervisor, providers, virtualMachine } from "./cloud.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
@@ -27,6 +27,7 @@ const control = await start(binaries);
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 let failed = true;
 const opened = [];
+const stops = [];
 try {
   const { url } = control;
   const security = await visit(browser);
@@ -47,6 +48,12 @@ try {
   await step("organisations", () => organizations(security.page));
   let links = {};
   await step("users", async () => void (links = await users(security.page)));
+  let stopped = null;
+  await step("the agent of a hypervisor", async () => void (stopped = await hypervisor(operator.page, url, binaries)));
+  if (stopped) {
+    stops.push(stopped);
+    await step("a virtual machine, given to a department", () => virtualMachine(operator.page, url));
+  }
   await step("machine tokens", () => tokens(security.page));
   const visits = { operator, security };
   for (const { name, landing } of DUTIES) {
@@ -69,7 +76,7 @@ try {
   await step("small and large screens", () => sizes(browser, operator.context, url));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
-    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_404", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
+    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_1", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
     none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));
@@ -90,6 +97,7 @@ try {
   }
 } finally {
   await browser.close();
+  for (const stop of stops) await stop();
   await control.stop();
 }
 process.exitCode = failed ? 1 : 0;
