@@ -1,5 +1,5 @@
 /** What is asked of cloud providers. */
-import { useQuery, useQueryClient } from "@tanstack/vue-query";
+import { useQuery } from "@tanstack/vue-query";
 import { computed } from "vue";
 import type { components } from "@/api/schema";
 import { answer, api } from "@/session/request";
@@ -30,8 +30,5 @@ export const changeProvider = (id: string, body: Schemas["ProviderChange"]) => a
 export const deleteProvider = (id: string) => answer(api.DELETE("/api/v1/providers/{id}", { params: at(id) }));
 export const setHostProvider = (host: string, provider: string | null) => answer(api.PUT("/api/v1/hosts/{id}/provider", { params: at(host), body: { provider } }));
 
-/** Asks for everything that names a provider anew. */
-export function useProvidersAnew() {
-  const cache = useQueryClient();
-  return () => Promise.all(["providers", "vms", "hosts", "capacity"].map((key) => cache.invalidateQueries({ queryKey: [key] })));
-}
+/** What names a provider. */
+export const CONCERNED = ["providers", "vms", "hosts", "capacity"] as const;

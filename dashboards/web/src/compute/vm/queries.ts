@@ -1,5 +1,5 @@
 /** What the pages of virtual machines ask. */
-import { type QueryClient, useQuery, useQueryClient } from "@tanstack/vue-query";
+import { type QueryClient, useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
 import { answer, api, everything } from "@/session/request";
@@ -80,9 +80,3 @@ export function usePools() {
 }
 
 export const changeVm = (id: string, body: VmChange) => answer(api.PUT("/api/v1/vms/{id}", { params: { path: { id } }, body }));
-
-/** Asks for everything about virtual machines anew. */
-export function useVmsAnew() {
-  const cache = useQueryClient();
-  return () => Promise.all(["vms", "capacity", "review", "providers"].map((key) => cache.invalidateQueries({ queryKey: [key] })));
-}
