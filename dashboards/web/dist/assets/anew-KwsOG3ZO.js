@@ -1,1 +1,0 @@
-import{ac as u}from"./start-BouSzShn.js";function n(){const e=u();return(...r)=>Promise.all(r.map(a=>e.invalidateQueries({queryKey:[a]})))}export{n as u};
