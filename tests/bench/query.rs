@@ -18,6 +18,8 @@ use tongtu_tests::wait;
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const DAY_MS: i64 = 86_400_000;
+/// Hosts that report while they are asked for.
+const HOSTS: u32 = 10_000;
 /// Dashboards that are open at once.
 const DASHBOARDS: usize = 200;
 /// What a host's page draws: 20 charts, some of several lines.
@@ -81,7 +83,7 @@ pub(crate) fn run(mode: Mode) -> Report {
     let mut report = Report::new("query", "over HTTP, one request after another");
     // Its last window is compacted at the end of a slot.
     let history = History::play(mode);
-    live(&mut report, mode);
+    live(&mut report);
     history.ask(&mut report);
     report
 }
@@ -140,22 +142,18 @@ impl History {
     }
 }
 
-fn live(report: &mut Report, mode: Mode) {
-    let agents = match mode {
-        Mode::Short => 2_000,
-        Mode::Full => 10_000,
-    };
+fn live(report: &mut Report) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control::start(folder.path(), "");
-    let task = Task { agents, interval: INTERVAL, duration: Duration::from_secs(300), scenario: "" };
+    let task = Task { agents: HOSTS, interval: INTERVAL, duration: Duration::from_secs(900), scenario: "" };
     let mut fleet = Fleet::start(&control, folder.path(), task);
     fleet.wait_reporting(Duration::from_secs(600));
     let meter = Meter::start(control.process().id());
     let client = Client::new(&control);
     let list = [control.url("/api/v1/hosts?limit=10000")];
-    client.measure(report, &format!("live list of {agents} hosts"), &meter, &list, 200, Bar::AtMost(20.0));
+    client.measure(report, &format!("live list of {HOSTS} hosts"), &meter, &list, 200, Bar::AtMost(20.0));
     let overview = [control.url("/api/v1/overview")];
-    client.measure(report, &format!("overview of {agents} hosts"), &meter, &overview, 200, Bar::AtMost(20.0));
+    client.measure(report, &format!("overview of {HOSTS} hosts"), &meter, &overview, 200, Bar::AtMost(20.0));
     let urls: Vec<String> =
         sources(&control).iter().take(200).map(|source| control.url(&format!("/metrics/sources/{source}"))).collect();
     client.measure(report, "/metrics/sources/{id}", &meter, &urls, 1_000, Bar::AtMost(5.0));

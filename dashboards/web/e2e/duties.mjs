@@ -116,6 +116,12 @@ export async function audit(page, url) {
   await screenshot(page, "audit-verified");
 }
 
+/** Pages ask for no live updates that would be refused: each would stand in the audit log. */
+export async function unasked(page) {
+  const refused = await page.evaluate(async () => (await (await fetch("/api/v1/audit?result=refused&action=GET%20/api/v1/live")).json()).items);
+  if (!refused || refused.length > 0) throw new Error(`refused: ${JSON.stringify(refused)}`);
+}
+
 /** A list longer than the screen: to its end by the keyboard, back by the wheel. Each element shows its row, the focus stays with its own. */
 export async function longList(page, url) {
   await page.goto(`${url}/audit`);

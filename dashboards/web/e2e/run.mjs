@@ -4,7 +4,7 @@ import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
 import { cloudEmpty, hypervisor, providers, virtualMachine } from "./cloud.mjs";
-import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes } from "./duties.mjs";
+import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes, unasked } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
 import { settings } from "./settings.mjs";
@@ -74,6 +74,7 @@ try {
     for (const duty of Object.keys(PAGES)) await step(`the pages of ${duty}, ${language}, ${theme}`, () => everyPage(visits[duty].page, url, duty, language, theme));
   }
   await step("small and large screens", () => sizes(browser, operator.context, url));
+  await step("no page asked for what its reader may not see", () => unasked(visits.auditor.page));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
     none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_1", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));

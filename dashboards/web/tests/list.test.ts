@@ -2,7 +2,10 @@
 import { QueryClient, VueQueryPlugin } from "@tanstack/vue-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createRenderer } from "vue";
+import { createPinia } from "pinia";
 import { useLiveList } from "../src/session/list";
+import type { Me } from "../src/session/shapes";
+import { useSession } from "../src/session/store";
 
 interface Row {
   readonly id: string;
@@ -47,8 +50,8 @@ async function loaded() {
   await answered(0);
 }
 
-/** A page without a browser. */
-function open() {
+/** A page without a browser, of who may do this with hosts. */
+function open(measurements: "read" | "none" = "read") {
   const nothing = () => {};
   const node = () => ({});
   const { createApp } = createRenderer<object, object>({
@@ -65,11 +68,12 @@ function open() {
   });
   const app = createApp({
     setup() {
+      useSession().begin({ csrf: "", capabilities: { measurements } } as unknown as Me);
       useLiveList<Row>("hosts", KEY, () => new Promise((answer) => answers.push(answer)), 300_000);
       return () => null;
     },
   });
-  app.use(VueQueryPlugin, { queryClient: client }).mount({});
+  app.use(createPinia()).use(VueQueryPlugin, { queryClient: client }).mount({});
   page = app;
 }
 
@@ -172,4 +176,18 @@ test("a page that is left asks nothing more", async () => {
   await pass(600_000);
   expect(answers).toHaveLength(1);
   expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
+});
+
+test("who may not see hosts asks for no stream, which would be refused, and is told every few seconds", async () => {
+  page.unmount();
+  Stream.all = [];
+  answers = [];
+  client.clear();
+  open("none");
+  await pass(0);
+  expect(Stream.all).toHaveLength(0);
+  expect(answers).toHaveLength(1);
+  await answered(0);
+  await pass(15_000);
+  expect(answers).toHaveLength(2);
 });

@@ -1,6 +1,7 @@
 /** What the service pushes: one stream of events while somebody looks, closed when nobody does. Without it, queries poll. */
 import { type Ref, onUnmounted, readonly, ref } from "vue";
 import { doubted, reached } from "./reach";
+import { useSession } from "./store";
 
 export type Topic = "overview" | "hosts" | "agents";
 
@@ -27,6 +28,7 @@ const PATIENCE = 1_000;
 
 /** Listens to topics while the page is shown and looked at. `reset`: what was asked for before may miss something; ask anew. */
 export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: unknown) => void, reset: () => void): Live {
+  const session = useSession();
   const on = ref(false);
   let stream: EventSource | undefined;
   let again: ReturnType<typeof setTimeout> | undefined;
@@ -75,10 +77,12 @@ export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: un
     stream = next;
     expectSign();
   }
-  const look = () => (document.hidden ? close() : open());
+  // The stream is for who may see hosts. To ask for it all the same would be refused, and stand in the audit log, every time.
+  const idle = () => document.hidden || !session.may("hosts.see").ok;
+  const look = () => (idle() ? close() : open());
   document.addEventListener("visibilitychange", look);
   look();
-  if (document.hidden) begin();
+  if (idle()) begin();
   else setTimeout(begin, PATIENCE);
   onUnmounted(() => {
     document.removeEventListener("visibilitychange", look);

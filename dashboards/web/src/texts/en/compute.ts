@@ -135,7 +135,7 @@ export default {
     live: "Live",
     events: "Latest events",
     events_none: "Nothing has happened yet",
-    busiest: "Busiest hosts",
+    busiest: "Busiest",
     busiest_cpu: "CPU",
     busiest_memory: "Memory",
     busiest_disk: "File system",
