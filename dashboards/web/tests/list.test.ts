@@ -7,6 +7,9 @@ import { useLiveList } from "../src/session/list";
 import type { Me } from "../src/session/shapes";
 import { useSession } from "../src/session/store";
 
+// The client of the API knows where it was loaded from.
+vi.hoisted(() => vi.stubGlobal("location", { origin: "http://127.0.0.1" }));
+
 interface Row {
   readonly id: string;
   readonly state: string;

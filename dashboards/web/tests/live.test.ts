@@ -1,6 +1,9 @@
 /** What is pushed, put into a list in its place. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { merged } from "../src/session/live";
+
+// The client of the API knows where it was loaded from.
+vi.hoisted(() => vi.stubGlobal("location", { origin: "http://127.0.0.1" }));
 
 const rows = [{ id: "host_1", load: 1, name: "a" }, { id: "host_2", load: 2, name: "b" }];
 const changes = (total: number, ...changed: unknown[][]) => ({ total, columns: ["id", "load"], rows: changed });
