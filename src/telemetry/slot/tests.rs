@@ -1,5 +1,6 @@
 //! Slots against numbers computed by hand, and what must hold for any frames.
 
+use super::speed::is_within;
 use super::*;
 use crate::telemetry::slot_block::{SlotBlockView, SlotError};
 use proptest::prelude::*;
