@@ -13,7 +13,7 @@ export async function providers(page, url) {
   await page.getByRole("heading", { name: "还没有云服务商" }).waitFor();
   await screenshot(page, "providers-empty");
   const dialog = page.getByRole("dialog", { name: "新建云服务商" });
-  for (const [name, kind] of [["市政务云平台", "own"], ["落地云", "outsourced"], ["备用云", "outsourced"]]) {
+  for (const [name, kind] of [["市政务云平台", "own"], ["甲公司云", "outsourced"], ["备用云", "outsourced"]]) {
     await page.getByRole("button", { name: "新建云服务商" }).first().click();
     await dialog.getByLabel("名称").fill(name);
     await dialog.getByLabel("类型").selectOption(kind);
@@ -25,12 +25,12 @@ export async function providers(page, url) {
   }
   // Each is called otherwise, and the field says so.
   await page.getByRole("button", { name: "新建云服务商" }).first().click();
-  await dialog.getByLabel("名称").fill("落地云");
+  await dialog.getByLabel("名称").fill("甲公司云");
   await dialog.getByRole("button", { name: "保存" }).click();
   await dialog.getByRole("alert").waitFor();
   await screenshot(page, "provider-fault");
   await page.keyboard.press("Escape");
-  await row(page, "落地云").click();
+  await row(page, "甲公司云").click();
   const change = page.getByRole("dialog", { name: "修改云服务商" });
   await change.getByLabel("联系方式").fill("0592-0000000");
   await change.getByRole("button", { name: "保存" }).click();
@@ -44,10 +44,10 @@ export async function providers(page, url) {
   const held = row(page, "市政务云平台").getByRole("button", { name: "删除" });
   await held.waitFor();
   if ((await held.getAttribute("aria-disabled")) !== "true") throw new Error("a provider that a host is of can be deleted");
-  await row(page, "落地云").getByRole("button", { name: "删除" }).click();
+  await row(page, "甲公司云").getByRole("button", { name: "删除" }).click();
   await screenshot(page, "provider-delete");
-  await page.getByRole("dialog", { name: "删除云服务商 落地云？" }).getByRole("button", { name: "删除" }).click();
-  await row(page, "落地云").waitFor({ state: "detached" });
+  await page.getByRole("dialog", { name: "删除云服务商 甲公司云？" }).getByRole("button", { name: "删除" }).click();
+  await row(page, "甲公司云").waitFor({ state: "detached" });
   await screenshot(page, "providers");
 }
 
