@@ -85,8 +85,8 @@ impl VmRow {
             if since_ms < last_ms || change.since_ms.is_some_and(|since_ms| since_ms > now_ms) {
                 faults.note(Err(Fault::new(
                     "since_ms",
-                    format!("it cannot begin before {last_ms}, the last change of its owner, nor in the future"),
-                    format!("归属起始时间不能早于上一次变更（{last_ms}），也不能晚于现在"),
+                    "it cannot begin before the last change of its owner, nor in the future",
+                    "归属起始时间不能早于上一次变更归属的时间，也不能晚于现在",
                 )));
             }
             assigned_ms = Some(since_ms);

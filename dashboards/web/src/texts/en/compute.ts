@@ -139,7 +139,7 @@ export default {
     busiest_cpu: "CPU",
     busiest_memory: "Memory",
     busiest_disk: "File system",
-    busiest_network: "Network (in + out)",
+    busiest_network: "Traffic in + out",
     as_of: "As of {time}, every 6 s; figures are of each host's last two frames",
     all: "All",
     nothing: "Nothing is measured yet",
