@@ -13,7 +13,7 @@ export default {
     memory: "Memory",
     memory_hint: "memory that it is given now (balloon target), last frame",
     at_most: "at most {size}",
-    memory_used: "In use",
+    memory_used: "Memory used",
     memory_used_hint: "in use inside the guest ÷ what the guest has, last frame; unknown without a balloon driver",
     no_balloon: "unknown: the guest has no balloon driver",
     disk: "Disk size",
