@@ -104,7 +104,7 @@ pub(super) struct CapacityReport {
     pub from_ms: Option<UnixMs>,
     /// Its end.
     pub to_ms: Option<UnixMs>,
-    /// Use was surveyed since the start: once an hour.
+    /// Use was surveyed since the start.
     pub usage_ready: bool,
     /// How figures are defined.
     pub definitions: BTreeMap<&'static str, &'static str>,

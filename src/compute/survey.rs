@@ -1,5 +1,5 @@
-//! What every virtual machine used over the last day, week and month: measured by a pass over all of them once an
-//! hour, so that a question about ten thousand is answered from memory.
+//! What every virtual machine used over the last day, week and month: measured by a pass over all of them now and
+//! then, so that a question about ten thousand is answered from memory.
 //!
 //! What must hold: a machine's figures are of the time since its present owner has it; those of a host, provider or
 //! organisation are sums slot by slot, ranked afterwards; what was not measured is in no figure.
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Compute;
 use super::review::{self, Finding};
@@ -22,11 +22,14 @@ use crate::telemetry::{Points, Series, SeriesQuery};
 
 /// Periods, in days; each ends at the last whole slot.
 pub(super) const PERIODS: [u32; 3] = [1, 7, 30];
-/// Between two passes.
-const EVERY: Duration = Duration::from_secs(3_600);
-/// As long as nothing was found.
+/// Between two passes: a hundred times as long as a pass takes (a city of 10,000 machines costs minutes, a small one
+/// or a young one nothing), a slot at least and this at most.
+const LONGEST: Duration = Duration::from_secs(3_600);
+const TIMES: u32 = 100;
+/// As long as nothing was measured.
 const FIRST: Duration = Duration::from_secs(30);
 const SLOT_MS: i64 = 300_000;
+const SLOT: Duration = Duration::from_millis(SLOT_MS as u64);
 const DAY_MS: i64 = 86_400_000;
 const SLOTS_OF_DAY: usize = (DAY_MS / SLOT_MS) as usize;
 /// From Unix time to the hours of Asia/Shanghai.
@@ -133,12 +136,18 @@ impl Compute {
                 () = tokio::time::sleep(wait) => {}
                 () = &mut told => return,
             }
-            wait = EVERY;
+            let began = Instant::now();
             tokio::select! {
                 done = self.survey() => match done {
                     Ok(0) => wait = FIRST,
-                    Ok(vms) => tracing::debug!(vms, "what virtual machines used is known anew"),
-                    Err(error) => tracing::warn!(%error, "what virtual machines used could not be read; trying again"),
+                    Ok(vms) => {
+                        wait = (began.elapsed() * TIMES).clamp(SLOT, LONGEST);
+                        tracing::debug!(vms, ?wait, "what virtual machines used is known anew");
+                    }
+                    Err(error) => {
+                        wait = SLOT;
+                        tracing::warn!(%error, "what virtual machines used could not be read; trying again");
+                    }
                 },
                 () = &mut told => return,
             }
@@ -150,7 +159,7 @@ impl Compute {
         self.0.survey.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// One pass over all machines; how many there are.
+    /// One pass over all machines; of how many something was measured.
     pub(super) async fn survey(&self) -> Result<usize, QueryError> {
         let at_ms = self.0.clock.now_ms();
         let span = Span::before(at_ms);
@@ -193,9 +202,14 @@ impl Compute {
             at += 1;
             period
         });
+        let measured = periods[PERIODS.len() - 1].vms.len();
+        // Machines of which no slot has ended yet are no finding.
+        if measured == 0 && !vms.is_empty() && self.surveyed().is_none() {
+            return Ok(0);
+        }
         let surveyed = Arc::new(Surveyed { at_ms, periods });
         *self.0.survey.0.write().unwrap_or_else(PoisonError::into_inner) = Some(surveyed);
-        Ok(vms.len())
+        Ok(measured)
     }
 
     /// What a machine used, slot by slot, and with it its hosts. `None`: nothing was measured.

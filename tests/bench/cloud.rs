@@ -36,7 +36,8 @@ pub(crate) fn run(mode: Mode) -> Report {
             found => Err(format!("{found} of {vms}")),
         }
     });
-    wait::until(Duration::from_secs(300), "their use is surveyed", || match listed("/api/v1/review?days=1") {
+    // Not before a slot of five minutes has ended.
+    wait::until(Duration::from_secs(600), "their use is surveyed", || match listed("/api/v1/review?days=1") {
         0 => Err("not yet".to_owned()),
         _ => Ok(()),
     });

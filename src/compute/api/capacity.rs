@@ -223,7 +223,7 @@ struct ReviewQuery {
 /// How virtual machines were used over a period.
 #[derive(Debug, Serialize, ToSchema)]
 struct ReviewReport {
-    /// When use was surveyed (Unix time in milliseconds), which is done once an hour; null: not yet since the start.
+    /// When use was surveyed (Unix time in milliseconds), which is done at least once an hour; null: not yet since the start.
     surveyed_ms: Option<UnixMs>,
     /// The period, in days.
     days: u32,

@@ -1503,7 +1503,7 @@ export interface components {
             to_ms?: components["schemas"]["i64"] | null;
             /** @description All that the asker sees. Use is told to who reaches the whole city: it is ranked after it is summed. */
             total: components["schemas"]["CapacityItem"];
-            /** @description Use was surveyed since the start: once an hour. */
+            /** @description Use was surveyed since the start. */
             usage_ready: boolean;
         };
         /** @description A certificate. */

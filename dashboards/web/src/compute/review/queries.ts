@@ -7,7 +7,7 @@ import { answer, api, everything } from "@/session/request";
 export type Reviewed = components["schemas"]["ReviewItem"];
 export type Verdict = Reviewed["verdicts"][number];
 const PAGE = 10_000;
-/** It is made anew once an hour. */
+/** It is made anew once an hour at least. */
 const EVERY = 300_000;
 
 /** All virtual machines over a period, and how each figure and verdict is defined. */

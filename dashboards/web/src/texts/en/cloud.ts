@@ -169,7 +169,7 @@ export default {
     none: "There are no hypervisors yet",
     none_text: "Install the libvirt agent (tongtu-agent-libvirt) on a hypervisor and enrol it; capacity and virtual machines appear by themselves.",
     period: "Use is of {from} – {to}; allocation is of now",
-    not_ready: "Use is surveyed once an hour, and the first time is not done yet; allocation is of now",
+    not_ready: "Use is surveyed every few minutes, and the first time is not done yet; allocation is of now",
     top_cpu: "Most CPU",
     top_memory: "Fullest memory",
     top_disk: "Most written to disks",
@@ -215,8 +215,8 @@ export default {
   },
   review: {
     days: "{days} d",
-    text: "Surveyed at {at}, once an hour; of each machine since its present owner has it",
-    not_ready: "Use is surveyed once an hour, and the first time is not done yet.",
+    text: "Surveyed at {at}; of each machine since its present owner has it",
+    not_ready: "Use is surveyed every few minutes, and the first time is not done yet: the first figures come once five minutes were measured.",
     verdict: "Verdict",
     by_verdict: "Filter by verdict",
     column: {

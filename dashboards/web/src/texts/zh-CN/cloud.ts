@@ -169,7 +169,7 @@ export default {
     none: "还没有虚拟化宿主机",
     none_text: "在宿主机上安装 libvirt 探针（tongtu-agent-libvirt）并登记，容量与虚拟机会自动出现。",
     period: "用量取自 {from} – {to}；分配为当前值",
-    not_ready: "用量每小时统计一次，首次统计尚未完成；分配为当前值",
+    not_ready: "用量定时统计，首次统计尚未完成；分配为当前值",
     top_cpu: "CPU 最忙",
     top_memory: "内存最满",
     top_disk: "磁盘写最多",
@@ -215,8 +215,8 @@ export default {
   },
   review: {
     days: "{days} 天",
-    text: "统计于 {at}，每小时一次；按各虚拟机现归属期间计算",
-    not_ready: "用量每小时统计一次，首次统计尚未完成。",
+    text: "统计于 {at}；按各虚拟机现归属期间计算",
+    not_ready: "用量定时统计，首次统计尚未完成：测满 5 分钟后才有数据。",
     verdict: "结论",
     by_verdict: "按结论筛选",
     column: {
