@@ -13,6 +13,7 @@ mod durability;
 mod end_to_end;
 mod faults;
 mod https;
+mod hypervisors;
 mod identities;
 mod machines;
 mod outage;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// An emulated machine boots in seconds, on a busy one in minutes.
@@ -147,6 +148,14 @@ pub(crate) fn initramfs(directory: &Path) -> PathBuf {
     made
 }
 
+/// A sum that only the guest does, for its terminal may repeat what it is told, and what it is; another one each time,
+/// for it may answer when nobody waits any more.
+fn word() -> (String, u32) {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    (format!("$(({number}+100000))"), number + 100_000)
+}
+
 /// A guest that runs.
 #[derive(Debug, Clone)]
 pub struct Guest {
@@ -183,18 +192,27 @@ impl Guest {
     /// Begins a command in it whose end is the guest's, or that nobody waits for.
     ///
     /// # Panics
-    /// When its serial port is not there.
+    /// When it does not begin.
     #[track_caller]
     pub fn begin(&self, command: &str) {
-        let mut serial = UnixStream::connect(&self.serial).expect("its serial port");
-        serial.write_all(format!("{command}\n").as_bytes()).expect("its serial port");
+        // What QEMU has not given the guest when this end closes is lost, so the guest says that it has it.
+        let (sum, said) = word();
+        let begun = self.talk(&format!("echo begun{sum}; {command}"), &format!("begun{said}"), COMMAND);
+        assert!(begun.is_some(), "{} does not begin: {command}", self.plan.name);
     }
 
     fn ask(&self, command: &str, limit: Duration) -> Option<String> {
+        let (sum, said) = word();
+        let line = format!("echo begin{sum}; {command}; echo end{sum}");
+        let heard = self.talk(&line, &format!("end{said}"), limit)?;
+        Some(heard.split_once(&format!("begin{said}"))?.1.trim().to_owned())
+    }
+
+    /// Tells its shell a line and returns what it says before a word.
+    fn talk(&self, line: &str, word: &str, limit: Duration) -> Option<String> {
         let mut serial = UnixStream::connect(&self.serial).ok()?;
         serial.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
-        // The terminal may repeat what it is told: only the guest can do the sum.
-        serial.write_all(format!("\necho begin$((20+3)); {command}; echo end$((20+3))\n").as_bytes()).ok()?;
+        serial.write_all(format!("\n{line}\n").as_bytes()).ok()?;
         let watch = Stopwatch::start();
         let (mut heard, mut buffer) = (Vec::new(), [0; 4_096]);
         while watch.elapsed() < limit {
@@ -205,11 +223,8 @@ impl Guest {
                 }
                 Err(_) => return None,
             }
-            let text = String::from_utf8_lossy(&heard);
-            if let Some((_, rest)) = text.split_once("begin23")
-                && let Some((answer, _)) = rest.split_once("end23")
-            {
-                return Some(answer.trim().to_owned());
+            if let Some((said, _)) = String::from_utf8_lossy(&heard).split_once(word) {
+                return Some(said.to_owned());
             }
         }
         None

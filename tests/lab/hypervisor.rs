@@ -156,9 +156,16 @@ impl Hypervisor {
     }
 
     /// Sends libvirtd a signal.
+    ///
+    /// # Panics
+    /// When it does not run.
     #[track_caller]
     pub fn signal_daemon(&self, signal: Signal) {
         send(self.daemon_pid(), signal);
+        if signal == Signal::CONT {
+            // nsenter stops itself with what it started, and is not told to go on by anybody else.
+            send(self.daemon.as_ref().expect("libvirtd runs").id(), signal);
+        }
     }
 
     /// Ends libvirtd; its guests run on.
@@ -179,8 +186,9 @@ impl Hypervisor {
         self.daemon_pid()
     }
 
-    /// Where a client connects to; `-ro` for one that may only look.
-    fn socket(&self, which: &str) -> String {
+    /// The address of one of its sockets, `libvirt-sock` or `libvirt-sock-ro`.
+    #[must_use]
+    pub fn socket(&self, which: &str) -> String {
         format!("qemu+unix:///system?socket={}", self.own().join("run").join(which).display())
     }
 

@@ -33,11 +33,34 @@ impl Person {
     #[must_use]
     #[track_caller]
     pub fn create(&self, control: &Control, name: &str, role: &str) -> Self {
-        let wished = json!({ "name": name, "display_name": name, "roles": [role], "organization": "org_1" });
+        self.create_in(control, name, role, "org_1")
+    }
+
+    /// The same, of an organisation.
+    ///
+    /// # Panics
+    /// When it may not.
+    #[must_use]
+    #[track_caller]
+    pub fn create_in(&self, control: &Control, name: &str, role: &str, organization: &str) -> Self {
+        let wished = json!({ "name": name, "display_name": name, "roles": [role], "organization": organization });
         let made = self.ask(control, "POST", "/api/v1/users", Some(&wished));
         assert_eq!(made.status, 201, "{}", made.text);
         let made = made.json();
         Self::invited(control, made["invitation"]["url"].as_str().expect("a link"), name)
+    }
+
+    /// A department of the city, which this one adds: its id.
+    ///
+    /// # Panics
+    /// When it may not.
+    #[must_use]
+    #[track_caller]
+    pub fn organization(&self, control: &Control, name: &str) -> String {
+        let wished = json!({ "name": name, "level": "department", "parent": "org_1" });
+        let made = self.ask(control, "POST", "/api/v1/organizations", Some(&wished));
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.json()["id"].as_str().expect("an id").to_owned()
     }
 
     fn invited(control: &Control, link: &str, name: &str) -> Self {

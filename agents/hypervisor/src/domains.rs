@@ -257,3 +257,35 @@ fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever opens it within a process shares its domains: other tests see the one that is made here.
+    const URI: &str = "test:///default";
+
+    #[test]
+    fn what_goes_between_list_and_figures_is_left_out_alone() {
+        let connection = Connection::open(URI).expect("libvirt's own driver");
+        let writer = virt::connect::Connect::open(Some(URI)).expect("libvirt's own driver");
+        // One that is only started: when it ends, libvirt knows it no more.
+        let xml = "<domain type='test'><name>fleeting</name><memory>4096</memory><os><type>hvm</type></os></domain>";
+        let fleeting = virt::domain::Domain::create_xml(&writer, xml, 0).expect("a domain");
+        let (request, mut known) = (Request::default(), HashMap::new());
+        let mut look = Look { request: &request, again: 1, now_ms: 0, known: &mut known, found: Found::default() };
+        let mut listed = Vec::new();
+        ffi::all_domains(&connection, |domain| {
+            if listed.is_empty() {
+                fleeting.destroy().expect("it runs");
+            }
+            listed.push(domain.name());
+            look.take(domain, |reading, details| ask(domain, reading, details));
+        })
+        .expect("a list");
+        listed.sort_unstable();
+        assert_eq!(listed, ["fleeting", "test"]);
+        let names: Vec<_> = look.end().readings.iter().map(|reading| reading.name.clone()).collect();
+        assert_eq!(names, ["test"]);
+    }
+}
