@@ -107,7 +107,7 @@ pub(super) fn no_host(id: &str) -> Problem {
     Problem::not_found(format!("there is no host {id}")).chinese(format!("没有主机 {id}，或您看不到它"))
 }
 
-/// Everything at a glance: hosts and agents by state, sums, the busiest hosts. At most two seconds old.
+/// Everything at a glance: hosts, virtual machines and agents by state, sums, the busiest hosts. At most two seconds old.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "hosts",
     responses((status = 200, body = Overview), (status = 401, body = Problem), (status = 403, body = Problem)))]
 async fn overview(State(compute): State<Compute>, principal: Principal) -> Result<Response, Problem> {

@@ -1,8 +1,8 @@
-//! What is to be known at a glance: how many hosts and agents are how, what they have in sum, which
-//! are the busiest. A sum says of how many hosts it is; what is not known is in no sum.
+//! What is to be known at a glance: how many hosts, virtual machines and agents are how, what hosts have in sum,
+//! which are the busiest. A sum says of how many hosts it is; what is not known is in no sum.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -13,6 +13,8 @@ use super::board::Board;
 use super::host_line::HostLine;
 use super::host_list::memory_used_percent;
 use super::report::{HostState, HostSummary};
+use super::vm::line::VmLine;
+use super::vm::report::{VmState, VmSummary};
 use crate::access::capability::{AgentsRead, MeasurementsRead};
 use crate::access::{Permit, Resource};
 use crate::fleet::{AgentCounts, AgentEvent, AgentRefusal};
@@ -35,6 +37,8 @@ pub(super) struct Overview {
     pub at_ms: UnixMs,
     /// Hosts by state.
     pub hosts: HostCounts,
+    /// Virtual machines by state, and how many need somebody.
+    pub vms: VmCounts,
     /// Agents by state, and the completeness of what they send; null for who may not see agents.
     pub agents: Option<AgentCounts>,
     /// What the hosts that report have in sum.
@@ -98,6 +102,35 @@ pub(super) struct HostCounts {
     pub stale: usize,
     /// Of which no frame ever came.
     pub never_seen: usize,
+}
+
+/// Virtual machines by state, and how many need somebody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct VmCounts {
+    /// All of them.
+    pub total: usize,
+    /// By state; one that none is in is not there.
+    pub states: BTreeMap<VmState, usize>,
+    /// Those that run twice or are claimed twice.
+    pub conflict: usize,
+    /// Those whose time is over.
+    pub expired: usize,
+    /// Those that nobody was given.
+    pub unowned: usize,
+}
+
+impl VmCounts {
+    fn of<'a>(vms: impl Iterator<Item = &'a VmSummary>) -> Self {
+        let mut counts = Self::default();
+        for vm in vms {
+            counts.total += 1;
+            *counts.states.entry(vm.state).or_default() += 1;
+            counts.conflict += usize::from(vm.conflict.is_some());
+            counts.expired += usize::from(vm.expired);
+            counts.unowned += usize::from(!vm.assigned);
+        }
+        counts
+    }
 }
 
 /// A sum over hosts.
@@ -196,9 +229,10 @@ impl Compute {
             told.extend(self.0.fleet.agent_refusals(permit, EVENTS).into_iter().map(Event::AgentRefused));
         }
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
+        let vms = self.look(hosts, |board: &Board<VmLine>| VmCounts::of(board.rows.iter().map(|row| &row.shown)));
         let overview = self.look(hosts, |board: &Board<HostLine>| {
             told.extend(self.started(hosts, board));
-            of(board.rows.iter().map(|row| &row.shown), agents, latest(told), now_ms)
+            of(board.rows.iter().map(|row| &row.shown), vms, agents, latest(told), now_ms)
         });
         let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
         known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
@@ -223,9 +257,10 @@ impl Compute {
     }
 }
 
-/// The overview of hosts.
+/// The overview.
 fn of<'a>(
     hosts: impl Iterator<Item = &'a HostSummary> + Clone,
+    vms: VmCounts,
     agents: Option<AgentCounts>,
     events: Vec<Event>,
     at_ms: UnixMs,
@@ -264,7 +299,7 @@ fn of<'a>(
         filesystem_fullest_percent: busiest(up.clone(), |host| host.filesystem_fullest_percent),
         network_bytes_per_second: busiest(up, network),
     };
-    Overview { at_ms, hosts: counts, agents, totals, busiest, full, events }
+    Overview { at_ms, hosts: counts, vms, agents, totals, busiest, full, events }
 }
 
 /// The newest of what happened.
@@ -306,7 +341,7 @@ mod tests {
         hosts[9].cpu_count = Some(4);
         hosts[1].filesystem_fullest_percent = Some(90.0);
         hosts[2].filesystem_fullest_percent = Some(89.9);
-        let overview = of(hosts.iter(), None, Vec::new(), 7);
+        let overview = of(hosts.iter(), VmCounts::default(), None, Vec::new(), 7);
         assert_eq!(overview.full.hosts, 1);
         assert_eq!(overview.hosts, HostCounts { total: 12, up: 10, stale: 1, never_seen: 1 });
         assert_eq!(overview.totals.cpu_count, Sum { value: Some(6.0), hosts: 2 });

@@ -69,7 +69,7 @@ pub(super) enum Lack {
 }
 
 /// What is known of a machine's use. Shares are percent of what it was given.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Measured {
     pub cpu: Option<Usage>,
     pub memory: Option<Usage>,

@@ -4,13 +4,14 @@
 //! What must hold: a machine's figures are of the time since its present owner has it; those of a host, provider or
 //! organisation are sums slot by slot, ranked afterwards; what was not measured is in no figure.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Compute;
-use super::review::{self, Finding};
+use super::review::{self, Finding, Measured};
 use super::usage::{Slots, Sum, Usage};
 use super::vm::Vm;
 use super::vm::figures::{VmPlan, figures};
@@ -55,13 +56,24 @@ pub(super) struct Used {
 /// A machine over a period.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct VmUse {
-    /// Whose it was when it was surveyed, and since when: nobody else is shown it.
+    /// Whose it was when it was surveyed, and since when.
     pub owned: (OrganizationId, UnixMs),
     pub from_ms: UnixMs,
     /// In percent of what it was given.
     pub cpu: Option<Usage>,
     pub memory: Option<Usage>,
     pub finding: Finding,
+}
+
+impl VmUse {
+    /// As who owns it now may know it: of its time with another owner nothing, until it is surveyed again.
+    pub(super) fn of_owner(&self, owned: (OrganizationId, UnixMs)) -> Cow<'_, Self> {
+        if self.owned == owned {
+            return Cow::Borrowed(self);
+        }
+        let from_ms = self.from_ms.max(owned.1);
+        Cow::Owned(Self { owned, from_ms, cpu: None, memory: None, finding: review::review(&Measured::default()) })
+    }
 }
 
 /// Everything over a period.
@@ -136,12 +148,13 @@ impl Compute {
                 () = tokio::time::sleep(wait) => {}
                 () = &mut told => return,
             }
-            let began = Instant::now();
+            let began_ms = self.0.clock.now_ms();
             tokio::select! {
                 done = self.survey() => match done {
                     Ok(0) => wait = FIRST,
                     Ok(vms) => {
-                        wait = (began.elapsed() * TIMES).clamp(SLOT, LONGEST);
+                        let took_ms = u64::try_from(self.0.clock.now_ms() - began_ms).unwrap_or(0);
+                        wait = Duration::from_millis(took_ms).saturating_mul(TIMES).clamp(SLOT, LONGEST);
                         tracing::debug!(vms, ?wait, "what virtual machines used is known anew");
                     }
                     Err(error) => {
@@ -366,7 +379,7 @@ impl MeasuredVm {
     ) -> VmUse {
         let (cpu_slots, memory_slots) = (self.cpu_percent.behind(first), self.memory_percent.behind(first));
         let (cpu, memory) = (cpu_slots.usage(), memory_slots.usage());
-        let measured = review::Measured {
+        let measured = Measured {
             cpu,
             memory,
             day_percent: cpu_slots.mean_of(|at| (9..18).contains(&span.hour_of(first + at))),

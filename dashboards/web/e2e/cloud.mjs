@@ -121,4 +121,16 @@ export async function virtualMachine(page, url) {
   await page.getByRole("heading", { name: "还能容纳多少虚拟机" }).waitFor();
   await page.getByRole("link", { name: /^已到期/ }).waitFor();
   await screenshot(page, "cloud");
+  await page.goto(`${url}/overview`);
+  await page.getByRole("listitem").filter({ hasText: "已到期" }).getByRole("link", { name: "1 台虚拟机" }).click();
+  await page.waitForURL(/\/vms\?matter=expired/);
+}
+
+/** A department with a virtual machine and no host sees it at a glance. */
+export async function overviewOfDepartment(page, url) {
+  await page.goto(`${url}/overview`);
+  await page.getByRole("heading", { name: "虚拟机", level: 2, exact: true }).waitFor();
+  await page.getByRole("link", { name: "1", exact: true }).waitFor();
+  if (await page.getByRole("heading", { name: "主机", level: 2, exact: true }).count()) throw new Error("hosts are counted for who has none");
+  await screenshot(page, "overview-department");
 }

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
-import { cloudEmpty, hypervisor, providers, virtualMachine } from "./cloud.mjs";
+import { cloudEmpty, hypervisor, overviewOfDepartment, providers, virtualMachine } from "./cloud.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes, unasked } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
@@ -61,6 +61,7 @@ try {
     opened.push(visits[name]);
     await step(`${name} lands on the page of the duty`, () => accept(visits[name].page, url, links[name], landing));
   }
+  if (stopped) await step("a department's overview", () => overviewOfDepartment(visits.department.page, url));
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
   await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
   for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));

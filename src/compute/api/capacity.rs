@@ -159,9 +159,9 @@ struct ReviewItem {
     from_ms: UnixMs,
     /// End of the period.
     to_ms: UnixMs,
-    /// CPU; null: not measured.
+    /// CPU; null: not measured, or not yet surveyed since its owner got it.
     cpu: Option<UseReport>,
-    /// Memory; null: not measured, or its guest does not tell.
+    /// Memory; null: as CPU, or its guest does not tell.
     memory: Option<UseReport>,
     /// What is found. Each is defined in `definitions`.
     verdicts: Vec<Verdict>,
@@ -254,7 +254,7 @@ async fn review(
         let Some(period) = surveyed.as_ref().map(|surveyed| &surveyed.periods[at]) else { return Vec::new() };
         let item = |row: &VmLine| {
             let vm = &row.shown;
-            let used = period.vms.get(&vm.id).filter(|used| used.owned == row.vm.row.owned())?;
+            let used = period.vms.get(&vm.id)?.of_owner(row.vm.row.owned());
             let has = |text: &str| search.as_ref().is_none_or(|search| text.to_lowercase().contains(search));
             let is_asked = query.organization.is_none_or(|organization| vm.organization == organization)
                 && (has(&vm.name) || vm.application.as_deref().is_some_and(has));
@@ -266,7 +266,7 @@ async fn review(
                 application: vm.application.clone(),
                 vcpus: vm.vcpus,
                 memory_bytes: vm.memory_bytes,
-                from_ms: used.from_ms,
+                from_ms: used.from_ms.min(period.to_ms),
                 to_ms: period.to_ms,
                 cpu: used.cpu.map(UseReport::from),
                 memory: used.memory.map(UseReport::from),

@@ -313,6 +313,7 @@ async fn a_machine_is_given_to_somebody_from_an_instant_on() {
         one.frame(NOON - 15_000, RUNNING, 10).await;
         control.compute.reconcile().await.expect("reconciled");
         assert_eq!(control.json("/api/v1/vms?unowned=true").await["items"][0]["id"], "vm_1");
+        assert_eq!(control.json("/api/v1/overview").await["vms"]["unowned"], 1);
         control.at(NOON + 20_000);
         let said = serde_json::json!({ "version": 1, "organization": "org_2", "since_ms": NOON + 10_000,
             "application": "i厦门", "purpose": "production", "expires_ms": NOON + 25_000 });
@@ -353,9 +354,14 @@ async fn a_machine_is_given_to_somebody_from_an_instant_on() {
             (&Value::Null, &Value::Null),
             "the host is not its own"
         );
+        let overview = || -> Value { serde_json::from_str(&control.compute.overview(&health, None)).expect("JSON") };
+        let counts =
+            serde_json::json!({ "total": 1, "states": { "running": 1 }, "conflict": 0, "expired": 0, "unowned": 0 });
+        assert_eq!((&overview()["hosts"]["total"], &overview()["vms"]), (&0.into(), &counts), "it is all it has");
         // Expired, and then somebody else's.
         control.at(NOON + 25_000);
         assert_eq!(control.json("/api/v1/vms?expired=true").await["items"][0]["id"], "vm_1");
+        assert_eq!(overview()["vms"]["expired"], 1);
         let before = serde_json::json!({ "version": 2, "organization": "org_3", "since_ms": NOON });
         let (status, _) = control.put("/api/v1/vms/vm_1", before).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "the past stays whose it was");
@@ -363,6 +369,7 @@ async fn a_machine_is_given_to_somebody_from_an_instant_on() {
             control.put("/api/v1/vms/vm_1", serde_json::json!({ "version": 2, "organization": "org_3" })).await;
         assert_eq!(status, StatusCode::OK);
         assert!(control.compute.vm_visible(&health, VmId(1)).is_none());
+        assert_eq!(overview()["vms"]["total"], 0);
         let owned = control.compute.0.access.periods(&health, Resource::Vm(VmId(1)));
         assert_eq!(owned, [(NOON + 10_000, NOON + 25_000)], "it still sees its time");
         drop(one);
@@ -450,11 +457,24 @@ async fn capacity_and_review_say_what_was_given_and_used() {
     assert!((mean - 25.0).abs() < 0.5, "{item}");
     assert_eq!(item["memory"]["p95_percent"], 75.0);
     assert_eq!(review["counts"], serde_json::json!({ "unknown": 1 }));
-    // Its new owner is told nothing of what was before.
+    // Its new owner is told that it is there, and nothing of what was before.
     let (status, _) =
         control.put("/api/v1/vms/vm_1", serde_json::json!({ "version": 1, "organization": "org_2" })).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(control.json("/api/v1/review?days=1").await["items"], serde_json::json!([]));
+    let review = control.json("/api/v1/review?days=1").await;
+    let item = &review["items"][0];
+    assert_eq!((&item["organization"], &item["verdicts"]), (&"org_2".into(), &serde_json::json!(["unknown"])));
+    assert_eq!((&item["cpu"], &item["memory"], &item["lack"]), (&Value::Null, &Value::Null, &"coverage".into()));
+    assert_eq!(item["from_ms"], item["to_ms"], "it is theirs since after the last slot");
+    // What they have of it the next survey says.
+    for frame in 241..=280 {
+        let at_ms = NOON + frame * 15_000;
+        control.at(at_ms);
+        one.frame(at_ms, RUNNING, frame * 15 / 2).await;
+    }
+    control.compute.survey().await.expect("surveyed");
+    let item = &control.json("/api/v1/review?days=1").await["items"][0];
+    assert!(item["cpu"]["mean_percent"].is_number(), "{item}");
     drop(one);
     control.stop().await;
 }

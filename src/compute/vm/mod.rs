@@ -25,7 +25,7 @@ pub(super) mod joining;
 pub(super) mod line;
 mod list;
 pub(super) mod placing;
-mod report;
+pub(super) mod report;
 mod track;
 
 pub(super) use track::Tracks;

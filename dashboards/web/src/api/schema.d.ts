@@ -539,7 +539,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Everything at a glance: hosts and agents by state, sums, the busiest hosts. At most two seconds old. */
+        /** Everything at a glance: hosts, virtual machines and agents by state, sums, the busiest hosts. At most two seconds old. */
         get: operations["overview"];
         put?: never;
         post?: never;
@@ -2168,6 +2168,8 @@ export interface components {
             hosts: components["schemas"]["HostCounts"];
             /** @description What the hosts that report have in sum. */
             totals: components["schemas"]["Totals"];
+            /** @description Virtual machines by state, and how many need somebody. */
+            vms: components["schemas"]["VmCounts"];
         };
         /** @description An organisation that one reaches: the owner of something that one sees. */
         OwnerReport: {
@@ -3545,6 +3547,21 @@ export interface components {
          * @enum {string}
          */
         VmConflict: "running_twice" | "claimed_twice";
+        /** @description Virtual machines by state, and how many need somebody. */
+        VmCounts: {
+            /** @description Those that run twice or are claimed twice. */
+            conflict: number;
+            /** @description Those whose time is over. */
+            expired: number;
+            /** @description By state; one that none is in is not there. */
+            states: {
+                [key: string]: number;
+            };
+            /** @description All of them. */
+            total: number;
+            /** @description Those that nobody was given. */
+            unowned: number;
+        };
         /** @description A virtual machine with everything that is known of it now. */
         VmDetail: components["schemas"]["VmSummary"] & {
             /** @description Those of other organisations with the same UUID, as far as the asker sees them. */

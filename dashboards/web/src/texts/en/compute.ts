@@ -131,6 +131,7 @@ export default {
     attention: "Needs attention",
     attention_none: "Nothing needs attention",
     agents_of: "{count} agents",
+    vms_of: "{count} virtual machines",
     full: "{count} hosts with a file system at {percent} or more",
     live: "Live",
     events: "Latest events",
@@ -143,7 +144,7 @@ export default {
     as_of: "As of {time}, every 6 s; figures are of each host's last two frames",
     all: "All",
     nothing: "Nothing is measured yet",
-    nothing_theirs: "The organisations that you see have no hosts yet; operators enrol their agents.",
+    nothing_theirs: "The organisations that you see have no hosts and no virtual machines yet; operators enrol agents.",
     nothing_text: "Enrol the agent of a first machine; it is here within a minute.",
   },
 };

@@ -131,6 +131,7 @@ export default {
     attention: "需要处理",
     attention_none: "没有需要处理的事项",
     agents_of: "{count} 个探针",
+    vms_of: "{count} 台虚拟机",
     full: "{count} 台主机的文件系统已用 {percent} 或以上",
     live: "实时",
     events: "最近事件",
@@ -143,7 +144,7 @@ export default {
     as_of: "截至 {time}，每 6 秒更新；数值取自各主机最近两帧",
     all: "全部",
     nothing: "还没有测量结果",
-    nothing_theirs: "您能看到的组织还没有主机；探针由运维员登记。",
+    nothing_theirs: "您能看到的组织还没有主机和虚拟机；探针由运维员登记。",
     nothing_text: "登记第一台机器的探针，一分钟内即可看到它。",
   },
 };
