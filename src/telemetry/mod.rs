@@ -192,11 +192,13 @@ impl Glance<'_> {
         if let Some(last) = self.measured.shown(column, self.instant_ms, self.boot) {
             return (last.since_ms > 0).then(|| (last.value, last.before, i64::from(last.since_ms)));
         }
-        let before = self.before.as_ref()?;
+        // A frame of another schema has other columns, perhaps fewer.
+        let is_same =
+            |before: &&GlanceBefore<'_>| before.boot == self.boot && before.schema.number == self.schema.number;
+        let before = self.before.as_ref().filter(is_same)?;
         let between_ms = self.instant_ms.saturating_sub(before.instant_ms);
-        let same = before.boot == self.boot && before.schema.number == self.schema.number;
         let near = (1..=slot::longest_ms(self.interval_ms)).contains(&between_ms);
-        let values = self.state.get(column).zip(before.state.get(column)).filter(|_| same && near);
+        let values = self.state.get(column).zip(before.state.get(column)).filter(|_| near);
         values.map(|(value, before)| (value, before, between_ms))
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::access::capability::MeasurementsWrite;
 use crate::platform::ids::VmId;
 use axum::http::Method;
+use bytes::Bytes;
 
 const UUID: &str = "0b5a6f3e-2d1c-4b7a-9e8f-112233445566";
 const CPU: &str = "libvirt_domain_info_cpu_time_seconds_total";
@@ -125,6 +126,20 @@ impl Hypervisor {
         self.values(2, instant_ms, &[Some(state), Some(2), cpu, gib(4), gib(4), gib(1), gib(20)]).await;
     }
 
+    /// The domain has other columns from now on: it is source 3.
+    fn redefine(&mut self, columns: Vec<v1::Column>) {
+        let schema_id: Bytes = SchemaId::of(&columns).0.to_vec().into();
+        let source = v1::Source {
+            number: 3,
+            kind: "libvirt_domain".to_owned(),
+            key: UUID.to_owned(),
+            schema_id: schema_id.clone(),
+            interval_ms: 15_000,
+        };
+        let schemas = vec![v1::Schema { id: schema_id, columns }];
+        self.session.define(v1::Define { boots: Vec::new(), sources: vec![source], schemas }).expect("room");
+    }
+
     async fn node(&mut self, instant_ms: UnixMs) {
         self.values(1, instant_ms, &[Some(1), Some(100 << 30)]).await;
     }
@@ -198,6 +213,31 @@ async fn a_machine_shows_what_its_hypervisor_says_of_it() {
         drop(one);
         control.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_plugged_in_has_rates_with_its_second_frame() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut one = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    one.frame(NOON - 15_000, RUNNING, 100).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let read = "libvirt_domain_block_stats_read_bytes_total";
+    let mut columns = domain_columns();
+    columns.push(column(read, v1::Kind::Counter, 0, &[("target_device", "vda"), ("domain", "web")]));
+    one.redefine(columns);
+    let gib = |count: i64| Some(count << 30);
+    let mut shown = Vec::new();
+    for (at_ms, bytes) in [(NOON, 4_096), (NOON + 15_000, 4_096 + 1_500)] {
+        control.at(at_ms);
+        let values = [Some(RUNNING), Some(2), Some(1), gib(4), gib(4), gib(1), gib(20), Some(bytes)];
+        one.values(3, at_ms, &values).await;
+        let vm = control.json("/api/v1/vms").await["items"][0].clone();
+        shown.push((vm["state"].clone(), vm["disk_read_bytes_per_second"].clone()));
+    }
+    assert_eq!(shown, [("running".into(), Value::Null), ("running".into(), 100.0.into())]);
+    drop(one);
+    control.stop().await;
 }
 
 #[tokio::test]
