@@ -267,6 +267,14 @@ impl Access {
         self.read().owners.get(&resource)?.last().map(|(_, organization)| *organization)
     }
 
+    /// Organisations that a permit covers, and how they are called.
+    #[must_use]
+    pub fn organizations_within<C>(&self, permit: &Permit<C>) -> HashMap<OrganizationId, String> {
+        let state = self.read();
+        let within = state.organizations.iter().filter(|(id, _)| state.is_within(**id, permit.organization()));
+        within.map(|(id, organization)| (*id, organization.name.clone())).collect()
+    }
+
     /// An organisation's name, for one who belongs to it or reaches it.
     pub(crate) fn organization_name(&self, id: OrganizationId) -> String {
         self.read().organizations.get(&id).map(|organization| organization.name.clone()).unwrap_or_default()

@@ -34,7 +34,8 @@ pub fn router(compute: Compute) -> OpenApiRouter {
         .with_state(compute.clone())
         .merge(super::vm::api::router(compute.clone()))
         .merge(cloud::router(compute.clone()))
-        .merge(capacity::router(compute))
+        .merge(capacity::router(compute.clone()))
+        .merge(super::ledger::api::router(compute))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -26,6 +26,7 @@ mod figures;
 mod host_line;
 mod host_list;
 mod joining;
+mod ledger;
 mod list;
 mod live;
 mod overview;
@@ -47,6 +48,7 @@ use figures::Plan;
 use host_line::HostLine;
 use host_list::Wanted;
 use joining::{HostRow, Join, Known};
+use ledger::{Imports, Ledger};
 use list::OtherOrder;
 use live::Hub;
 use overview::Overviews;
@@ -86,6 +88,7 @@ struct Shared {
     hub: Hub,
     survey: Survey,
     allocations: Allocations,
+    imports: Imports,
 }
 
 /// Everything, in memory: one process writes.
@@ -100,6 +103,7 @@ struct Index {
     vms: Vms,
     nodes: Nodes,
     providers: BTreeMap<ProviderId, Provider>,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
@@ -170,6 +174,7 @@ impl Compute {
         store::vm::list(db.read()).await?.into_iter().for_each(|vm| index.vms.put(vm));
         let providers = store::provider::list(db.read()).await?;
         index.providers = providers.into_iter().map(|provider| (provider.id, provider)).collect();
+        index.ledger = Arc::new(store::ledger::load(db.read()).await?);
         let joining = tokio::sync::Mutex::new(Joining::new(clock.now_ms()));
         Ok(Self(Arc::new(Shared {
             db,
@@ -187,6 +192,7 @@ impl Compute {
             hub: Hub::default(),
             survey: Survey::default(),
             allocations: Allocations::default(),
+            imports: Imports::default(),
         })))
     }
 

@@ -96,7 +96,7 @@ pub(super) enum ProviderError {
         newest: u64,
     },
     /// Something is of it.
-    #[error("hosts or virtual machines are of this provider: give them to another one first")]
+    #[error("hosts, virtual machines or lines of the ledger are of this provider: give them to another one first")]
     InUse,
     /// Who asks reaches a part of the city alone.
     #[error("providers are the whole city's: this takes somebody who reaches all of it")]
@@ -231,7 +231,9 @@ impl Compute {
             let index = self.index();
             let Some(known) = index.providers.get(&id).cloned() else { return Ok(None) };
             let hosts = index.hosts.values().any(|host| host.row.provider == Some(id));
-            (known, hosts || index.vms.all.values().any(|vm| vm.row.provider == Some(id)))
+            let vms = index.vms.all.values().any(|vm| vm.row.provider == Some(id));
+            let lines = index.ledger.lines.iter().any(|line| line.provider == Some(id));
+            (known, hosts || vms || lines)
         };
         if in_use {
             return Err(ProviderError::InUse);

@@ -4,7 +4,7 @@
 //! What must hold: memory knows what the database holds. A commit may be durable and yet be reported as
 //! failed; so after any failure the next pass reads back first.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use sea_orm::DbErr;
@@ -62,7 +62,7 @@ pub struct Reconciled {
 }
 
 /// Owners to be written with what they own.
-type Owned = Vec<(Resource, OrganizationId, UnixMs)>;
+pub(super) type Owned = Vec<(Resource, OrganizationId, UnixMs)>;
 
 impl Compute {
     /// Reconciles until the shutdown.
@@ -142,6 +142,7 @@ impl Compute {
         let nodes = store::host_source_list(&transaction, JoinTable::Node).await?;
         let vms = store::vm::list(&transaction).await?;
         let providers = store::provider::list(&transaction).await?;
+        let ledger = store::ledger::load(&transaction).await?;
         transaction.rollback().await?;
         let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
         index.revision += 1;
@@ -175,6 +176,7 @@ impl Compute {
             }
         }
         index.providers = providers.into_iter().map(|provider| (provider.id, provider)).collect();
+        index.ledger = Arc::new(ledger);
         Ok(())
     }
 
@@ -279,7 +281,7 @@ impl Compute {
             return Ok(());
         }
         let transaction = shared.db.begin("vms_join").await?;
-        store::vm::insert(&transaction, &decision.new).await?;
+        store::vm::put(&transaction, &decision.new).await?;
         store::vm::source_insert(&transaction, &decision.joins).await?;
         store::vm::place_insert(&transaction, &decision.places).await?;
         shared.access.own(&transaction, &owned).await?;

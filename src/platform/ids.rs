@@ -68,6 +68,14 @@ id!(
     ProviderId, "provider"
 );
 id!(
+    /// A line of the ledger.
+    LedgerLineId, "line"
+);
+id!(
+    /// A table that is, or was, imported into the ledger.
+    LedgerImportId, "import"
+);
+id!(
     /// A bearer token of a machine or script.
     ApiTokenId, "token"
 );

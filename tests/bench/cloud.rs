@@ -6,7 +6,8 @@ use crate::query::Client;
 use crate::report::{Bar, Report};
 use crate::{Mode, control};
 use std::time::Duration;
-use tongtu_tests::wait;
+use tongtu_tests::control::{Control, listed};
+use tongtu_tests::{ledger, wait};
 
 const INTERVAL: Duration = Duration::from_secs(15);
 /// Virtual machines of a hypervisor.
@@ -55,7 +56,55 @@ pub(crate) fn run(mode: Mode) -> Report {
     ] {
         client.measure(&mut report, &format!("{vms} VMs, {what}"), &meter, &[control.url(path)], 200, bar());
     }
+    import(&mut report, &control, &meter);
     report.figure("RSS of control", meter.resident_bytes() as f64 / 1e6, "MB");
     drop(fleet);
     report
+}
+
+/// A ledger of ten thousand rows, of the machines that report as far as there are any: tried, imported, and again.
+fn import(report: &mut Report, control: &Control, meter: &Meter) {
+    const ROWS: usize = 10_000;
+    let vms = listed(&control.get("/api/v1/vms?limit=10000").json());
+    let text = |vm: &serde_json::Value, field: &str| vm[field].as_str().unwrap_or_default().to_owned();
+    let mut machines: Vec<_> = vms.iter().map(|vm| (text(vm, "name"), text(vm, "uuid"))).collect();
+    machines.extend((machines.len()..ROWS).map(|number| (format!("outsourced-{number:05}"), String::new())));
+    let header =
+        ["虚拟机名称", "UUID", "使用单位", "应用系统", "用途", "到期日期", "vCPU", "内存(GB)", "联系人", "备注"];
+    let rows = machines.iter().take(ROWS).map(|(name, uuid)| {
+        vec![
+            name.as_str(),
+            uuid,
+            "root",
+            "社区网格化",
+            "生产",
+            "2030-12-31",
+            "4",
+            "8",
+            "张伟 0592-1234567",
+            "由平台开通",
+        ]
+    });
+    let table = ledger::workbook(&header, rows);
+    report.figure("ledger of 10,000 rows: workbook", table.len() as f64, "B");
+    for (what, parameters) in [("tried", "&dry_run=true"), ("imported", ""), ("again", "")] {
+        let before = meter.cpu_s();
+        let watch = wait::Stopwatch::start();
+        let (job, looks) = ledger::import(control, parameters, table.clone());
+        let seconds = watch.elapsed().as_secs_f64();
+        assert_eq!((&job["state"], &job["counts"]["failed"]), (&"done".into(), &0.into()), "{job}");
+        let states: std::collections::BTreeSet<_> =
+            looks.iter().map(|look| format!("{} {}", look["state"], look["done"])).collect();
+        report.bar(&format!("ledger of 10,000 rows, {what}"), seconds, "s", Bar::AtMost(5.0));
+        report.figure(&format!("ledger of 10,000 rows, {what}: CPU"), meter.cpu_s() - before, "s");
+        report.figure(&format!("ledger of 10,000 rows, {what}: progress seen"), states.len() as f64, "times");
+    }
+    Client::new(control).measure(
+        report,
+        "ledger beside what is measured",
+        meter,
+        &[control.url("/api/v1/ledger?limit=10000")],
+        50,
+        Bar::AtMost(250.0),
+    );
 }

@@ -15,6 +15,7 @@ mod faults;
 mod https;
 mod hypervisors;
 mod identities;
+mod ledger;
 mod machines;
 mod outage;
 mod refusals;

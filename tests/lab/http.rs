@@ -82,6 +82,22 @@ pub fn request(
     send(request, token)
 }
 
+/// POST of a file as it is.
+pub fn upload(url: &str, token: &str, file: Vec<u8>) -> Result<Response, String> {
+    let request = client().post(url).header("content-type", "application/octet-stream").body(file);
+    send(request, Some(token))
+}
+
+/// GET of a file.
+pub fn download(url: &str, token: &str) -> Result<Vec<u8>, String> {
+    let request = client().get(url).bearer_auth(token);
+    runtime().block_on(async {
+        let response = request.send().await.and_then(reqwest::Response::error_for_status);
+        let bytes = response.map_err(|err| format!("{err:?}"))?.bytes().await;
+        Ok(bytes.map_err(|err| format!("{err:?}"))?.to_vec())
+    })
+}
+
 /// The same from a browser: with a session's cookie and its token against forged requests.
 pub fn browse(
     method: &str,

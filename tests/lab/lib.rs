@@ -11,6 +11,7 @@ pub mod database;
 pub mod guest;
 pub mod http;
 pub mod hypervisor;
+pub mod ledger;
 pub mod person;
 pub mod ports;
 pub mod postgres;

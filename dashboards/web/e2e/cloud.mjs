@@ -53,7 +53,7 @@ export async function providers(page, url) {
 
 /** Where nothing is, each page says what to do next. */
 export async function cloudEmpty(page, url) {
-  for (const [path, says] of [["/cloud", "还没有虚拟化宿主机"], ["/vms", "还没有虚拟机"], ["/review", "还没有可评估的虚拟机"]]) {
+  for (const [path, says] of [["/cloud", "还没有虚拟化宿主机"], ["/vms", "还没有虚拟机"], ["/ledger", "还没有台账，也没有虚拟机"], ["/review", "还没有可评估的虚拟机"]]) {
     await page.goto(url + path);
     await page.getByRole("heading", { name: says }).waitFor();
     await screenshot(page, `empty${path.replaceAll("/", "-")}`);

@@ -38,6 +38,14 @@ export const OPENS = {
     },
   },
   "/vms": { columns },
+  "/ledger": {
+    columns,
+    import: dialog("导入台账"),
+    entry: async (page) => {
+      await page.getByRole("row").filter({ hasText: "jia-01" }).click();
+      await page.getByRole("dialog", { name: "jia-01" }).waitFor();
+    },
+  },
   "/providers": {
     "new provider": dialog("新建云服务商"),
     delete: (page) => asks(page, page.getByRole("row").filter({ hasText: "备用云" }), "删除"),

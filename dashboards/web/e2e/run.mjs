@@ -6,6 +6,7 @@ import { start, until } from "./control.mjs";
 import { cloudEmpty, hypervisor, overviewOfDepartment, providers, virtualMachine } from "./cloud.mjs";
 import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes, unasked } from "./duties.mjs";
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
+import { ledger } from "./ledger.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
 import { settings } from "./settings.mjs";
 import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
@@ -54,6 +55,7 @@ try {
     stops.push(stopped);
     await step("a virtual machine, given to a department", () => virtualMachine(operator.page, url));
   }
+  await step("a ledger, tried, imported and held against what is measured", () => ledger(operator.page, url, stopped !== null));
   await step("machine tokens", () => tokens(security.page));
   const visits = { operator, security };
   for (const { name, landing } of DUTIES) {
@@ -65,7 +67,7 @@ try {
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
   await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
   for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
-  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "云资源", "虚拟机", "利用率评估", "云服务商", "我的账号"]));
+  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"]));
   await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
   await step("the audit log", () => audit(visits.auditor.page, url));
   await step("a list longer than the screen", () => longList(visits.auditor.page, url));
@@ -78,7 +80,7 @@ try {
   await step("no page asked for what its reader may not see", () => unasked(visits.auditor.page));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
-    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_1", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
+    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_1", "/ledger", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
     none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));

@@ -9,6 +9,7 @@ export const paths = {
   cloud: () => "/cloud",
   vms: () => "/vms",
   vm: (id: string) => `/vms/${encodeURIComponent(id)}`,
+  ledger: () => "/ledger",
   review: () => "/review",
   providers: () => "/providers",
   users: () => "/users",

@@ -13,6 +13,7 @@ test("a path stays what it is", () => {
       "host": "/hosts/a%2Fb",
       "hosts": "/hosts",
       "invitation": "/invitation",
+      "ledger": "/ledger",
       "login": "/login",
       "organizations": "/organizations",
       "overview": "/overview",

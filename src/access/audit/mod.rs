@@ -180,13 +180,10 @@ pub struct Change {
     pub after: Value,
 }
 
-/// An entry that a transaction holds; to be given back after its commit.
+/// Entries that a transaction holds; to be given back after its commit.
 #[derive(Debug)]
 #[must_use = "noted after the commit"]
-pub struct Recorded {
-    number: i64,
-    mac: Bytes32,
-}
+pub struct Recorded(Vec<(i64, Bytes32)>);
 
 /// Why the log's files are of no use.
 #[derive(Debug, thiserror::Error)]
@@ -277,12 +274,18 @@ impl Audit {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn append(&self, transaction: &DatabaseTransaction, mut entry: AuditEntry) -> Result<Recorded, DbErr> {
-        let (last, before) = store::audit::head(transaction).await?.unwrap_or((0, GENESIS));
-        entry.number = last + 1;
-        let mac = self.key.mac(entry.number, &entry.content(), &before);
-        store::audit::insert(transaction, &entry, &mac).await?;
-        Ok(Recorded { number: entry.number, mac })
+    async fn append(&self, transaction: &DatabaseTransaction, mut entries: Vec<AuditEntry>) -> Result<Recorded, DbErr> {
+        let (mut last, mut before) = store::audit::head(transaction).await?.unwrap_or((0, GENESIS));
+        let mut recorded = Vec::with_capacity(entries.len());
+        for entry in &mut entries {
+            last += 1;
+            entry.number = last;
+            before = self.key.mac(entry.number, &entry.content(), &before);
+            recorded.push((last, before));
+        }
+        let macs = recorded.iter().map(|(_, mac)| *mac);
+        store::audit::insert(transaction, &entries.into_iter().zip(macs).collect::<Vec<_>>()).await?;
+        Ok(Recorded(recorded))
     }
 
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
@@ -292,7 +295,8 @@ impl Audit {
     pub(super) fn note(&self, recorded: impl IntoIterator<Item = Recorded>) {
         let mut file = self.file();
         let Some(file) = file.as_mut() else { return };
-        let lines: String = recorded.into_iter().map(|it| checkpoint::line(it.number, &it.mac)).collect();
+        let lines: String =
+            recorded.into_iter().flat_map(|it| it.0).map(|(number, mac)| checkpoint::line(number, &mac)).collect();
         if let Err(error) = checkpoint::append(file, &lines) {
             tracing::error!(%error, "audit.checkpoint cannot be written; a log that is cut off here would not be found");
         }
@@ -354,7 +358,7 @@ impl Access {
         }
         let transaction = self.db.begin("audit_checkpoints").await?;
         // So that the first log's file is never empty either.
-        let mut first = Recorded { number: 0, mac: GENESIS };
+        let mut first = Recorded(vec![(0, GENESIS)]);
         if let Some((last, _)) = store::audit::head(&transaction).await? {
             tracing::error!(
                 last,
@@ -392,6 +396,21 @@ impl Access {
         self.record_of(transaction, permit.actor(), permit.origin(), change).await
     }
 
+    /// The same of many changes at once, one entry each.
+    ///
+    /// # Errors
+    /// The database failed; the changes must not be committed.
+    pub async fn record_all<C>(
+        &self,
+        transaction: &DatabaseTransaction,
+        permit: &Permit<C>,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<Recorded, DbErr> {
+        let doer = self.named(permit.actor());
+        let entries = changes.into_iter().map(|change| self.entry(doer.clone(), permit.origin(), change));
+        self.audit.append(transaction, entries.collect()).await
+    }
+
     /// The same, of somebody without a permit: control itself, or who logs in.
     ///
     /// # Errors
@@ -417,8 +436,12 @@ impl Access {
         origin: Origin,
         change: Change,
     ) -> Result<Recorded, DbErr> {
+        self.audit.append(transaction, vec![self.entry(doer, origin, change)]).await
+    }
+
+    fn entry(&self, doer: Doer, origin: Origin, change: Change) -> AuditEntry {
         let text = |value: Value| (!value.is_null()).then(|| value.to_string());
-        let entry = AuditEntry {
+        AuditEntry {
             number: 0,
             at_ms: self.clock.now_ms(),
             actor_kind: doer.kind.to_owned(),
@@ -432,8 +455,7 @@ impl Access {
             result: AuditResult::Done.name().to_owned(),
             reason: None,
             request_id: request_id(origin.request),
-        };
-        self.audit.append(transaction, entry).await
+        }
     }
 
     /// Notes what was committed, outside of the database.
@@ -511,10 +533,10 @@ impl Access {
 
     async fn refusals_write(&self, at_ms: UnixMs, due: &Due) -> Result<(), DbErr> {
         let transaction = self.db.begin("audit_refusals").await?;
-        let mut recorded = Vec::with_capacity(due.len());
+        let mut entries = Vec::with_capacity(due.len());
         for (attempt, (times, request)) in due {
             let Doer { kind, id: actor_id, name: actor_name } = attempt.actor.clone();
-            let entry = AuditEntry {
+            entries.push(AuditEntry {
                 number: 0,
                 at_ms,
                 actor_kind: kind.to_owned(),
@@ -528,11 +550,11 @@ impl Access {
                 result: attempt.result.to_owned(),
                 reason: Some(attempt.reason.to_owned()),
                 request_id: request_id(*request),
-            };
-            recorded.push(self.audit.append(&transaction, entry).await?);
+            });
         }
+        let recorded = self.audit.append(&transaction, entries).await?;
         transaction.commit().await?;
-        self.audit.note(recorded);
+        self.audit.note([recorded]);
         Ok(())
     }
 

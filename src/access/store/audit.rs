@@ -52,29 +52,34 @@ pub(in crate::access) async fn head(connection: &impl ConnectionTrait) -> Result
     Ok(None)
 }
 
+/// Writes entries with their MACs.
 pub(in crate::access) async fn insert(
     transaction: &DatabaseTransaction,
-    entry: &AuditEntry,
-    mac: &Bytes32,
+    entries: &[(AuditEntry, Bytes32)],
 ) -> Result<(), DbErr> {
-    transaction
-        .execute(Query::insert().into_table(TABLE).columns(columns()).values_panic([
-            entry.number.into(),
-            entry.at_ms.into(),
-            entry.actor_kind.clone().into(),
-            entry.actor_id.clone().into(),
-            entry.actor_name.clone().into(),
-            entry.address.clone().into(),
-            entry.action.clone().into(),
-            entry.resource.clone().into(),
-            entry.before.clone().into(),
-            entry.after.clone().into(),
-            entry.result.clone().into(),
-            entry.reason.clone().into(),
-            entry.request_id.clone().into(),
-            mac.to_vec().into(),
-        ]))
-        .await?;
+    // Well below the number of parameters that either database takes.
+    for some in entries.chunks(1_000) {
+        let mut insert = Query::insert().into_table(TABLE).columns(columns()).to_owned();
+        for (entry, mac) in some {
+            insert.values_panic([
+                entry.number.into(),
+                entry.at_ms.into(),
+                entry.actor_kind.clone().into(),
+                entry.actor_id.clone().into(),
+                entry.actor_name.clone().into(),
+                entry.address.clone().into(),
+                entry.action.clone().into(),
+                entry.resource.clone().into(),
+                entry.before.clone().into(),
+                entry.after.clone().into(),
+                entry.result.clone().into(),
+                entry.reason.clone().into(),
+                entry.request_id.clone().into(),
+                mac.to_vec().into(),
+            ]);
+        }
+        transaction.execute(&insert).await?;
+    }
     Ok(())
 }
 

@@ -163,9 +163,8 @@ impl From<ProviderError> for Problem {
             ProviderError::Invalid(faults) => faults.into(),
             ProviderError::Changed { made_from, newest } => Self::conflict(error.to_string())
                 .chinese(format!("您的修改基于版本 {made_from}，而此云服务商已是版本 {newest}：请重新读取后再修改")),
-            ProviderError::InUse => {
-                Self::conflict(error.to_string()).chinese("仍有主机或虚拟机属于此云服务商，请先改归其他云服务商")
-            }
+            ProviderError::InUse => Self::conflict(error.to_string())
+                .chinese("仍有主机、虚拟机或台账记录属于此云服务商，请先改归其他云服务商"),
             ProviderError::NotRoot => {
                 Self::forbidden(error.to_string()).chinese("云服务商属于全市，只有管辖全市的人员可以修改")
             }

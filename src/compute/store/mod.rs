@@ -6,11 +6,12 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
 use super::joining::{HostRow, Join};
 use crate::platform::ids::{HostId, OrganizationId, ProviderId, SourceId};
 
+pub(super) mod ledger;
 pub(super) mod provider;
 pub(super) mod vm;
 
 /// Rows a statement: well below the number of parameters that either database takes.
-const ROWS: usize = 1_000;
+pub(super) const ROWS: usize = 1_000;
 
 pub(super) async fn host_list(connection: &impl ConnectionTrait) -> Result<Vec<HostRow>, DbErr> {
     let hosts = Query::select()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
 
 use super::ROWS;
@@ -23,6 +23,10 @@ const COLUMNS: [&str; 11] = [
     "expires_ms",
     "provider_id",
 ];
+
+/// What people change.
+const CHANGING: [&str; 7] =
+    ["version", "owner_id", "assigned_ms", "application", "purpose", "expires_ms", "provider_id"];
 
 fn row(row: &QueryResult) -> Result<VmRow, DbErr> {
     let (owner, provider): (Option<i64>, Option<i64>) = (row.try_get("", "owner_id")?, row.try_get("", "provider_id")?);
@@ -73,9 +77,14 @@ pub(in crate::compute) async fn list(connection: &impl ConnectionTrait) -> Resul
     Ok(all)
 }
 
-pub(in crate::compute) async fn insert(transaction: &DatabaseTransaction, rows: &[VmRow]) -> Result<(), DbErr> {
+/// Writes new ones, or others in the place of those that are there.
+pub(in crate::compute) async fn put(transaction: &DatabaseTransaction, rows: &[VmRow]) -> Result<(), DbErr> {
     for some in rows.chunks(ROWS) {
-        let mut insert = Query::insert().into_table("vm").columns(COLUMNS).to_owned();
+        let mut insert = Query::insert()
+            .into_table("vm")
+            .columns(COLUMNS)
+            .on_conflict(OnConflict::column("id").update_columns(CHANGING).to_owned())
+            .to_owned();
         for row in some {
             insert.values_panic([
                 row.id.0.into(),
@@ -93,23 +102,6 @@ pub(in crate::compute) async fn insert(transaction: &DatabaseTransaction, rows: 
         }
         transaction.execute(&insert).await?;
     }
-    Ok(())
-}
-
-/// Writes everything of one that people change.
-pub(in crate::compute) async fn update(transaction: &DatabaseTransaction, row: &VmRow) -> Result<(), DbErr> {
-    let update = Query::update()
-        .table("vm")
-        .value("version", row.version as i64)
-        .value("owner_id", row.owner.map(|owner| owner.0))
-        .value("assigned_ms", row.assigned_ms)
-        .value("application", row.application.clone())
-        .value("purpose", row.purpose.map(Purpose::name))
-        .value("expires_ms", row.expires_ms)
-        .value("provider_id", row.provider.map(|provider| provider.0))
-        .and_where(Expr::col("id").eq(row.id.0))
-        .to_owned();
-    transaction.execute(&update).await?;
     Ok(())
 }
 

@@ -6,16 +6,16 @@ use crate::platform::ids::VmId;
 use axum::http::Method;
 use bytes::Bytes;
 
-const UUID: &str = "0b5a6f3e-2d1c-4b7a-9e8f-112233445566";
+pub(super) const UUID: &str = "0b5a6f3e-2d1c-4b7a-9e8f-112233445566";
 const CPU: &str = "libvirt_domain_info_cpu_time_seconds_total";
 
 /// libvirt's states.
-const RUNNING: i64 = 1;
+pub(super) const RUNNING: i64 = 1;
 const PAUSED: i64 = 3;
 const SHUT_OFF: i64 = 5;
 
 /// An agent at a hypervisor with one domain.
-struct Hypervisor {
+pub(super) struct Hypervisor {
     session: Box<dyn crate::fleet::sink::SinkSession>,
     answers: mpsc::UnboundedReceiver<v1::Answers>,
     sequence: u64,
@@ -56,7 +56,7 @@ fn node_columns() -> Vec<v1::Column> {
 }
 
 impl Hypervisor {
-    async fn open(control: &Control, agent: i64, organization: i64, machine_id: &str) -> Self {
+    pub(super) async fn open(control: &Control, agent: i64, organization: i64, machine_id: &str) -> Self {
         let epoch = agent as u64;
         let hello = v1::Hello { boot_id: "boot".to_owned(), epoch, ..Default::default() };
         let opening = Opening { agent: AgentId(agent), organization: OrganizationId(organization), hello };
@@ -97,7 +97,7 @@ impl Hypervisor {
         assert_eq!(verdicts, [v1::Verdict::Accepted]);
     }
 
-    async fn facts(&mut self, source: u32, instant_ms: UnixMs, facts: &[(&str, &str)]) {
+    pub(super) async fn facts(&mut self, source: u32, instant_ms: UnixMs, facts: &[(&str, &str)]) {
         let facts: BTreeMap<_, _> =
             facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let facts = v1::Facts { source, facts: facts.into_iter().collect() };
@@ -120,7 +120,7 @@ impl Hypervisor {
     }
 
     /// A frame of the domain, which has used so many seconds of its two processors.
-    async fn frame(&mut self, instant_ms: UnixMs, state: i64, cpu_s: i64) {
+    pub(super) async fn frame(&mut self, instant_ms: UnixMs, state: i64, cpu_s: i64) {
         let cpu = (state != SHUT_OFF).then_some(cpu_s * 1_000_000_000);
         let gib = |count: i64| Some(count << 30);
         self.values(2, instant_ms, &[Some(state), Some(2), cpu, gib(4), gib(4), gib(1), gib(20)]).await;
@@ -146,7 +146,7 @@ impl Hypervisor {
 }
 
 impl Control {
-    async fn put(&self, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(super) async fn put(&self, path: &str, body: Value) -> (StatusCode, Value) {
         let mut request = Request::builder().method(Method::PUT).uri(path).header("content-type", "application/json");
         request.extensions_mut().expect("extensions").insert(self.principal);
         let request = request.body(Body::from(body.to_string())).expect("a request");
@@ -162,7 +162,7 @@ impl Control {
 }
 
 /// Two departments below the root.
-async fn organizations(test: &TestDatabase) {
+pub(super) async fn organizations(test: &TestDatabase) {
     Access::open(test.db.clone(), Clock::Manual(Arc::default())).await.expect("access opens");
     let transaction = test.db.begin("test").await.expect("begun");
     for organization in ["(2, 1, 'health', 0)", "(3, 1, 'school', 0)"] {

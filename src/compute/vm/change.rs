@@ -3,9 +3,9 @@
 //! What must hold: whoever changes it says which version it was made from; a change is written with its audit entry;
 //! its sources are given to the owner with it, from the same instant on; the past stays whose it was.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use sea_orm::DbErr;
+use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::{Value, json};
 
 use super::{Purpose, Vm, VmRow};
@@ -14,14 +14,14 @@ use crate::access::capability::MeasurementsWrite;
 use crate::access::form::{Fault, Faults, check_shown};
 use crate::access::{Permit, Resource};
 use crate::compute::provider::no_provider;
-use crate::compute::reconciler::owners;
-use crate::compute::{Compute, store};
+use crate::compute::reconciler::{Owned, owners};
+use crate::compute::{Compute, Index, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{OrganizationId, ProviderId, VmId};
 
 /// What is to be said of it, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct VmChange {
+pub(in crate::compute) struct VmChange {
     /// The version that it was made from.
     pub version: u64,
     /// Whose it is; `None`: nobody's.
@@ -69,7 +69,12 @@ impl VmRow {
     }
 
     /// The same with a change, at an instant.
-    fn changed(&self, change: &VmChange, now_ms: UnixMs, mut faults: Faults) -> Result<Self, Faults> {
+    pub(in crate::compute) fn changed(
+        &self,
+        change: &VmChange,
+        now_ms: UnixMs,
+        mut faults: Faults,
+    ) -> Result<Self, Faults> {
         if let Some(application) = &change.application {
             faults.note(check_shown("application", application));
         }
@@ -143,23 +148,57 @@ impl Compute {
             // It is said already.
             return Ok(Some(()));
         }
-        let changed = Vm { row, ..Vm::clone(&known) };
-        let owned = if changed.row.owned() == known.row.owned() { Vec::new() } else { owners(&changed) };
+        let changed = [(known, row)];
         let transaction = shared.db.begin("vm_change").await?;
-        store::vm::update(&transaction, &changed.row).await?;
-        shared.access.own(&transaction, &owned).await?;
-        let (before, after) = (known.row.audited(), changed.row.audited());
-        let change = Change { action: "vm.update", resource: id.to_string(), before, after };
-        let recorded = shared.access.record(&transaction, permit, change).await?;
+        let owned = self.vms_put(&transaction, &changed).await?;
+        let recorded = shared.access.record_all(&transaction, permit, vm_changes(&changed)).await?;
         if let Err(error) = transaction.commit().await {
             joining.unsure = true;
             return Err(error.into());
         }
         shared.access.recorded(recorded);
-        shared.access.owned(&owned);
-        let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.revision += 1;
-        index.vms.put(changed);
+        self.vms_took(&mut shared.index.write().unwrap_or_else(PoisonError::into_inner), owned, changed);
         Ok(Some(()))
     }
+
+    /// Writes what is said of machines: as they were, and as they are to be. After the commit call
+    /// [`vms_took`](Self::vms_took) with what this gives back.
+    pub(in crate::compute) async fn vms_put(
+        &self,
+        transaction: &DatabaseTransaction,
+        changed: &[(Arc<Vm>, VmRow)],
+    ) -> Result<Owned, DbErr> {
+        let rows: Vec<_> = changed.iter().map(|(_, row)| row.clone()).collect();
+        store::vm::put(transaction, &rows).await?;
+        let given = changed.iter().filter(|(known, row)| row.owned() != known.row.owned());
+        let owned: Owned =
+            given.flat_map(|(known, row)| owners(&Vm { row: row.clone(), ..Vm::clone(known) })).collect();
+        self.0.access.own(transaction, &owned).await?;
+        Ok(owned)
+    }
+
+    /// Takes over what was committed.
+    pub(in crate::compute) fn vms_took(
+        &self,
+        index: &mut Index,
+        owned: Owned,
+        changed: impl IntoIterator<Item = (Arc<Vm>, VmRow)>,
+    ) {
+        self.0.access.owned(&owned);
+        index.revision += 1;
+        for (known, row) in changed {
+            index.vms.put(Vm { row, ..Vm::clone(&known) });
+        }
+    }
+}
+
+/// What the audit log says of changed machines, one entry each.
+pub(in crate::compute) fn vm_changes(changed: &[(Arc<Vm>, VmRow)]) -> Vec<Change> {
+    let change = |(known, row): &(Arc<Vm>, VmRow)| Change {
+        action: "vm.update",
+        resource: row.id.to_string(),
+        before: known.row.audited(),
+        after: row.audited(),
+    };
+    changed.iter().map(change).collect()
 }

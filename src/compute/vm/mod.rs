@@ -19,7 +19,7 @@ use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, SourceId
 use crate::telemetry::Part;
 
 pub(super) mod api;
-mod change;
+pub(super) mod change;
 pub(super) mod figures;
 pub(super) mod joining;
 pub(super) mod line;
@@ -30,7 +30,8 @@ mod track;
 
 pub(super) use track::Tracks;
 
-use change::{VmChange, VmChangeError};
+pub(super) use change::VmChange;
+use change::VmChangeError;
 use figures::VmPlan;
 
 use placing::{Place, stays};

@@ -21,6 +21,7 @@ export const ACTIONS = [
   "first_link.create",
   "host.update",
   "invitation.accept",
+  "ledger.import",
   "organization.create",
   "organization.update",
   "provider.create",

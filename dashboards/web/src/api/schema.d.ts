@@ -469,6 +469,116 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The ledger beside what is measured: in both, in one alone, or with fields that differ.
+         * @description A line and a virtual machine are the same by UUID, else by a name that is clear. Who reaches a part of the city is
+         *     shown that part alone: what is in another one is not compared.
+         */
+        get: operations["ledger_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Imports a table, an .xlsx workbook or a .csv text in UTF-8 or GB18030, of at most 20 MiB.
+         * @description It goes on in the background, one after another. Rows that cannot be taken come back in a workbook; the others are
+         *     written in one transaction, and so is whose their virtual machines are, of which application, what for, until when.
+         */
+        post: operations["ledger_import_begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/imports/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far an import is, or how it ended. */
+        get: operations["ledger_import_fetch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/imports/{id}/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What an import changed, or would change: lines, and what is said of their machines. */
+        get: operations["ledger_import_change_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/imports/{id}/failed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The rows that were not taken, as they came, in a workbook: its column 失败原因 says why. */
+        get: operations["ledger_import_failed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledger/template": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** An empty ledger to be filled in: a workbook with the headers, and a sheet that explains them. */
+        get: operations["ledger_template"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/live": {
         parameters: {
             query?: never;
@@ -1520,6 +1630,11 @@ export interface components {
             /** @description Whose it is. */
             subject: string;
         };
+        /**
+         * @description What becomes of a line.
+         * @enum {string}
+         */
+        ChangeKind: "added" | "changed" | "unchanged" | "removed";
         /** @description One thing that must be well. */
         Check: {
             /**
@@ -1603,11 +1718,43 @@ export interface components {
             /** @enum {string} */
             kind: "agent_refused";
         });
+        /** @description A row that was not taken. */
+        FailedRow: {
+            /** @description Why. */
+            reasons: string[];
+            /** @description Its number in the table. */
+            row: number;
+        };
         /**
          * @description What was done to a log.
          * @enum {string}
          */
         FaultKind: "changed" | "removed" | "inserted" | "reordered" | "truncated" | "recomputed" | "unproven";
+        /** @description What a field was and is to be. */
+        FieldChange: {
+            /** @description What it is to be; null: nothing. */
+            after?: string | null;
+            /** @description What it was; null: nothing. */
+            before?: string | null;
+            /**
+             * @description As a line's or a machine's.
+             * @example application
+             */
+            field: string;
+        };
+        /** @description Which field differs, and how. */
+        FieldDifference: {
+            /**
+             * @description `name`, `organization`, `application`, `purpose`, `expires_ms`, `provider`, `vcpus`, `memory_bytes` or
+             *     `disk_bytes`.
+             * @example vcpus
+             */
+            field: string;
+            /** @description What the ledger says. */
+            ledger: string;
+            /** @description What is measured, or said of the machine. */
+            measured: string;
+        };
         /** @description What is wrong with one field. */
         FieldProblem: {
             /**
@@ -1618,6 +1765,11 @@ export interface components {
             /** @description What is wrong and what is right. */
             message: string;
         };
+        /**
+         * Format: binary
+         * @description A file as it is.
+         */
+        FileBytes: string;
         /** @description A file system. */
         FilesystemReport: {
             /**
@@ -1926,6 +2078,76 @@ export interface components {
         };
         /** Format: int64 */
         i64: number;
+        /** @description A column that no ledger has. */
+        IgnoredColumn: {
+            /** @description The column that it looks like. */
+            alike?: string | null;
+            /** @description Its header. */
+            header: string;
+        };
+        /** @description What an import counts. */
+        ImportCounts: {
+            /** @description Lines that are new. */
+            added: number;
+            /** @description Lines that say something else. */
+            changed: number;
+            /** @description Rows that are not taken. */
+            failed: number;
+            /** @description Machines of which something else is said. */
+            machines_changed: number;
+            /** @description Rows whose machine is measured. */
+            matched: number;
+            /** @description Lines that stand in the table no more. */
+            removed: number;
+            /** @description Lines that say the same. */
+            unchanged: number;
+        };
+        /** @description The import that changed the ledger last. */
+        Imported: {
+            /** @description When (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            /** @description Who. */
+            by: string;
+            /** @description The table's name. */
+            file: string;
+        };
+        /** @description An import. */
+        ImportReport: {
+            /** @description When it began (Unix time in milliseconds). */
+            begun_ms: components["schemas"]["i64"];
+            /** @description Who began it. */
+            by: string;
+            counts?: components["schemas"]["ImportCounts"] | null;
+            /** @description How much of that is done: rows that are read or checked, lines and machines that are written. */
+            done: number;
+            /** @description Nothing is written. */
+            dry_run: boolean;
+            ended_ms?: components["schemas"]["i64"] | null;
+            /** @description The first 100 rows that were not taken; the workbook has all of them. */
+            failures: components["schemas"]["FailedRow"][];
+            /** @description The table's name. */
+            file: string;
+            /**
+             * @description Its id. It is remembered until a few others went on, or control ends.
+             * @example import_1790000100000
+             */
+            id: string;
+            /** @description Columns that were left out. */
+            ignored: components["schemas"]["IgnoredColumn"][];
+            /** @description Why nothing was written. */
+            reason?: string | null;
+            /** @description The table is the whole ledger. */
+            replace: boolean;
+            /** @description How far it is. */
+            state: components["schemas"]["ImportState"];
+            /** @description Of how much; null: not known yet. */
+            total?: number | null;
+        };
+        /**
+         * @description How far an import is.
+         * @enum {string}
+         */
+        ImportState: "waiting" | "reading" | "checking" | "writing" | "done" | "refused" | "failed";
         /** @description A network interface. */
         InterfaceReport: {
             /**
@@ -2004,11 +2226,89 @@ export interface components {
          * @enum {string}
          */
         Language: "zh-CN" | "en";
+        /** @description The ledger beside what is measured. */
+        LedgerReport: {
+            /** @description How many there are of each standing, whatever is filtered. */
+            counts: components["schemas"]["StandingCounts"];
+            imported?: components["schemas"]["Imported"] | null;
+            /** @description What is on this page. */
+            items: components["schemas"]["Reconciled"][];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
         /**
          * @description How much of an area.
          * @enum {string}
          */
         Level: "none" | "read" | "write";
+        /** @description What a row of the table changes. */
+        LineChange: {
+            /** @description What becomes of the line. */
+            kind: components["schemas"]["ChangeKind"];
+            /** @description What of the line changes; of a new one nothing is told. */
+            line: components["schemas"]["FieldChange"][];
+            /** @description What of the machine changes. */
+            machine: components["schemas"]["FieldChange"][];
+            /** @description How the machine is called. */
+            name: string;
+            /**
+             * @description Whose it is by the ledger.
+             * @example org_2
+             */
+            organization: string;
+            /** @description The row in the table; null: it stands there no more. */
+            row?: number | null;
+            /**
+             * @description The machine that it is of; null: none is measured.
+             * @example vm_1
+             */
+            vm?: string | null;
+        };
+        /** @description What the ledger says of a machine, as it is shown. */
+        LineReport: {
+            /** @description Of which application it is a part. */
+            application?: string | null;
+            /** @description Whom to ask. */
+            contact?: string | null;
+            /**
+             * Format: int64
+             * @description Size of its disks.
+             */
+            disk_bytes?: number | null;
+            expires_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Its id.
+             * @example line_1
+             */
+            id: string;
+            /**
+             * Format: int64
+             * @description Memory.
+             */
+            memory_bytes?: number | null;
+            /** @description How it is called. */
+            name: string;
+            /** @description What else is said. */
+            note?: string | null;
+            /**
+             * @description Whose it is.
+             * @example org_2
+             */
+            organization: string;
+            /**
+             * @description Who provides it.
+             * @example provider_1
+             */
+            provider?: string | null;
+            purpose?: components["schemas"]["Purpose"] | null;
+            /** @description Its UUID. */
+            uuid?: string | null;
+            /**
+             * Format: int64
+             * @description Virtual processors.
+             */
+            vcpus?: number | null;
+        };
         /** @description A link that can be used. */
         Link: {
             display_name?: string | null;
@@ -2068,6 +2368,58 @@ export interface components {
             /** @description Of what was refused: why, as in the metric `tongtu_records_refused_total`. */
             refusal?: string | null;
             to_ms?: components["schemas"]["i64"] | null;
+        };
+        /** @description A machine that is measured, as far as a ledger speaks of it. */
+        MachineReport: {
+            /** @description Of which application it is a part. */
+            application?: string | null;
+            /** @description It was given to that organisation. */
+            assigned: boolean;
+            /**
+             * Format: int64
+             * @description Size of its disks.
+             */
+            disk_bytes?: number | null;
+            expires_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Where it is.
+             * @example host_1
+             */
+            host?: string | null;
+            /** @description That host's name. */
+            host_name?: string | null;
+            /**
+             * Format: int64
+             * @description Memory that it may be given.
+             */
+            memory_bytes?: number | null;
+            /** @description Its name on its host. */
+            name: string;
+            /**
+             * @description Who sees it as its own.
+             * @example org_2
+             */
+            organization: string;
+            /**
+             * @description Who provides it.
+             * @example provider_1
+             */
+            provider?: string | null;
+            purpose?: components["schemas"]["Purpose"] | null;
+            /** @description How it is. */
+            state: components["schemas"]["VmState"];
+            /** @description Its UUID. */
+            uuid: string;
+            /**
+             * Format: int64
+             * @description Virtual processors.
+             */
+            vcpus?: number | null;
+            /**
+             * @description Its id.
+             * @example vm_1
+             */
+            vm: string;
         };
         /** @description Who one is and what one may do. */
         Me: {
@@ -2407,6 +2759,34 @@ export interface components {
                  * @description Since when it runs, at its last report.
                  */
                 uptime_seconds?: number | null;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_LineChange: {
+            /** @description What is on it. */
+            items: {
+                /** @description What becomes of the line. */
+                kind: components["schemas"]["ChangeKind"];
+                /** @description What of the line changes; of a new one nothing is told. */
+                line: components["schemas"]["FieldChange"][];
+                /** @description What of the machine changes. */
+                machine: components["schemas"]["FieldChange"][];
+                /** @description How the machine is called. */
+                name: string;
+                /**
+                 * @description Whose it is by the ledger.
+                 * @example org_2
+                 */
+                organization: string;
+                /** @description The row in the table; null: it stands there no more. */
+                row?: number | null;
+                /**
+                 * @description The machine that it is of; null: none is measured.
+                 * @example vm_1
+                 */
+                vm?: string | null;
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -2995,6 +3375,20 @@ export interface components {
             /** @description Whether every check is well. */
             ready: boolean;
         };
+        /** @description A line of the ledger, a machine, or both. */
+        Reconciled: {
+            /** @description Which fields differ, of those that both say. */
+            differences: components["schemas"]["FieldDifference"][];
+            /**
+             * @description Its id: that of the line, else of the machine.
+             * @example line_1
+             */
+            id: string;
+            line?: components["schemas"]["LineReport"] | null;
+            machine?: components["schemas"]["MachineReport"] | null;
+            /** @description How the two stand to each other. */
+            standing: components["schemas"]["Standing"];
+        };
         /**
          * @description What points were made from.
          * @enum {string}
@@ -3365,6 +3759,22 @@ export interface components {
              */
             kind: string;
             last_instant_ms?: components["schemas"]["i64"] | null;
+        };
+        /**
+         * @description How a line and a machine stand to each other.
+         * @enum {string}
+         */
+        Standing: "conflicting" | "only_ledger" | "only_measured" | "both";
+        /** @description How many there are of a standing. */
+        StandingCounts: {
+            /** @description In both, and nothing differs. */
+            both: number;
+            /** @description In both, and something differs. */
+            conflicting: number;
+            /** @description In the ledger, and not there. */
+            only_ledger: number;
+            /** @description There, and not in the ledger. */
+            only_measured: number;
         };
         /** @description A sum over hosts. */
         Sum: {
@@ -5307,6 +5717,339 @@ export interface operations {
             };
             /** @description Unknown, used or expired. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those behind this: the `next` of the page before, of the same sort.
+                 * @example entry_7
+                 */
+                after?: string;
+                /** @description How many on one page. */
+                limit?: number;
+                /**
+                 * @description Only those of this organisation: by the ledger, else as measured.
+                 * @example org_2
+                 */
+                organization?: string;
+                /** @description Only those with this in a name, UUID, application, host's name, contact or note, or with this id. */
+                search?: string;
+                /**
+                 * @description By what they are sorted, `id` if absent; with `-` before it the largest first. One of id, standing, name,
+                 *     organization, differences.
+                 * @example standing
+                 */
+                sort?: string;
+                /**
+                 * @description Only those of these standings, separated by commas.
+                 * @example conflicting,only_ledger
+                 */
+                standing?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_import_begin: {
+        parameters: {
+            query?: {
+                /** @description Nothing is written: what would be is told. */
+                dry_run?: boolean;
+                /**
+                 * @description The table's name, to be shown.
+                 * @example 台账.xlsx
+                 */
+                file?: string;
+                /** @description The table is the whole ledger: what stands in no row of it is removed. Then every row must be right. */
+                replace?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The table. */
+        requestBody: {
+            content: {
+                "application/octet-stream": components["schemas"]["FileBytes"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description More than 20 MiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Others are waiting */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_import_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example import_1790000100000 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_import_change_list: {
+        parameters: {
+            query?: {
+                /** @description Only those behind this place: the `next` of the page before. */
+                after?: number;
+                /** @description How many on one page. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @example import_1790000100000 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_LineChange"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_import_failed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example import_1790000100000 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The workbook. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": components["schemas"]["FileBytes"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ledger_template: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The workbook. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": components["schemas"]["FileBytes"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -24,6 +24,7 @@ export const NAVIGATION: readonly { readonly group: string; readonly places: rea
     places: [
       { page: "cloud", icon: "cloud", needs: "vms.see" },
       { page: "vms", icon: "vm", needs: "vms.see" },
+      { page: "ledger", icon: "ledger", needs: "vms.see" },
       { page: "review", icon: "review", needs: "vms.see" },
       { page: "providers", icon: "provider", needs: "vms.see" },
     ],

@@ -38,6 +38,7 @@ export const router = createRouter({
     { path: paths.cloud(), name: "cloud", meta: { needs: "vms.see" }, component: () => import("@/compute/cloud/CloudPage.vue") },
     { path: paths.vms(), name: "vms", meta: { needs: "vms.see" }, component: () => import("@/compute/vm/VmsPage.vue") },
     { path: `${paths.vms()}/${ID}`, name: "vm", meta: { needs: "vms.see", above: "vms", ahead: ({ params, query }) => askAheadOfVm(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/vm/VmPage.vue") },
+    { path: paths.ledger(), name: "ledger", meta: { needs: "vms.see" }, component: () => import("@/compute/ledger/LedgerPage.vue") },
     { path: paths.review(), name: "review", meta: { needs: "vms.see" }, component: () => import("@/compute/review/ReviewPage.vue") },
     { path: paths.providers(), name: "providers", meta: { needs: "vms.see" }, component: () => import("@/compute/provider/ProvidersPage.vue") },
     { path: paths.agents(), name: "agents", meta: { needs: "agents.see" }, component: () => import("@/fleet/AgentsPage.vue") },

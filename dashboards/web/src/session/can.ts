@@ -6,6 +6,7 @@ export const ACTIONS = {
   "vms.see": ["measurements", "read"],
   "vms.change": ["measurements", "write"],
   "providers.change": ["measurements", "write"],
+  "ledger.import": ["measurements", "write"],
   "agents.see": ["agents", "read"],
   "agents.enrol": ["agents", "write"],
   "agents.revoke": ["agents", "write"],

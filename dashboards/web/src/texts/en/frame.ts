@@ -38,6 +38,7 @@ export default {
     cloud: "Cloud",
     vms: "Virtual machines",
     vm: "Virtual machine",
+    ledger: "Ledger",
     review: "Utilisation review",
     providers: "Providers",
     users: "Users",

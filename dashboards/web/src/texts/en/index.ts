@@ -5,6 +5,7 @@ import compute from "./compute";
 import control from "./control";
 import fleet from "./fleet";
 import frame from "./frame";
+import ledger from "./ledger";
 import ui from "./ui";
 
-export default { ...frame, ui, ...access, ...fleet, ...compute, ...cloud, ...control };
+export default { ...frame, ui, ...access, ...fleet, ...compute, ...cloud, ...ledger, ...control };

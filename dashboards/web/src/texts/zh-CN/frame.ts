@@ -38,6 +38,7 @@ export default {
     cloud: "云资源",
     vms: "虚拟机",
     vm: "虚拟机",
+    ledger: "台账对账",
     review: "利用率评估",
     providers: "云服务商",
     users: "用户",

@@ -1,0 +1,346 @@
+//! The ledger held against what is measured. Pure.
+//!
+//! A line and a machine are the same by UUID, else by a name that only one of each has, within one organisation
+//! first. What must hold: every line and every machine that is there is in exactly one of the four kinds; what only
+//! one of them says is no conflict.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::LedgerLine;
+use crate::compute::list::Named;
+use crate::compute::vm::report::{VmState, VmSummary};
+use crate::platform::ids::OrganizationId;
+
+/// Sizes that are so much apart, of the larger one, differ: a table is in rounded gigabytes.
+const TOLERANCE: f64 = 0.01;
+
+/// How a line and a machine stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Standing {
+    /// In both, and something differs.
+    Conflicting,
+    /// In the ledger, and not there.
+    OnlyLedger,
+    /// There, and not in the ledger.
+    OnlyMeasured,
+    /// In both, and nothing differs.
+    Both,
+}
+
+impl Standing {
+    pub(super) const ALL: [Self; 4] = [Self::Conflicting, Self::OnlyLedger, Self::OnlyMeasured, Self::Both];
+}
+
+impl Named for Standing {
+    const EXPECTED: &'static str = "`standing` must be one or more of conflicting, only_ledger, only_measured, both";
+}
+
+/// Which field differs, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct FieldDifference {
+    /// `name`, `organization`, `application`, `purpose`, `expires_ms`, `provider`, `vcpus`, `memory_bytes` or
+    /// `disk_bytes`.
+    #[schema(value_type = String, example = "vcpus")]
+    pub field: &'static str,
+    /// What the ledger says.
+    pub ledger: String,
+    /// What is measured, or said of the machine.
+    pub measured: String,
+}
+
+/// By what the same machine is told in two lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a> {
+    pub uuid: Option<&'a str>,
+    pub name: &'a str,
+    /// Whose it is; `None`: nobody was given it.
+    pub organization: Option<OrganizationId>,
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn of_line(line: &'a LedgerLine) -> Self {
+        Self { uuid: line.uuid.as_deref(), name: &line.name, organization: Some(line.organization) }
+    }
+
+    pub(super) fn of_machine(vm: &'a VmSummary) -> Self {
+        Self { uuid: Some(&vm.uuid), name: &vm.name, organization: Some(vm.organization).filter(|_| vm.assigned) }
+    }
+}
+
+/// Which one each is in another list; nothing there is two of them.
+pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>> {
+    let mut found: Vec<Option<usize>> = vec![None; ones.len()];
+    let mut taken = vec![false; others.len()];
+    let mut by_uuid: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, other) in others.iter().enumerate() {
+        if let Some(uuid) = other.uuid {
+            by_uuid.entry(uuid).or_default().push(at);
+        }
+    }
+    for (one, found) in ones.iter().zip(&mut found) {
+        let same = one.uuid.and_then(|uuid| by_uuid.get(uuid)).map(Vec::as_slice).unwrap_or_default();
+        // A UUID that two organisations claim: the one of the same organisation.
+        let own = same.iter().find(|at| others[**at].organization == one.organization).or(same.first());
+        *found = own.copied().filter(|at| !std::mem::replace(&mut taken[*at], true));
+    }
+    for within in [true, false] {
+        let mut names: HashMap<_, (Vec<usize>, Vec<usize>)> = HashMap::new();
+        let group = |key: &Key<'_>| key.organization.filter(|_| within);
+        for (at, one) in ones.iter().enumerate().filter(|(at, _)| found[*at].is_none()) {
+            names.entry((one.name, group(one))).or_default().0.push(at);
+        }
+        for (at, other) in others.iter().enumerate().filter(|(at, _)| !taken[*at]) {
+            if let Some(group) = names.get_mut(&(other.name, group(other))) {
+                group.1.push(at);
+            }
+        }
+        for (mut mine, mut theirs) in names.into_values() {
+            // Two that name their UUIDs are not the same, whatever they are called.
+            let mine_unnamed = mine.iter().any(|at| ones[*at].uuid.is_none());
+            let theirs_unnamed = theirs.iter().any(|at| others[*at].uuid.is_none());
+            mine.retain(|at| theirs_unnamed || ones[*at].uuid.is_none());
+            theirs.retain(|at| mine_unnamed || others[*at].uuid.is_none());
+            if let ([one], [other]) = (mine.as_slice(), theirs.as_slice())
+                && (ones[*one].uuid.is_none() || others[*other].uuid.is_none())
+            {
+                found[*one] = Some(*other);
+                taken[*other] = true;
+            }
+        }
+    }
+    found
+}
+
+/// What it may be given.
+pub(super) fn memory(vm: &VmSummary) -> Option<i64> {
+    vm.memory_maximum_bytes.filter(|bytes| *bytes > 0).or(vm.memory_bytes)
+}
+
+/// Which fields differ, of those that both say.
+pub(super) fn differences(line: &LedgerLine, vm: &VmSummary) -> Vec<FieldDifference> {
+    let mut differences = Vec::new();
+    let mut compare = |field: &'static str, ledger: Option<String>, measured: Option<String>| {
+        if let (Some(ledger), Some(measured)) = (ledger, measured)
+            && ledger != measured
+        {
+            differences.push(FieldDifference { field, ledger, measured });
+        }
+    };
+    // Of one that never said its name, that is its UUID.
+    compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|name| *name != vm.uuid));
+    let owner = vm.assigned.then(|| vm.organization.to_string());
+    compare("organization", Some(line.organization.to_string()), owner);
+    compare("application", line.application.clone(), vm.application.clone());
+    let purpose = |purpose: crate::compute::vm::Purpose| purpose.name().to_owned();
+    compare("purpose", line.purpose.map(purpose), vm.purpose.map(purpose));
+    let text = |number: i64| number.to_string();
+    compare("expires_ms", line.expires_ms.map(text), vm.expires_ms.map(text));
+    let provider = |id: crate::platform::ids::ProviderId| id.to_string();
+    compare("provider", line.provider.map(provider), vm.provider.map(provider));
+    compare("vcpus", line.vcpus.map(text), vm.vcpus.map(text));
+    for (field, ledger, measured) in
+        [("memory_bytes", line.memory_bytes, memory(vm)), ("disk_bytes", line.disk_bytes, vm.disk_capacity_bytes)]
+    {
+        let apart = |(a, b): (i64, i64)| (a - b).abs() as f64 > a.max(b) as f64 * TOLERANCE;
+        if ledger.zip(measured).is_some_and(apart) {
+            compare(field, ledger.map(text), measured.map(text));
+        }
+    }
+    differences
+}
+
+/// A line, a machine, or both, by their places.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pair {
+    pub standing: Standing,
+    pub line: Option<usize>,
+    pub machine: Option<usize>,
+    pub differences: Vec<FieldDifference>,
+}
+
+/// Every line once and every machine that is there once: lines in their order, then machines that are in none.
+pub(super) fn reconcile(lines: &[LedgerLine], machines: &[&VmSummary]) -> Vec<Pair> {
+    let keys: Vec<_> = lines.iter().map(Key::of_line).collect();
+    let found = matched(&keys, &machines.iter().copied().map(Key::of_machine).collect::<Vec<_>>());
+    let mut seen = vec![false; machines.len()];
+    let mut pairs = Vec::with_capacity(lines.len() + machines.len());
+    for (at, (line, machine)) in lines.iter().zip(found).enumerate() {
+        machine.into_iter().for_each(|machine| seen[machine] = true);
+        // Its host says that it is not there any more.
+        let present = machine.map(|machine| machines[machine]).filter(|vm| vm.state != VmState::Gone);
+        let differences = present.map(|vm| differences(line, vm)).unwrap_or_default();
+        let standing = match (present, differences.is_empty()) {
+            (None, _) => Standing::OnlyLedger,
+            (Some(_), true) => Standing::Both,
+            (Some(_), false) => Standing::Conflicting,
+        };
+        pairs.push(Pair { standing, line: Some(at), machine, differences });
+    }
+    for (at, vm) in machines.iter().enumerate() {
+        if !seen[at] && vm.state != VmState::Gone {
+            let standing = Standing::OnlyMeasured;
+            pairs.push(Pair { standing, line: None, machine: Some(at), differences: Vec::new() });
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compute::ledger::tests::line;
+    use crate::platform::ids::VmId;
+
+    /// A machine that somebody was given.
+    pub(in crate::compute::ledger) fn machine(id: i64, uuid: &str, name: &str, organization: i64) -> VmSummary {
+        VmSummary {
+            id: VmId(id),
+            name: name.to_owned(),
+            uuid: uuid.to_owned(),
+            state: VmState::Running,
+            organization: OrganizationId(organization),
+            assigned: true,
+            host: None,
+            host_name: None,
+            provider: None,
+            application: None,
+            purpose: None,
+            expires_ms: None,
+            expired: false,
+            conflict: None,
+            last_report_ms: None,
+            vcpus: Some(4),
+            cpu_usage_percent: None,
+            memory_bytes: Some(8 << 30),
+            memory_maximum_bytes: Some(8 << 30),
+            memory_used_bytes: None,
+            memory_used_percent: None,
+            memory_resident_bytes: None,
+            disk_capacity_bytes: Some(100 << 30),
+            disk_allocation_bytes: None,
+            disk_read_bytes_per_second: None,
+            disk_write_bytes_per_second: None,
+            network_receive_bytes_per_second: None,
+            network_transmit_bytes_per_second: None,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn each_line_and_machine_stands_somewhere() {
+        let lines = [
+            line(1, Some("u1"), "one", 2),
+            LedgerLine { vcpus: Some(2), ..line(2, None, "web", 2) },
+            line(3, None, "twin", 4),
+            line(4, Some("u9"), "db", 2),
+            line(5, None, "db", 2),
+            line(6, None, "mail", 2),
+            line(7, None, "twin", 2),
+            line(8, None, "gone", 2),
+        ];
+        let gone = VmSummary { state: VmState::Gone, ..machine(8, "u8", "gone", 2) };
+        let machines = [
+            machine(1, "u1", "one", 2),
+            machine(2, "u2", "web", 2),
+            machine(3, "u3", "twin", 2),
+            machine(4, "u4", "twin", 3),
+            machine(5, "u5", "db", 2),
+            VmSummary { assigned: false, ..machine(6, "u6", "mail", 1) },
+            gone.clone(),
+            VmSummary { state: VmState::Gone, ..machine(9, "u10", "forgotten", 2) },
+        ];
+        let pairs = reconcile(&lines, &machines.iter().collect::<Vec<_>>());
+        let ids = |pair: &Pair| (pair.line.map(|at| lines[at].id.0), pair.machine.map(|at| machines[at].id.0));
+        let standing: Vec<_> = pairs.iter().map(|pair| (pair.standing, ids(pair))).collect();
+        use Standing::*;
+        assert_eq!(
+            standing,
+            [
+                (Both, (Some(1), Some(1))),
+                (Conflicting, (Some(2), Some(2))),
+                // The twin that is left once its namesake has its own is of another organisation.
+                (Conflicting, (Some(3), Some(4))),
+                (OnlyLedger, (Some(4), None)),
+                (Both, (Some(5), Some(5))),
+                (Both, (Some(6), Some(6))),
+                (Both, (Some(7), Some(3))),
+                (OnlyLedger, (Some(8), Some(8))),
+            ]
+        );
+        let [difference] = pairs[1].differences.as_slice() else { panic!("{:?}", pairs[1]) };
+        assert_eq!((difference.field, difference.ledger.as_str(), difference.measured.as_str()), ("vcpus", "2", "4"));
+        assert_eq!(pairs[2].differences[0].field, "organization");
+        let more = [machine(1, "u1", "one", 2), machine(2, "u2", "new", 2)];
+        let standing: Vec<_> =
+            reconcile(&lines[..1], &more.iter().collect::<Vec<_>>()).iter().map(|pair| pair.standing).collect();
+        assert_eq!(standing, [Both, OnlyMeasured]);
+    }
+
+    #[test]
+    fn a_field_differs_if_both_say_something_else() {
+        let full = LedgerLine {
+            application: Some("甲".to_owned()),
+            vcpus: Some(8),
+            memory_bytes: Some(16 << 30),
+            disk_bytes: Some(200 << 30),
+            expires_ms: Some(1),
+            ..line(1, Some("u1"), "other", 3)
+        };
+        let said = VmSummary { application: Some("乙".to_owned()), expires_ms: Some(2), ..machine(1, "u1", "one", 2) };
+        let fields: Vec<_> = differences(&full, &said).into_iter().map(|difference| difference.field).collect();
+        assert_eq!(
+            fields,
+            ["name", "organization", "application", "expires_ms", "vcpus", "memory_bytes", "disk_bytes"]
+        );
+        let silent = VmSummary {
+            name: "u1".to_owned(),
+            assigned: false,
+            vcpus: None,
+            memory_maximum_bytes: None,
+            memory_bytes: None,
+            disk_capacity_bytes: None,
+            ..machine(1, "u1", "one", 2)
+        };
+        assert_eq!(differences(&full, &silent), []);
+        // 100 GB that are a few megabytes short are rounded.
+        let rounded = LedgerLine { disk_bytes: Some((100 << 30) - (50 << 20)), ..line(1, Some("u1"), "one", 2) };
+        assert_eq!(differences(&rounded, &machine(1, "u1", "one", 2)), []);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_told_twice(
+            ledger in proptest::collection::vec((proptest::option::of(0u8..12), 0u8..8, 2i64..4), 0..20),
+            measured in proptest::collection::vec((0u8..8, 2i64..4), 0..12),
+        ) {
+            let lines: Vec<_> = (1..)
+                .zip(&ledger)
+                .map(|(id, (uuid, name, owner))| {
+                    line(id, uuid.map(|uuid| uuid.to_string()).as_deref(), &name.to_string(), *owner)
+                })
+                .collect();
+            let machines: Vec<_> = (0..)
+                .zip(&measured)
+                .map(|(id, (name, owner))| machine(id, &id.to_string(), &name.to_string(), *owner))
+                .collect();
+            let pairs = reconcile(&lines, &machines.iter().collect::<Vec<_>>());
+            let told: Vec<_> = pairs.iter().filter_map(|pair| pair.line).collect();
+            let mut there: Vec<_> = pairs.iter().filter_map(|pair| pair.machine).collect();
+            there.sort_unstable();
+            prop_assert_eq!(told, (0..lines.len()).collect::<Vec<_>>());
+            prop_assert_eq!(there, (0..machines.len()).collect::<Vec<_>>());
+            for pair in pairs {
+                if let (Some(line), Some(machine)) = (pair.line, pair.machine) {
+                    let uuid = lines[line].uuid.as_ref();
+                    prop_assert!(uuid.is_none_or(|uuid| *uuid == machines[machine].uuid));
+                }
+            }
+        }
+    }
+}
