@@ -1,5 +1,6 @@
 # make run    start control and the agent of this machine (see README.md)
-# make build  the binaries as users get them, in dist/
+# make build  the binaries as users get them, in dist/, with the agent of this machine to roll out
+# make agents then the agents to roll out for old systems too: x86_64 and aarch64, glibc 2.17
 # make test   every test, with the real servers they talk to
 # make check  format, lints, documentation, dependencies, tidiness
 # make web    the dashboard, made anew (dashboards/web/dist is committed)
@@ -14,7 +15,7 @@ TARGET = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed 
 AGENTS = -p tongtu-agent -p tongtu-agent-libvirt -p tongtu-simulator
 WORKSPACE = --workspace --all-targets --locked
 
-.PHONY: run build test check bench web
+.PHONY: run build agents test check bench web
 
 # Builds only what it runs (the default members), in the dev profile. On a fresh Debian 12 that took
 # 690 s of CPU time, downloads and the C compiler's installation included: about six minutes on two cores.
@@ -29,7 +30,11 @@ build:
 	$(CARGO) build --locked --profile agent $(AGENTS)
 	mkdir -p dist
 	cp $(TARGET)/release/tongtu $(TARGET)/agent/tongtu-agent $(TARGET)/agent/tongtu-agent-libvirt $(TARGET)/agent/tongtu-simulator dist/
+	scripts/agents.sh pack dist/tongtu-agent
 	@ls -l dist
+
+agents:
+	CARGO="$(CARGO)" scripts/agents.sh build
 
 # All targets in one step: the tests and the binaries they start then share every artefact.
 test:

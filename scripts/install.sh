@@ -40,6 +40,11 @@ test_needs() {
     need "$(on_path strace)" strace
     need "$(on_path mount)" mount
     need "$(on_path runuser)" util-linux
+    # A machine to roll agents out to, and what judges their unit.
+    need "test -x /usr/sbin/sshd" openssh-server
+    need "$(on_path sudo)" sudo
+    need "$(on_path ssh-keygen)" openssh-client
+    need "$(on_path systemd-analyze)" systemd
     # The dashboard's build and its walk in a browser, with a font for its Chinese.
     need "$(on_path node)" nodejs
     need "$(on_path npm)" npm

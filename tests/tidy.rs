@@ -350,6 +350,7 @@ fn the_two_readmes_have_the_same_parts() {
 fn what_a_person_runs_is_executable() {
     use std::os::unix::fs::PermissionsExt as _;
     for script in [
+        "scripts/agents.sh",
         "scripts/install.sh",
         "scripts/run.sh",
         "scripts/with-postgres.sh",

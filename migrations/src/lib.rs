@@ -26,6 +26,7 @@ mod m0016_cadence;
 mod m0020_refusals;
 mod m0021_compute;
 mod m0023_ledger;
+mod m0024_rollout;
 
 /// Steps that bore another name for a while: the old one and the new one.
 const RENAMED: [(&str, &str); 1] = [("m0007_lifetime", "m0008_lifetime")];
@@ -77,6 +78,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0020_refusals::Migration),
             Box::new(m0021_compute::Migration),
             Box::new(m0023_ledger::Migration),
+            Box::new(m0024_rollout::Migration),
         ]
     }
 }

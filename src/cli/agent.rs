@@ -23,6 +23,7 @@ pub(super) async fn run(command: Agent) -> Result<(), CliError> {
             let revoked = Client::open(&server)?.post(&format!("/api/v1/agents/{id}/revoke"), &json!({})).await?;
             print(&if server.json { revoked.to_string() } else { format!("{id} is revoked") });
         }
+        Agent::Deploy(asked) => super::deploy::run(*asked).await?,
         Agent::Configuration { set, server } => {
             let client = Client::open(&server)?;
             let configuration = match set {

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 mod agent;
 mod audit;
 mod client;
+mod deploy;
 mod invitation;
 mod restore;
 mod serve;
@@ -175,6 +176,13 @@ enum Agent {
         #[command(flatten)]
         server: Server,
     },
+    /// Put agents on machines over SSH, bring them up to date, take them back or remove them.
+    ///
+    /// The service does it; this command watches. A machine that comes for the first time shows the fingerprint of its
+    /// host key, which you compare and confirm; nothing is sent to it before. Credentials are used once and stored
+    /// nowhere. What was done half goes on with --resume.
+    #[command(after_help = DEPLOY_HELP)]
+    Deploy(Box<Deploy>),
     /// What every agent is told: interval and collectors, as JSON.
     ///
     /// Change it: `tongtu agent configuration > FILE`, edit FILE, `tongtu agent configuration --set FILE`.
@@ -193,6 +201,51 @@ enum Agent {
         #[command(flatten)]
         server: Server,
     },
+}
+
+const DEPLOY_HELP: &str = "\
+Examples:
+  tongtu agent deploy root@10.1.2.3 ops@10.1.2.4:2222 --key ~/.ssh/id_ed25519
+  tongtu agent deploy 10.1.2.3 --password-file FILE --dry-run      look, print the steps, change nothing
+  tongtu agent deploy 10.1.2.3 --key FILE --action upgrade         also: rollback, uninstall";
+
+#[derive(Debug, Args)]
+struct Deploy {
+    /// Each machine; its user is root and its port 22 if left out
+    #[arg(value_name = "USER@HOST:PORT", required_unless_present = "resume", conflicts_with = "resume")]
+    machines: Vec<String>,
+    /// What is done
+    #[arg(long, value_parser = ["install", "upgrade", "rollback", "uninstall"], default_value = "install", conflicts_with = "resume")]
+    action: String,
+    /// Where the machines stand; so many of one site are worked on at once
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "resume")]
+    site: String,
+    /// Whose the machines are, such as org_1 [default: the organisation of your token]
+    #[arg(long, value_name = "ID", conflicts_with = "resume")]
+    organization: Option<crate::platform::ids::OrganizationId>,
+    /// A private key of OpenSSH; it is tried before the password
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The file that holds the key's passphrase
+    #[arg(long, value_name = "FILE", requires = "key")]
+    passphrase_file: Option<PathBuf>,
+    /// The file that holds the password; `-` is the standard input
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The file that holds what sudo asks for, if that is another password
+    #[arg(long, value_name = "FILE")]
+    sudo_password_file: Option<PathBuf>,
+    /// A fingerprint that was compared already, so that nobody is asked; may be given again
+    #[arg(long = "host-key", value_name = "SHA256:…")]
+    host_keys: Vec<String>,
+    /// Look at the machines and print the steps; change nothing
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+    /// Go on with the machines of a roll-out that are not done, such as rollout_3
+    #[arg(long, value_name = "ID")]
+    resume: Option<crate::platform::ids::RolloutId>,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// Which service, and with what token.
@@ -306,6 +359,9 @@ mod tests {
             "tongtu agent token --ttl 10m --uses 3 --organization org_2 --data d",
             "tongtu agent list --server https://c --token-file f --ca ca.pem --json",
             "tongtu agent revoke agent_7",
+            "tongtu agent deploy root@h h2:2222 --key k --passphrase-file p --site east --organization org_2 --dry-run",
+            "tongtu agent deploy h --password-file - --action upgrade --host-key SHA256:x --host-key SHA256:y --data d",
+            "tongtu agent deploy --resume rollout_3 --key k --json",
             "tongtu agent configuration --json",
             "tongtu agent configuration --set - --data d",
         ] {
@@ -317,6 +373,9 @@ mod tests {
             "tongtu agent token --uses 0",
             "tongtu agent list --server https://c",
             "tongtu agent revoke 7",
+            "tongtu agent deploy",
+            "tongtu agent deploy h --action reboot",
+            "tongtu agent deploy h --resume rollout_3",
             "tongtu serve --http localhost",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);

@@ -5,8 +5,13 @@ use std::collections::BTreeSet;
 use super::{Config, DEFAULT};
 
 /// Keys without a default.
-const OPTIONAL: [(&str, &str); 4] =
-    [("agents", "advertise"), ("database", "url"), ("http", "tls_certificate"), ("http", "tls_key")];
+const OPTIONAL: [(&str, &str); 5] = [
+    ("agents", "advertise"),
+    ("agents", "directory"),
+    ("database", "url"),
+    ("http", "tls_certificate"),
+    ("http", "tls_key"),
+];
 
 /// What was said beside the defaults.
 #[derive(Debug, Clone, Default)]

@@ -82,6 +82,13 @@ pub struct Agents {
     /// What enrolment tokens carry, `HOST:PORT`.
     #[serde(default)]
     pub advertise: Option<String>,
+    /// Programs that are rolled out.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+    /// Machines that are worked on at once.
+    pub rollout_machines: usize,
+    /// The same of one site.
+    pub rollout_machines_per_site: usize,
 }
 
 /// Sessions of people, and the audit log.
@@ -243,6 +250,14 @@ impl Config {
                 return Err(format!(
                     "agents.advertise = \"{advertise}\" is not HOST:PORT, such as \"control.example.gov.cn:6481\""
                 ));
+            }
+        }
+        for (key, machines) in [
+            ("rollout_machines", self.agents.rollout_machines),
+            ("rollout_machines_per_site", self.agents.rollout_machines_per_site),
+        ] {
+            if !(1..=256).contains(&machines) {
+                return Err(format!("agents.{key} = {machines} is not between 1 and 256"));
             }
         }
         self.access.validate()?;

@@ -21,6 +21,7 @@ use crate::access::{self, Access, ApiTokenFile, Authentication};
 use crate::backup::{self, Backups};
 use crate::compute::Compute;
 use crate::config::{self, Config};
+use crate::fleet::rollout::Rollouts;
 use crate::fleet::{Fleet, FleetError};
 use crate::platform::clock::Clock;
 use crate::platform::db::{Db, DbError};
@@ -335,9 +336,13 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
             Ok(())
         }
     }));
+    let directory = config.agents.directory.clone().unwrap_or_else(beside_the_program);
+    let machines = (config.agents.rollout_machines, config.agents.rollout_machines_per_site);
+    let rollouts = Rollouts::open(fleet.clone(), directory, machines).await?;
     let parts = Parts {
         authentication: authentication.clone(),
         fleet,
+        rollouts,
         telemetry: telemetry.clone(),
         compute,
         clock,
@@ -387,6 +392,7 @@ async fn start(options: Options, shutdown: Shutdown) -> Result<Running, StartErr
 struct Parts {
     authentication: Authentication,
     fleet: Fleet,
+    rollouts: Rollouts,
     telemetry: Telemetry,
     compute: Compute,
     clock: Clock,
@@ -426,6 +432,7 @@ impl Parts {
             .merge(crate::backup::api::router(self.backups.clone()))
             .merge(access::api::router(&self.authentication))
             .merge(crate::fleet::api::router(self.fleet.clone()))
+            .merge(crate::fleet::rollout::api::router(self.rollouts.clone()))
             .merge(crate::telemetry::api::router(self.telemetry.clone(), self.fleet.clone(), self.clock.clone()))
             .merge(crate::compute::api::router(self.compute.clone()))
     }
@@ -472,6 +479,12 @@ fn advertised(config: &config::Agents, listening: SocketAddr) -> String {
         }
         None => listening.to_string(),
     }
+}
+
+/// Where programs to roll out are, if nobody says.
+fn beside_the_program() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.parent().unwrap_or(Path::new(".")).join("agents")
 }
 
 fn report_token_file(found: ApiTokenFile, data: &Path) {

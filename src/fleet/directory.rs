@@ -79,6 +79,8 @@ pub(super) struct Certificate {
 pub(super) struct Live {
     machine_id: String,
     boot_id: String,
+    /// When it said hello.
+    since_ms: UnixMs,
     /// Messages that came.
     heard: AtomicU32,
     /// 0: none; 1: ping; else 2 + the index of the reason to end with.
@@ -98,10 +100,11 @@ pub(super) enum Order {
 }
 
 impl Live {
-    fn of(hello: &v1::Hello) -> Self {
+    fn of(hello: &v1::Hello, since_ms: UnixMs) -> Self {
         Self {
             machine_id: hello.machine_id.clone(),
             boot_id: hello.boot_id.clone(),
+            since_ms,
             heard: AtomicU32::new(0),
             order: AtomicU8::new(0),
             configure: AtomicBool::new(false),
@@ -205,6 +208,12 @@ impl Agent {
         self.last_report_ms.store(now_ms, Ordering::Relaxed);
     }
 
+    /// Whether a record came over a stream that began then or later, so from a process that was started then or later.
+    pub(super) fn has_reported_anew(&self, from_ms: UnixMs) -> bool {
+        let began_ms = self.details().live.as_ref().map(|live| live.since_ms);
+        began_ms.is_some_and(|began_ms| began_ms >= from_ms && self.last_report_ms() >= Some(began_ms))
+    }
+
     pub(super) fn set_clock_offset(&self, offset_ms: i64) {
         self.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     }
@@ -248,7 +257,7 @@ impl Agent {
         if let Some(old) = details.live.take() {
             old.order(Order::End(Reason::Replaced));
         }
-        let live = Arc::new(Live::of(hello));
+        let live = Arc::new(Live::of(hello, now_ms));
         details.live = Some(live.clone());
         details.hear(hello);
         Admission::Live(live)
@@ -448,6 +457,19 @@ mod tests {
         agent.leave(&second);
         assert!(agent.details().live.is_none());
         assert!(!agent.details().changed, "nothing new was said");
+    }
+
+    #[test]
+    fn what_came_over_an_earlier_stream_is_of_the_process_before() {
+        let agent = agent();
+        let _before = live(agent.admit(&hello("m", "b"), None, 10));
+        assert!(!agent.has_reported_anew(10), "nothing came");
+        agent.report(30);
+        assert!(agent.has_reported_anew(10) && !agent.has_reported_anew(20));
+        let _after = live(agent.admit(&hello("m", "b"), None, 40));
+        assert!(!agent.has_reported_anew(20));
+        agent.report(50);
+        assert!(agent.has_reported_anew(20));
     }
 
     #[test]

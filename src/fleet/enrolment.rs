@@ -178,6 +178,12 @@ impl Fleet {
         Ok(visible)
     }
 
+    /// The agent that enrolled with a token last.
+    pub(super) fn agent_enrolled_with(&self, token: EnrolmentTokenId) -> Option<AgentId> {
+        let agents = self.directory.all();
+        agents.iter().rev().find(|agent| agent.details().enrolled_with.0 == token).map(|agent| agent.id)
+    }
+
     /// Turns a token and a request into an agent and its certificate.
     pub(super) async fn enroll(&self, asked: v1::EnrollRequest, origin: Origin) -> Result<v1::EnrollResponse, Fault> {
         let token = self.token_of(&asked).await;

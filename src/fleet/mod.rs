@@ -14,6 +14,7 @@
 //! | `attempts` | machines that were refused, for who may see agents |
 //! | `reports` | what is known of agents, for others and for the database |
 //! | `sink` | where records go; `telemetry` implements it |
+//! | `rollout` | agents put on machines over SSH |
 //!
 //! What must hold: an agent is who its certificate says, and writes as nobody else; what is refused is
 //! told with a typed reason, counted by it, and logged once. A record's path asks memory only.
@@ -47,6 +48,7 @@ mod inbound;
 mod peer;
 mod refusals;
 mod reports;
+pub mod rollout;
 mod session;
 pub mod sink;
 pub mod state;

@@ -95,3 +95,11 @@ id!(
     /// A one-time link.
     InvitationId, "invitation"
 );
+id!(
+    /// A roll-out of agents over SSH.
+    RolloutId, "rollout"
+);
+id!(
+    /// A host key that a person confirmed.
+    HostKeyId, "hostkey"
+);

@@ -19,3 +19,4 @@ mod ledger;
 mod machines;
 mod outage;
 mod refusals;
+mod rollout;

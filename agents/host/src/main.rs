@@ -31,7 +31,8 @@ enum Command {
     /// command that was cut short can be given again.
     #[command(after_help = "Example:\n  tongtu-agent enroll --token \"$(cat token)\" --data /var/lib/tongtu-agent")]
     Enroll {
-        /// What `tongtu agent token` printed on the machine of control. It is a secret until used.
+        /// What `tongtu agent token` printed on the machine of control. It is a secret until used; `-` reads it
+        /// from the standard input, so that no list of processes shows it.
         #[arg(long, value_name = "TOKEN")]
         token: String,
         /// Where the agent keeps its enrolment and its spool; made if it is not there.
@@ -74,6 +75,11 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Enroll { token, data, replace, json } => {
+            // What cannot be read is no token, and is told as such.
+            let token = match token.trim() {
+                "-" => std::io::read_to_string(std::io::stdin()).unwrap_or_default(),
+                _ => token,
+            };
             PROGRAM.enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }, json)
         }
         Command::Run { data } => PROGRAM.run(AgentOptions {

@@ -43,6 +43,11 @@ impl TextFile {
         }
     }
 
+    /// Which file it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Of a file whose lines may be long.
     pub(crate) fn with_long_lines(self) -> Self {
         Self { surely_whole: 0, ..self }

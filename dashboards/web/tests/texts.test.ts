@@ -74,7 +74,7 @@ const service = readdirSync(rust, { recursive: true, encoding: "utf8" })
 const found = (pattern: RegExp) => [...new Set(service.flatMap((text) => [...text.matchAll(pattern)].map(([, name]) => name ?? "")))].sort();
 
 test("every action that the service records has a word", () => {
-  const actions = found(/"([a-z_]+\.(?:accept|begin|checkpoints_lost|key_lost|create|delete|end|enrol|enrol_again|import|invite|password|renew|restore|retain|revoke|update|update\.roles))"/g);
+  const actions = found(/"([a-z_]+\.(?:accept|begin|checkpoints_lost|confirm|key_lost|machine|create|delete|end|enrol|enrol_again|import|invite|password|renew|restore|resume|retain|revoke|update|update\.roles))"/g);
   expect(actions.length).toBeGreaterThan(10);
   expect(actions).toEqual([...ACTIONS].sort());
   expect([...actions, "many"].map(actionKey).filter((key) => !chinese.has(key))).toEqual([]);

@@ -59,6 +59,15 @@ const CASES: &[Case] = &[
     Case("token_revoke",        Agents,       Write, One,             "DELETE", "/api/v1/agents/tokens/enrolment_{}", "", 204),
     Case("configuration_fetch", Agents,       Read,  Any,             "GET",    "/api/v1/agents/configuration", "", 200),
     Case("configuration_set",   Agents,       Write, Whole,           "PUT",    "/api/v1/agents/configuration", r#"{"version":1,"collectors":[]}"#, 200),
+    Case("rollout_list",        Agents,       Read,  List("rollout_"), "GET",   "/api/v1/rollouts", "", 200),
+    Case("rollout_create",      Agents,       Write, Any,             "POST",   "/api/v1/rollouts", r#"{"action":"install","machines":[],"credential":{}}"#, 422),
+    Case("rollout_fetch",       Agents,       Read,  One,             "GET",    "/api/v1/rollouts/rollout_{}", "", 200),
+    Case("rollout_resume",      Agents,       Write, One,             "POST",   "/api/v1/rollouts/rollout_{}/resume", r#"{"credential":{}}"#, 422),
+    Case("rollout_transcript",  Agents,       Read,  One,             "GET",    "/api/v1/rollouts/rollout_{}/targets/1", "", 200),
+    Case("host_key_confirm",    Agents,       Write, One,             "POST",   "/api/v1/rollouts/rollout_{}/targets/1/host-key", r#"{"fingerprint":"SHA256:x"}"#, 409),
+    Case("host_key_list",       Agents,       Read,  List("hostkey_"), "GET",   "/api/v1/host-keys", "", 200),
+    Case("host_key_delete",     Agents,       Write, Any,             "DELETE", "/api/v1/host-keys/hostkey_90", "", 404),
+    Case("package_list",        Agents,       Read,  Any,             "GET",    "/api/v1/rollouts/packages", "", 409),
     Case("overview",            Measurements, Read,  Any,             "GET",    "/api/v1/overview", "", 200),
     Case("live",                Measurements, Read,  Endless,         "GET",    "/api/v1/live?topics=overview,hosts", "", 200),
     Case("host_list",           Measurements, Read,  List("host_"),   "GET",    "/api/v1/hosts", "", 200),
@@ -200,6 +209,18 @@ pub(super) async fn started_with_askers() -> (Started, Vec<Asker>) {
         statements.push(format!(
             "INSERT INTO host (id, organization_id, machine_id, created_ms) VALUES ({id}, {organization}, 'machine-{id}', 0)"
         ));
+        statements.push(format!(
+            "INSERT INTO rollout (id, organization_id, action, dry_run, made_by, created_ms, finished_ms) \
+             VALUES ({id}, {organization}, 'install', 0, 'u', 0, 1)"
+        ));
+        statements.push(format!(
+            "INSERT INTO rollout_target (rollout_id, number, organization_id, address, port, login, site, state, updated_ms) \
+             VALUES ({id}, 1, {organization}, 'h{id}', 22, 'root', '', 'failed', 0)"
+        ));
+        statements.push(format!(
+            "INSERT INTO ssh_host_key (id, organization_id, address, port, algorithm, key_text, fingerprint, confirmed_by, confirmed_ms) \
+             VALUES ({id}, {organization}, 'h{id}', 22, 'ssh-ed25519', 'k', 'SHA256:k', 'u', 0)"
+        ));
         statements.push(format!("INSERT INTO host_source (source_id, host_id, from_ms) VALUES ({id}, {id}, 0)"));
         statements.push(format!(
             "INSERT INTO vm (id, organization_id, uuid, created_ms, version) VALUES ({id}, {organization}, 'uuid-{id}', 0, 1)"
@@ -327,9 +348,11 @@ async fn the_matrix_of_operations_roles_and_owners_holds() {
                         .filter(|number| !asker.is_scoped || **number == "1")
                         .map(|number| format!("{prefix}{number}"))
                         .collect();
-                    let of_fixtures: Vec<_> =
-                        ids.iter().filter(|id| WHOSE.iter().any(|n| **id == format!("{prefix}{n}"))).collect();
-                    if of_fixtures.iter().map(|id| (**id).to_owned()).collect::<Vec<_>>() != expected {
+                    let of_fixtures = ids.iter().filter(|id| WHOSE.iter().any(|n| **id == format!("{prefix}{n}")));
+                    // Some lists have the newest first.
+                    let mut found: Vec<_> = of_fixtures.map(|id| (*id).to_owned()).collect();
+                    found.sort_unstable();
+                    if found != expected {
                         fault(&format!("should list {expected:?}"));
                     }
                 }

@@ -61,6 +61,8 @@ const IGNORED_CONTENTS: &[&str] = &["/var/lib/docker/", "/var/lib/containers/sto
 
 struct FileSystems {
     file: TextFile,
+    /// What the agent itself sees: its service may be shut in, the machine is not.
+    is_own: bool,
     root: PathBuf,
     is_read: bool,
     mounts: Vec<Mount>,
@@ -84,10 +86,18 @@ struct Mount {
 /// # Errors
 /// Where no list of mounts can be read.
 pub(super) fn make(context: &Context) -> Result<Box<dyn Collector>, Unavailable> {
-    let first = TextFile::open(context.proc.join("1/mounts"));
-    let file = first.or_else(|_| TextFile::open(context.proc.join("mounts")))?;
+    // The first process sees what the machine does, but shows it to root alone.
+    let of_the_first = TextFile::open(context.proc.join("1/mounts"));
+    let (file, is_own) = match of_the_first.or_else(|_| TextFile::open(context.proc.join("self/mountinfo"))) {
+        Ok(file) => {
+            let is_own = file.path().ends_with("self/mountinfo");
+            (file, is_own)
+        }
+        Err(_) => (TextFile::open(context.proc.join("mounts"))?, false),
+    };
     Ok(Box::new(FileSystems {
         file: file.with_long_lines(),
+        is_own,
         root: context.root.clone(),
         is_read: false,
         mounts: Vec::new(),
@@ -102,7 +112,8 @@ impl Collector for FileSystems {
         if self.file.was_changed() || !self.is_read {
             self.is_read = false;
             self.left_out = Bound::new("filesystem", FILE_SYSTEMS);
-            self.mounts = mounts(self.file.read()?, &self.root);
+            let text = self.file.read()?;
+            self.mounts = if self.is_own { mounts(&unshut(text), &self.root) } else { mounts(text, &self.root) };
             self.mounts.retain(|_| self.left_out.admit());
             self.is_read = true;
         }
@@ -241,6 +252,35 @@ fn mounts(text: &str, root: &Path) -> Vec<Mount> {
     mounts
 }
 
+/// A `mountinfo` as `mounts` would say it to a process that no service manager has shut in. That mounts parts of file
+/// systems onto themselves and makes them read-only, for this process alone. So a part of what is mounted elsewhere is
+/// left out, and a file system is read-only if it is so itself.
+fn unshut(mountinfo: &str) -> String {
+    let parts = |line| {
+        let (place, kind) = str::split_once(line, " - ")?;
+        let mut place = place.split(' ').skip(2);
+        let mut kind = kind.split(' ');
+        let [device, root, point] = [place.next()?, place.next()?, place.next()?];
+        Some((device, root, point, [kind.next()?, kind.next()?, kind.next()?]))
+    };
+    let all: Vec<_> = mountinfo.lines().filter_map(parts).collect();
+    let is_part = |device: &str, root: &str| {
+        all.iter().any(|(other, of, ..)| {
+            let below = root.strip_prefix(of.trim_end_matches('/'));
+            *other == device && *of != root && below.is_some_and(|below| below.starts_with('/'))
+        })
+    };
+    let mut mounts = String::new();
+    for (device, root, point, [kind, source, options]) in &all {
+        if !is_part(device, root) {
+            for word in [source, " ", point, " ", kind, " ", options, "\n"] {
+                mounts.push_str(word);
+            }
+        }
+    }
+    mounts
+}
+
 /// Whether the kernel may have to wait for somebody to answer for a file system of this type.
 fn is_remote(kind: &str) -> bool {
     let is_kernels_own = IGNORED_TYPES.contains(&kind) && kind != "autofs";
@@ -324,6 +364,29 @@ mod tests {
         assert_eq!(mounts[3].device, "nas:/a b");
         assert!(mounts[0].is_local && !mounts[3].is_local);
         assert_eq!(&*mounts[3].path, Path::new("/srv/a b"));
+    }
+
+    /// As systemd shows it to a service with `ProtectSystem=strict`, a writable directory and no way to modules.
+    #[test]
+    fn a_service_that_is_shut_in_sees_the_machines_file_systems() {
+        let text = "1 0 8:1 / / ro,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro\n\
+            2 1 8:1 /var/lib/tongtu-agent /var/lib/tongtu-agent rw shared:2 - ext4 /dev/vda rw\n\
+            3 1 8:1 /home /home ro - ext4 /dev/vda rw\n\
+            4 1 0:20 / /run rw,nosuid shared:3 - tmpfs tmpfs rw,size=1k\n\
+            5 1 0:20 /systemd/inaccessible/dir /usr/lib/modules ro - tmpfs tmpfs rw,size=1k\n\
+            6 1 8:16 / /data ro,relatime - xfs /dev/vdb ro,attr2\n\
+            7 1 0:30 /@home /srv ro shared:4 master:1 - btrfs /dev/vdc rw,subvol=/@home\n\
+            8 1 0:30 /@homework /work rw - btrfs /dev/vdc rw\n\
+            broken line\n";
+        let mounts = mounts(&unshut(text), Path::new("/"));
+        let shown: Vec<_> = mounts.iter().map(|mount| (&*mount.point, &*mount.device, mount.readonly)).collect();
+        let expected = [
+            ("/", "/dev/vda", false),
+            ("/data", "/dev/vdb", true),
+            ("/srv", "/dev/vdc", false),
+            ("/work", "/dev/vdc", false),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]

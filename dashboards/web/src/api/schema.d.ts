@@ -367,6 +367,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/host-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The host keys that were confirmed. */
+        get: operations["host_key_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/host-keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forgets a host key, because the machine was set up anew: its next key is shown, and confirmed, as for the first time. */
+        delete: operations["host_key_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts": {
         parameters: {
             query?: never;
@@ -767,6 +801,113 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rollouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Roll-outs, newest first. */
+        get: operations["rollout_list"];
+        put?: never;
+        /**
+         * Begins to put agents on machines, to bring them up to date, to take them back or to remove them. The answer comes at
+         *     once; the roll-out tells how far it is. A machine whose host key nobody confirmed stops with `host_key_unknown`
+         *     before anything is sent to it: confirm the fingerprint, then resume.
+         */
+        post: operations["rollout_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One roll-out with its machines. */
+        get: operations["rollout_fetch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Goes on with the machines of a roll-out that are not done. What is done is not done again. */
+        post: operations["rollout_resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}/targets/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was said and done on one machine of a roll-out. */
+        get: operations["rollout_transcript"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{id}/targets/{number}/host-key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Says that the fingerprint which a machine showed is its own. From then on no other key is taken for it. */
+        post: operations["host_key_confirm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/packages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The programs that control can roll out. */
+        get: operations["package_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/series": {
         parameters: {
             query?: never;
@@ -1156,6 +1297,11 @@ export interface components {
         AccountChange: {
             language?: components["schemas"]["Language"] | null;
         };
+        /**
+         * @description What is to become of the agent on a machine.
+         * @enum {string}
+         */
+        Action: "install" | "upgrade" | "rollback" | "uninstall";
         /**
          * @description An administrative level, the highest first.
          * @enum {string}
@@ -1674,6 +1820,48 @@ export interface components {
              */
             sources_left_out: number;
         };
+        /** @description What a person compared. */
+        Confirmation: {
+            /**
+             * @description As the machine itself prints it: `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`.
+             * @example SHA256:uNiVztksCsDhcc0u9e8BrrJ2IyDkNaoxtEvn7T1Rgxg
+             */
+            fingerprint: string;
+        };
+        /** @description Machines by how they are. */
+        Counts: {
+            /** @description Done. */
+            done: number;
+            /** @description Stopped by a fault. */
+            failed: number;
+            /** @description Worked on. */
+            running: number;
+            /** @description Whose turn has not come. */
+            waiting: number;
+        };
+        /** @description A key, a password, or both. Used for this run alone and stored nowhere. */
+        Credential: {
+            /**
+             * Format: password
+             * @description The key's passphrase.
+             */
+            passphrase?: string | null;
+            /**
+             * Format: password
+             * @description The password of the login.
+             */
+            password?: string | null;
+            /**
+             * Format: password
+             * @description A private key as OpenSSH writes it (PEM); it is tried first.
+             */
+            private_key?: string | null;
+            /**
+             * Format: password
+             * @description What `sudo` asks for, if it is not `password`.
+             */
+            sudo_password?: string | null;
+        };
         /**
          * @description Which database.
          * @enum {string}
@@ -1730,6 +1918,16 @@ export interface components {
          * @enum {string}
          */
         FaultKind: "changed" | "removed" | "inserted" | "reordered" | "truncated" | "recomputed" | "unproven";
+        /** @description Why a machine is not done. */
+        FaultReport: {
+            /** @description What it is and what to do. */
+            detail: string;
+            /**
+             * @description Its kind, such as `host_key_unknown`, `login_refused`, `no_space`.
+             * @example host_key_unknown
+             */
+            kind: string;
+        };
         /** @description What a field was and is to be. */
         FieldChange: {
             /** @description What it is to be; null: nothing. */
@@ -1970,6 +2168,34 @@ export interface components {
             swap_total_bytes?: number | null;
             /** @description `kvm`, `vmware`, …, `none`. */
             virtualization?: string | null;
+        };
+        /** @description A host key that a person confirmed. */
+        HostKeyReport: {
+            /** @description Host name or address. */
+            address: string;
+            /** @description Such as `ssh-ed25519`. */
+            algorithm: string;
+            /** @description Who confirmed it, as they were called then. */
+            confirmed_by: string;
+            /** @description When (Unix time in milliseconds). */
+            confirmed_ms: components["schemas"]["i64"];
+            /** @description As `ssh-keygen -l` prints it. */
+            fingerprint: string;
+            /**
+             * @description Its id.
+             * @example hostkey_2
+             */
+            id: string;
+            /**
+             * @description In whose network.
+             * @example org_1
+             */
+            organization: string;
+            /**
+             * Format: int32
+             * @description Of its SSH server.
+             */
+            port: number;
         };
         /** @description Who provides a host. */
         HostProvider: {
@@ -2264,50 +2490,13 @@ export interface components {
              */
             vm?: string | null;
         };
-        /** @description What the ledger says of a machine, as it is shown. */
+        /** @description A line of what was said and done. */
         LineReport: {
-            /** @description Of which application it is a part. */
-            application?: string | null;
-            /** @description Whom to ask. */
-            contact?: string | null;
-            /**
-             * Format: int64
-             * @description Size of its disks.
-             */
-            disk_bytes?: number | null;
-            expires_ms?: components["schemas"]["i64"] | null;
-            /**
-             * @description Its id.
-             * @example line_1
-             */
-            id: string;
-            /**
-             * Format: int64
-             * @description Memory.
-             */
-            memory_bytes?: number | null;
-            /** @description How it is called. */
-            name: string;
-            /** @description What else is said. */
-            note?: string | null;
-            /**
-             * @description Whose it is.
-             * @example org_2
-             */
-            organization: string;
-            /**
-             * @description Who provides it.
-             * @example provider_1
-             */
-            provider?: string | null;
-            purpose?: components["schemas"]["Purpose"] | null;
-            /** @description Its UUID. */
-            uuid?: string | null;
-            /**
-             * Format: int64
-             * @description Virtual processors.
-             */
-            vcpus?: number | null;
+            /** @description When (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            step?: components["schemas"]["Step"] | null;
+            /** @description What. */
+            text: string;
         };
         /** @description A link that can be used. */
         Link: {
@@ -2368,6 +2557,32 @@ export interface components {
             /** @description Of what was refused: why, as in the metric `tongtu_records_refused_total`. */
             refusal?: string | null;
             to_ms?: components["schemas"]["i64"] | null;
+        };
+        /** @description A machine. */
+        Machine: {
+            /**
+             * @description Host name or address.
+             * @example 10.1.2.3
+             */
+            address: string;
+            /**
+             * @description Owner of what is enrolled there; the caller's organisation if absent.
+             * @example org_1
+             */
+            organization?: string | null;
+            /**
+             * Format: int32
+             * @description Of its SSH server.
+             * @default 22
+             */
+            port: number;
+            /** @description Where it stands; so many machines of one site are worked on at once. Empty: nowhere in particular. */
+            site?: string;
+            /**
+             * @description Who logs in: root, or one whom `sudo` makes root.
+             * @default root
+             */
+            user: string;
         };
         /** @description A machine that is measured, as far as a ledger speaks of it. */
         MachineReport: {
@@ -2457,6 +2672,17 @@ export interface components {
             organization: components["schemas"]["OrganizationName"];
             roles: components["schemas"]["Role"][];
         };
+        /** @description A roll-out that is asked for. */
+        Order: {
+            /** @description What is done. */
+            action: components["schemas"]["Action"];
+            /** @description With what control logs in. It is kept in memory while the roll-out runs, and stored nowhere. */
+            credential: components["schemas"]["Credential"];
+            /** @description Looks, and prints what would be done; changes nothing. */
+            dry_run?: boolean;
+            /** @description On which machines. */
+            machines: components["schemas"]["Machine"][];
+        };
         /** @description An organisation, named. */
         OrganizationName: {
             /** @example org_1 */
@@ -2534,6 +2760,33 @@ export interface components {
              * @example org_1
              */
             parent?: string | null;
+        };
+        /** @description A program that can be rolled out. */
+        PackageReport: {
+            /**
+             * @description As `uname -m` says it.
+             * @example x86_64
+             */
+            architecture: string;
+            /**
+             * @description The oldest glibc on which it runs.
+             * @example 2.17
+             */
+            glibc: string;
+            /**
+             * @description Its name.
+             * @example tongtu-agent
+             */
+            program: string;
+            /** @description Of its file. */
+            sha256: string;
+            /**
+             * Format: int64
+             * @description Bytes.
+             */
+            size: number;
+            /** @description Its version. */
+            version: string;
         };
         /** @description A page of a list. */
         Page_AgentReport: {
@@ -2672,6 +2925,39 @@ export interface components {
                 resource: string;
                 /** @description `done`, `refused` or `failed`. */
                 result: components["schemas"]["AuditResult"];
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_HostKeyReport: {
+            /** @description What is on it. */
+            items: {
+                /** @description Host name or address. */
+                address: string;
+                /** @description Such as `ssh-ed25519`. */
+                algorithm: string;
+                /** @description Who confirmed it, as they were called then. */
+                confirmed_by: string;
+                /** @description When (Unix time in milliseconds). */
+                confirmed_ms: components["schemas"]["i64"];
+                /** @description As `ssh-keygen -l` prints it. */
+                fingerprint: string;
+                /**
+                 * @description Its id.
+                 * @example hostkey_2
+                 */
+                id: string;
+                /**
+                 * @description In whose network.
+                 * @example org_1
+                 */
+                organization: string;
+                /**
+                 * Format: int32
+                 * @description Of its SSH server.
+                 */
+                port: number;
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -2869,6 +3155,38 @@ export interface components {
             next?: string | null;
         };
         /** @description A page of a list. */
+        Page_PackageReport: {
+            /** @description What is on it. */
+            items: {
+                /**
+                 * @description As `uname -m` says it.
+                 * @example x86_64
+                 */
+                architecture: string;
+                /**
+                 * @description The oldest glibc on which it runs.
+                 * @example 2.17
+                 */
+                glibc: string;
+                /**
+                 * @description Its name.
+                 * @example tongtu-agent
+                 */
+                program: string;
+                /** @description Of its file. */
+                sha256: string;
+                /**
+                 * Format: int64
+                 * @description Bytes.
+                 */
+                size: number;
+                /** @description Its version. */
+                version: string;
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
         Page_PoolReport: {
             /** @description What is on it. */
             items: {
@@ -2954,6 +3272,37 @@ export interface components {
                 /** @description Whether a person can have it. */
                 people: boolean;
                 role: components["schemas"]["Role"];
+            }[];
+            /** @description What `after` must be for the next page; null: this is the last one. */
+            next?: string | null;
+        };
+        /** @description A page of a list. */
+        Page_RolloutReport: {
+            /** @description What is on it. */
+            items: {
+                /** @description What is done. */
+                action: components["schemas"]["Action"];
+                /** @description When it was asked for (Unix time in milliseconds). */
+                created_ms: components["schemas"]["i64"];
+                /** @description Whether nothing is changed. */
+                dry_run: boolean;
+                finished_ms?: components["schemas"]["i64"] | null;
+                /**
+                 * @description Its id.
+                 * @example rollout_3
+                 */
+                id: string;
+                /** @description Its machines. */
+                machines: components["schemas"]["Counts"];
+                /** @description Who asked for it, as they were called then. */
+                made_by: string;
+                /**
+                 * @description Whose it is.
+                 * @example org_1
+                 */
+                organization: string;
+                /** @description The steps of its action, in order. */
+                plan: components["schemas"]["Step"][];
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -3394,6 +3743,11 @@ export interface components {
          * @enum {string}
          */
         ResolutionName: "raw" | "slot" | "hour";
+        /** @description With what a roll-out goes on. */
+        ResumeRequest: {
+            /** @description With what control logs in: it kept none. */
+            credential: components["schemas"]["Credential"];
+        };
         /** @description How long things are kept. */
         RetentionReport: {
             /** @description The audit log. */
@@ -3524,6 +3878,37 @@ export interface components {
             /** @description Whether a person can have it. */
             people: boolean;
             role: components["schemas"]["Role"];
+        };
+        /** @description A roll-out with its machines. */
+        RolloutDetail: components["schemas"]["RolloutReport"] & {
+            /** @description Each machine. */
+            targets: components["schemas"]["TargetReport"][];
+        };
+        /** @description A roll-out. */
+        RolloutReport: {
+            /** @description What is done. */
+            action: components["schemas"]["Action"];
+            /** @description When it was asked for (Unix time in milliseconds). */
+            created_ms: components["schemas"]["i64"];
+            /** @description Whether nothing is changed. */
+            dry_run: boolean;
+            finished_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Its id.
+             * @example rollout_3
+             */
+            id: string;
+            /** @description Its machines. */
+            machines: components["schemas"]["Counts"];
+            /** @description Who asked for it, as they were called then. */
+            made_by: string;
+            /**
+             * @description Whose it is.
+             * @example org_1
+             */
+            organization: string;
+            /** @description The steps of its action, in order. */
+            plan: components["schemas"]["Step"][];
         };
         /** @description Room on one host. */
         RoomOfHost: {
@@ -3776,6 +4161,16 @@ export interface components {
             /** @description There, and not in the ledger. */
             only_measured: number;
         };
+        /**
+         * @description How a machine is.
+         * @enum {string}
+         */
+        State: "waiting" | "running" | "done" | "failed";
+        /**
+         * @description One step.
+         * @enum {string}
+         */
+        Step: "connect" | "check" | "upload" | "activate" | "enrol" | "service" | "start" | "report" | "stop" | "remove";
         /** @description A sum over hosts. */
         Sum: {
             /** @description Over how many hosts it is. */
@@ -3799,6 +4194,50 @@ export interface components {
              *     ]
              */
             targets: string[];
+        };
+        /** @description One machine of a roll-out. */
+        TargetReport: {
+            /** @description Host name or address. */
+            address: string;
+            /**
+             * @description The agent there.
+             * @example agent_7
+             */
+            agent?: string | null;
+            fault?: components["schemas"]["FaultReport"] | null;
+            /**
+             * @description Fingerprint of the host key that it showed last.
+             * @example SHA256:uNiVztksCsDhcc0u9e8BrrJ2IyDkNaoxtEvn7T1Rgxg
+             */
+            host_key?: string | null;
+            /**
+             * Format: int64
+             * @description Its number in the roll-out.
+             */
+            number: number;
+            /**
+             * @description Owner of what is enrolled there.
+             * @example org_1
+             */
+            organization: string;
+            /**
+             * Format: int32
+             * @description Of its SSH server.
+             */
+            port: number;
+            /** @description Where it stands. */
+            site: string;
+            /** @description How it is. */
+            state: components["schemas"]["State"];
+            step?: components["schemas"]["Step"] | null;
+            /** @description When this was last so (Unix time in milliseconds). */
+            updated_ms: components["schemas"]["i64"];
+            /** @description Who logs in. */
+            user: string;
+            /** @description The version that is to be there. */
+            version?: string | null;
+            /** @description The version that was there before. */
+            version_before?: string | null;
         };
         /** @description A token that was just made. */
         TokenCreated: components["schemas"]["TokenReport"] & {
@@ -3871,6 +4310,13 @@ export interface components {
             network_receive_bytes_per_second: components["schemas"]["Sum"];
             /** @description Sent. */
             network_transmit_bytes_per_second: components["schemas"]["Sum"];
+        };
+        /** @description What was said and done on one machine. No credential and no token is in it. */
+        Transcript: {
+            /** @description Oldest first. */
+            lines: components["schemas"]["LineReport"][];
+            /** @description The machine. */
+            target: components["schemas"]["TargetReport"];
         };
         /** @description Use over a period, in percent of what a machine was given. */
         UseReport: {
@@ -5360,6 +5806,85 @@ export interface operations {
             };
         };
     };
+    host_key_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_HostKeyReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    host_key_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example hostkey_2 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     host_list: {
         parameters: {
             query?: {
@@ -6744,6 +7269,397 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rollout_list: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only roll-outs before this one: the `next` of the page before.
+                 * @example rollout_7
+                 */
+                after?: string;
+                /** @description Roll-outs of one page. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RolloutReport"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rollout_create: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Order"];
+            };
+        };
+        responses: {
+            /** @description It is begun. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A machine is worked on already, or control has no programs */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rollout_fetch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rollout_3 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rollout_resume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rollout_3 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResumeRequest"];
+            };
+        };
+        responses: {
+            /** @description It goes on. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutDetail"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It runs, or a machine is worked on already, or all are done */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rollout_transcript: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rollout_3 */
+                id: string;
+                /** @example 1 */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Transcript"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    host_key_confirm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example rollout_3 */
+                id: string;
+                /** @example 1 */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Confirmation"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostKeyReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The machine showed another key, or another one is known */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    package_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_PackageReport"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There are none */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
