@@ -1,8 +1,9 @@
 /** A real control service and a real agent, on free ports of this machine, in a directory of their own. */
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { packages } from "./rollout.mjs";
 
 /** Waits until a question has an answer. */
 export async function until(what, ask, seconds = 60) {
@@ -34,7 +35,10 @@ export async function start(binaries) {
     rmSync(data, { recursive: true, force: true });
   };
   try {
-    run("tongtu", ["serve", "--data", data, "--http", "127.0.0.1:0", "--agents", "127.0.0.1:0"]);
+    const agents = join(data, "programs");
+    packages(agents, binaries);
+    writeFileSync(join(data, "control.toml"), `[agents]\ndirectory = "${agents}"\n`);
+    run("tongtu", ["serve", "--config", join(data, "control.toml"), "--data", data, "--http", "127.0.0.1:0", "--agents", "127.0.0.1:0"]);
     const address = join(data, "http-address");
     const url = await until("control listens", () => existsSync(address) && readFileSync(address, "utf8").trim());
     await until("control is ready", async () => (await fetch(`${url}/readyz`).catch(() => ({ ok: false }))).ok);

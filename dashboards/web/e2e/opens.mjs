@@ -37,6 +37,7 @@ export const OPENS = {
       await asks(page, page.getByRole("dialog").first(), "吊销");
     },
   },
+  "/rollouts": { "new roll-out": dialog("新建部署"), "host keys": dialog("主机密钥") },
   "/vms": { columns },
   "/ledger": {
     columns,

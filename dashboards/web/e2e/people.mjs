@@ -7,9 +7,9 @@ const PASSWORD = "a bridge over the widest river";
 
 /** The duties that the security administrator gives out: name, shown name, role. */
 export const DUTIES = [
-  { name: "system", shown: "赵系统", role: "系统管理员", landing: "/settings", pages: ["系统设置", "探针", "我的账号"] },
-  { name: "auditor", shown: "钱审计", role: "审计员", landing: "/audit", pages: ["总览", "主机", "探针", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "用户", "角色", "组织机构", "机器令牌", "会话", "审计日志", "系统设置", "我的账号"] },
-  { name: "migration", shown: "孙迁移", role: "迁移负责人", landing: "/overview", pages: ["总览", "主机", "探针", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"] },
+  { name: "system", shown: "赵系统", role: "系统管理员", landing: "/settings", pages: ["系统设置", "探针", "探针部署", "我的账号"] },
+  { name: "auditor", shown: "钱审计", role: "审计员", landing: "/audit", pages: ["总览", "主机", "探针", "探针部署", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "用户", "角色", "组织机构", "机器令牌", "会话", "审计日志", "系统设置", "我的账号"] },
+  { name: "migration", shown: "孙迁移", role: "迁移负责人", landing: "/overview", pages: ["总览", "主机", "探针", "探针部署", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"] },
   { name: "department", shown: "周部门", role: "部门用户", landing: "/overview", pages: ["总览", "主机", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"], organization: "市教育局" },
 ];
 
@@ -151,8 +151,8 @@ export async function enter(page, url, name, landing) {
   await page.waitForURL(`${url}${landing}`);
 }
 
-const PAGES = { 总览: "/overview", 主机: "/hosts", 探针: "/agents", 云资源: "/cloud", 虚拟机: "/vms", 台账对账: "/ledger", 利用率评估: "/review", 云服务商: "/providers", 用户: "/users", 角色: "/roles", 组织机构: "/organizations", 机器令牌: "/tokens", 会话: "/sessions", 审计日志: "/audit", 系统设置: "/settings", 我的账号: "/account" };
-const ASKED = { "/overview": "overview", "/hosts": "hosts", "/agents": "agents", "/cloud": "capacity?by=host", "/vms": "vms", "/ledger": "ledger", "/review": "review", "/providers": "providers", "/users": "users", "/organizations": "organizations", "/tokens": "tokens", "/sessions": "sessions", "/audit": "audit", "/settings": "settings" };
+const PAGES = { 总览: "/overview", 主机: "/hosts", 探针: "/agents", 探针部署: "/rollouts", 云资源: "/cloud", 虚拟机: "/vms", 台账对账: "/ledger", 利用率评估: "/review", 云服务商: "/providers", 用户: "/users", 角色: "/roles", 组织机构: "/organizations", 机器令牌: "/tokens", 会话: "/sessions", 审计日志: "/audit", 系统设置: "/settings", 我的账号: "/account" };
+const ASKED = { "/overview": "overview", "/hosts": "hosts", "/agents": "agents", "/rollouts": "rollouts", "/cloud": "capacity?by=host", "/vms": "vms", "/ledger": "ledger", "/review": "review", "/providers": "providers", "/users": "users", "/organizations": "organizations", "/tokens": "tokens", "/sessions": "sessions", "/audit": "audit", "/settings": "settings" };
 
 /** The navigation holds the pages of the duty; the others are not reached by their path either, nor what they show. */
 export async function rights(page, url, pages) {

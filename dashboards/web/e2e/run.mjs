@@ -8,6 +8,7 @@ import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes, una
 import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
 import { ledger } from "./ledger.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
+import { rollout } from "./rollout.mjs";
 import { settings } from "./settings.mjs";
 import { PAGES, accessibility, everyPage, firstRun, firstView, hostPage, logIn, quick, visit } from "./walk.mjs";
 
@@ -42,6 +43,7 @@ try {
   await step("a host's charts", () => hostPage(operator.page, url));
   await step("Ctrl-K", () => quick(operator.page));
   await step("enrolling an agent and revoking it", () => enrolAndRevoke(operator.page, url, binaries));
+  await step("a roll-out over SSH, as a dry run", () => rollout(operator.page, url));
   await step("what happened", () => happened(operator.page, url));
   await step("providers of the cloud", () => providers(operator.page, url));
   await step("the keyboard alone", () => keyboard(operator.page, url));
@@ -67,7 +69,7 @@ try {
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
   await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
   for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
-  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"]));
+  await step("operator sees what is theirs alone", () => rights(operator.page, url, ["总览", "主机", "探针", "探针部署", "云资源", "虚拟机", "台账对账", "利用率评估", "云服务商", "我的账号"]));
   await step("security sees what is theirs alone", () => rights(security.page, url, ["用户", "角色", "组织机构", "机器令牌", "会话", "我的账号"]));
   await step("the audit log", () => audit(visits.auditor.page, url));
   await step("a list longer than the screen", () => longList(visits.auditor.page, url));
@@ -80,7 +82,7 @@ try {
   await step("no page asked for what its reader may not see", () => unasked(visits.auditor.page));
   await step("nothing was said wrong", () => none(opened.flatMap(({ faults }) => faults)));
   await step("accessibility", async () => {
-    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/cloud", "/vms", "/vms/vm_1", "/ledger", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
+    none(await accessibility(browser, operator.context, url, ["/overview", "/hosts", "/hosts/host_1", "/agents", "/rollouts", "/rollouts/rollout_1?machine=1", "/cloud", "/vms", "/vms/vm_1", "/ledger", "/review", "/providers", "/account"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, security.context, url, ["/users", "/roles", "/organizations", "/tokens", "/sessions", "/users?user=user_1", "/nowhere"], OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
     none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));

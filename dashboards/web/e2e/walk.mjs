@@ -69,7 +69,7 @@ export async function logIn(page, url, link) {
 
 /** Pages by their names in both languages. */
 export const PAGES = {
-  operator: [["总览", "Overview"], ["主机", "Hosts"], ["探针", "Agents"], ["云资源", "Cloud"], ["虚拟机", "Virtual machines"], ["台账对账", "Ledger"], ["利用率评估", "Utilisation review"], ["云服务商", "Providers"], ["我的账号", "My account"]],
+  operator: [["总览", "Overview"], ["主机", "Hosts"], ["探针", "Agents"], ["探针部署", "Roll-outs"], ["云资源", "Cloud"], ["虚拟机", "Virtual machines"], ["台账对账", "Ledger"], ["利用率评估", "Utilisation review"], ["云服务商", "Providers"], ["我的账号", "My account"]],
   auditor: [["总览", "Overview"], ["用户", "Users"], ["机器令牌", "Machine tokens"], ["审计日志", "Audit log"], ["系统设置", "Settings"]],
   system: [["系统设置", "Settings"], ["探针", "Agents"]],
   department: [["总览", "Overview"], ["主机", "Hosts"], ["云资源", "Cloud"], ["虚拟机", "Virtual machines"]],

@@ -20,6 +20,8 @@ test("a path stays what it is", () => {
       "providers": "/providers",
       "review": "/review",
       "roles": "/roles",
+      "rollout": "/rollouts/a%2Fb",
+      "rollouts": "/rollouts",
       "sessions": "/sessions",
       "settings": "/settings",
       "tokens": "/tokens",

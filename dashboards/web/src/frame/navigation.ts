@@ -4,7 +4,7 @@ import type { Action } from "@/session/can";
 import type { IconName } from "@/ui/UiIcon.vue";
 
 export interface Place {
-  readonly page: Exclude<PathName, "host" | "vm" | "login" | "invitation">;
+  readonly page: Exclude<PathName, "host" | "vm" | "rollout" | "login" | "invitation">;
   readonly icon: IconName;
   /** Without it the place is not shown. */
   readonly needs?: Action;
@@ -17,6 +17,7 @@ export const NAVIGATION: readonly { readonly group: string; readonly places: rea
       { page: "overview", icon: "overview", needs: "hosts.see" },
       { page: "hosts", icon: "host", needs: "hosts.see" },
       { page: "agents", icon: "agent", needs: "agents.see" },
+      { page: "rollouts", icon: "rollout", needs: "agents.see" },
     ],
   },
   {

@@ -35,6 +35,8 @@ export const router = createRouter({
     { path: paths.overview(), name: "overview", meta: { needs: "hosts.see" }, component: () => import("@/overview/OverviewPage.vue") },
     { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see" }, component: () => import("@/compute/HostsPage.vue") },
     { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts", ahead: ({ params, query }) => askAhead(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/HostPage.vue") },
+    { path: paths.rollouts(), name: "rollouts", meta: { needs: "agents.see" }, component: () => import("@/fleet/rollout/RolloutsPage.vue") },
+    { path: `${paths.rollouts()}/${ID}`, name: "rollout", meta: { needs: "agents.see", above: "rollouts" }, component: () => import("@/fleet/rollout/RolloutPage.vue") },
     { path: paths.cloud(), name: "cloud", meta: { needs: "vms.see" }, component: () => import("@/compute/cloud/CloudPage.vue") },
     { path: paths.vms(), name: "vms", meta: { needs: "vms.see" }, component: () => import("@/compute/vm/VmsPage.vue") },
     { path: `${paths.vms()}/${ID}`, name: "vm", meta: { needs: "vms.see", above: "vms", ahead: ({ params, query }) => askAheadOfVm(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/vm/VmPage.vue") },

@@ -35,6 +35,8 @@ export default {
     hosts: "Hosts",
     host: "Host",
     agents: "Agents",
+    rollouts: "Roll-outs",
+    rollout: "Roll-out",
     cloud: "Cloud",
     vms: "Virtual machines",
     vm: "Virtual machine",

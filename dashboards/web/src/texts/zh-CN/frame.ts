@@ -35,6 +35,8 @@ export default {
     hosts: "主机",
     host: "主机",
     agents: "探针",
+    rollouts: "探针部署",
+    rollout: "探针部署",
     cloud: "云资源",
     vms: "虚拟机",
     vm: "虚拟机",
