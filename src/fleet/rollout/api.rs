@@ -179,7 +179,7 @@ struct RolloutDetail {
 
 /// A line of what was said and done.
 #[derive(Debug, Serialize, ToSchema)]
-struct LineReport {
+struct TranscriptLine {
     /// When (Unix time in milliseconds).
     at_ms: UnixMs,
     /// In which step.
@@ -194,7 +194,7 @@ struct Transcript {
     /// The machine.
     target: TargetReport,
     /// Oldest first.
-    lines: Vec<LineReport>,
+    lines: Vec<TranscriptLine>,
 }
 
 /// A host key that a person confirmed.
@@ -383,7 +383,7 @@ async fn rollout_transcript(
     let fetched = rollouts.transcript(&permit, id, number).await.map_err(|error| Problem::internal(&error))?;
     let (target, lines) = fetched.ok_or_else(|| no_rollout(id))?;
     let language = permit.origin().language;
-    let line = |Line { at_ms, step, english, chinese }| LineReport {
+    let line = |Line { at_ms, step, english, chinese }| TranscriptLine {
         at_ms,
         step,
         text: if language == Language::Chinese { chinese } else { english },
