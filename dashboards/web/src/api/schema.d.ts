@@ -2490,13 +2490,50 @@ export interface components {
              */
             vm?: string | null;
         };
-        /** @description A line of what was said and done. */
+        /** @description What the ledger says of a machine, as it is shown. */
         LineReport: {
-            /** @description When (Unix time in milliseconds). */
-            at_ms: components["schemas"]["i64"];
-            step?: components["schemas"]["Step"] | null;
-            /** @description What. */
-            text: string;
+            /** @description Of which application it is a part. */
+            application?: string | null;
+            /** @description Whom to ask. */
+            contact?: string | null;
+            /**
+             * Format: int64
+             * @description Size of its disks.
+             */
+            disk_bytes?: number | null;
+            expires_ms?: components["schemas"]["i64"] | null;
+            /**
+             * @description Its id.
+             * @example line_1
+             */
+            id: string;
+            /**
+             * Format: int64
+             * @description Memory.
+             */
+            memory_bytes?: number | null;
+            /** @description How it is called. */
+            name: string;
+            /** @description What else is said. */
+            note?: string | null;
+            /**
+             * @description Whose it is.
+             * @example org_2
+             */
+            organization: string;
+            /**
+             * @description Who provides it.
+             * @example provider_1
+             */
+            provider?: string | null;
+            purpose?: components["schemas"]["Purpose"] | null;
+            /** @description Its UUID. */
+            uuid?: string | null;
+            /**
+             * Format: int64
+             * @description Virtual processors.
+             */
+            vcpus?: number | null;
         };
         /** @description A link that can be used. */
         Link: {
@@ -4314,9 +4351,17 @@ export interface components {
         /** @description What was said and done on one machine. No credential and no token is in it. */
         Transcript: {
             /** @description Oldest first. */
-            lines: components["schemas"]["LineReport"][];
+            lines: components["schemas"]["TranscriptLine"][];
             /** @description The machine. */
             target: components["schemas"]["TargetReport"];
+        };
+        /** @description A line of what was said and done. */
+        TranscriptLine: {
+            /** @description When (Unix time in milliseconds). */
+            at_ms: components["schemas"]["i64"];
+            step?: components["schemas"]["Step"] | null;
+            /** @description What. */
+            text: string;
         };
         /** @description Use over a period, in percent of what a machine was given. */
         UseReport: {
