@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::LedgerLine;
+use super::{LedgerLine, MachineReport};
 use crate::compute::list::Named;
-use crate::compute::vm::report::{VmState, VmSummary};
+use crate::compute::vm::report::VmState;
 use crate::platform::ids::OrganizationId;
 
 /// Sizes that are so much apart, of the larger one, differ: a table is in rounded gigabytes.
@@ -66,7 +66,7 @@ impl<'a> Key<'a> {
         Self { uuid: line.uuid.as_deref(), name: &line.name, organization: Some(line.organization) }
     }
 
-    pub(super) fn of_machine(vm: &'a VmSummary) -> Self {
+    pub(super) fn of_machine(vm: &'a MachineReport) -> Self {
         Self { uuid: Some(&vm.uuid), name: &vm.name, organization: Some(vm.organization).filter(|_| vm.assigned) }
     }
 }
@@ -115,13 +115,8 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>
     found
 }
 
-/// What it may be given.
-pub(super) fn memory(vm: &VmSummary) -> Option<i64> {
-    vm.memory_maximum_bytes.filter(|bytes| *bytes > 0).or(vm.memory_bytes)
-}
-
 /// Which fields differ, of those that both say.
-pub(super) fn differences(line: &LedgerLine, vm: &VmSummary) -> Vec<FieldDifference> {
+pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDifference> {
     let mut differences = Vec::new();
     let mut compare = |field: &'static str, ledger: Option<String>, measured: Option<String>| {
         if let (Some(ledger), Some(measured)) = (ledger, measured)
@@ -143,7 +138,7 @@ pub(super) fn differences(line: &LedgerLine, vm: &VmSummary) -> Vec<FieldDiffere
     compare("provider", line.provider.map(provider), vm.provider.map(provider));
     compare("vcpus", line.vcpus.map(text), vm.vcpus.map(text));
     for (field, ledger, measured) in
-        [("memory_bytes", line.memory_bytes, memory(vm)), ("disk_bytes", line.disk_bytes, vm.disk_capacity_bytes)]
+        [("memory_bytes", line.memory_bytes, vm.memory_bytes), ("disk_bytes", line.disk_bytes, vm.disk_bytes)]
     {
         let apart = |(a, b): (i64, i64)| (a - b).abs() as f64 > a.max(b) as f64 * TOLERANCE;
         if ledger.zip(measured).is_some_and(apart) {
@@ -163,15 +158,15 @@ pub(super) struct Pair {
 }
 
 /// Every line once and every machine that is there once: lines in their order, then machines that are in none.
-pub(super) fn reconcile(lines: &[LedgerLine], machines: &[&VmSummary]) -> Vec<Pair> {
+pub(super) fn reconcile(lines: &[LedgerLine], machines: &[MachineReport]) -> Vec<Pair> {
     let keys: Vec<_> = lines.iter().map(Key::of_line).collect();
-    let found = matched(&keys, &machines.iter().copied().map(Key::of_machine).collect::<Vec<_>>());
+    let found = matched(&keys, &machines.iter().map(Key::of_machine).collect::<Vec<_>>());
     let mut seen = vec![false; machines.len()];
     let mut pairs = Vec::with_capacity(lines.len() + machines.len());
     for (at, (line, machine)) in lines.iter().zip(found).enumerate() {
         machine.into_iter().for_each(|machine| seen[machine] = true);
         // Its host says that it is not there any more.
-        let present = machine.map(|machine| machines[machine]).filter(|vm| vm.state != VmState::Gone);
+        let present = machine.map(|machine| &machines[machine]).filter(|vm| vm.state != VmState::Gone);
         let differences = present.map(|vm| differences(line, vm)).unwrap_or_default();
         let standing = match (present, differences.is_empty()) {
             (None, _) => Standing::OnlyLedger,
@@ -198,9 +193,9 @@ pub(super) mod tests {
     use crate::platform::ids::VmId;
 
     /// A machine that somebody was given.
-    pub(in crate::compute::ledger) fn machine(id: i64, uuid: &str, name: &str, organization: i64) -> VmSummary {
-        VmSummary {
-            id: VmId(id),
+    pub(in crate::compute::ledger) fn machine(id: i64, uuid: &str, name: &str, organization: i64) -> MachineReport {
+        MachineReport {
+            vm: VmId(id),
             name: name.to_owned(),
             uuid: uuid.to_owned(),
             state: VmState::Running,
@@ -208,27 +203,13 @@ pub(super) mod tests {
             assigned: true,
             host: None,
             host_name: None,
-            provider: None,
             application: None,
             purpose: None,
             expires_ms: None,
-            expired: false,
-            conflict: None,
-            last_report_ms: None,
+            provider: None,
             vcpus: Some(4),
-            cpu_usage_percent: None,
             memory_bytes: Some(8 << 30),
-            memory_maximum_bytes: Some(8 << 30),
-            memory_used_bytes: None,
-            memory_used_percent: None,
-            memory_resident_bytes: None,
-            disk_capacity_bytes: Some(100 << 30),
-            disk_allocation_bytes: None,
-            disk_read_bytes_per_second: None,
-            disk_write_bytes_per_second: None,
-            network_receive_bytes_per_second: None,
-            network_transmit_bytes_per_second: None,
-            version: 1,
+            disk_bytes: Some(100 << 30),
         }
     }
 
@@ -244,19 +225,19 @@ pub(super) mod tests {
             line(7, None, "twin", 2),
             line(8, None, "gone", 2),
         ];
-        let gone = VmSummary { state: VmState::Gone, ..machine(8, "u8", "gone", 2) };
+        let gone = MachineReport { state: VmState::Gone, ..machine(8, "u8", "gone", 2) };
         let machines = [
             machine(1, "u1", "one", 2),
             machine(2, "u2", "web", 2),
             machine(3, "u3", "twin", 2),
             machine(4, "u4", "twin", 3),
             machine(5, "u5", "db", 2),
-            VmSummary { assigned: false, ..machine(6, "u6", "mail", 1) },
+            MachineReport { assigned: false, ..machine(6, "u6", "mail", 1) },
             gone.clone(),
-            VmSummary { state: VmState::Gone, ..machine(9, "u10", "forgotten", 2) },
+            MachineReport { state: VmState::Gone, ..machine(9, "u10", "forgotten", 2) },
         ];
-        let pairs = reconcile(&lines, &machines.iter().collect::<Vec<_>>());
-        let ids = |pair: &Pair| (pair.line.map(|at| lines[at].id.0), pair.machine.map(|at| machines[at].id.0));
+        let pairs = reconcile(&lines, &machines);
+        let ids = |pair: &Pair| (pair.line.map(|at| lines[at].id.0), pair.machine.map(|at| machines[at].vm.0));
         let standing: Vec<_> = pairs.iter().map(|pair| (pair.standing, ids(pair))).collect();
         use Standing::*;
         assert_eq!(
@@ -277,8 +258,7 @@ pub(super) mod tests {
         assert_eq!((difference.field, difference.ledger.as_str(), difference.measured.as_str()), ("vcpus", "2", "4"));
         assert_eq!(pairs[2].differences[0].field, "organization");
         let more = [machine(1, "u1", "one", 2), machine(2, "u2", "new", 2)];
-        let standing: Vec<_> =
-            reconcile(&lines[..1], &more.iter().collect::<Vec<_>>()).iter().map(|pair| pair.standing).collect();
+        let standing: Vec<_> = reconcile(&lines[..1], &more).iter().map(|pair| pair.standing).collect();
         assert_eq!(standing, [Both, OnlyMeasured]);
     }
 
@@ -292,19 +272,19 @@ pub(super) mod tests {
             expires_ms: Some(1),
             ..line(1, Some("u1"), "other", 3)
         };
-        let said = VmSummary { application: Some("乙".to_owned()), expires_ms: Some(2), ..machine(1, "u1", "one", 2) };
+        let said =
+            MachineReport { application: Some("乙".to_owned()), expires_ms: Some(2), ..machine(1, "u1", "one", 2) };
         let fields: Vec<_> = differences(&full, &said).into_iter().map(|difference| difference.field).collect();
         assert_eq!(
             fields,
             ["name", "organization", "application", "expires_ms", "vcpus", "memory_bytes", "disk_bytes"]
         );
-        let silent = VmSummary {
+        let silent = MachineReport {
             name: "u1".to_owned(),
             assigned: false,
             vcpus: None,
-            memory_maximum_bytes: None,
             memory_bytes: None,
-            disk_capacity_bytes: None,
+            disk_bytes: None,
             ..machine(1, "u1", "one", 2)
         };
         assert_eq!(differences(&full, &silent), []);
@@ -329,7 +309,7 @@ pub(super) mod tests {
                 .zip(&measured)
                 .map(|(id, (name, owner))| machine(id, &id.to_string(), &name.to_string(), *owner))
                 .collect();
-            let pairs = reconcile(&lines, &machines.iter().collect::<Vec<_>>());
+            let pairs = reconcile(&lines, &machines);
             let told: Vec<_> = pairs.iter().filter_map(|pair| pair.line).collect();
             let mut there: Vec<_> = pairs.iter().filter_map(|pair| pair.machine).collect();
             there.sort_unstable();

@@ -17,9 +17,7 @@ use super::{Imported, Ledger};
 use crate::access::audit::Change;
 use crate::access::capability::{MeasurementsRead, MeasurementsWrite};
 use crate::access::{Permit, ROOT};
-use crate::compute::board::Board;
 use crate::compute::vm::change::vm_changes;
-use crate::compute::vm::line::VmLine;
 use crate::compute::{Compute, store};
 use crate::platform::background::{self, Interrupted};
 use crate::platform::ids::LedgerImportId;
@@ -144,8 +142,7 @@ impl Compute {
 
     /// What an import is planned against. Machines and lines stay as they are while the lock of joining is held.
     fn world(&self, permit: &Permit<MeasurementsRead>) -> (Arc<Ledger>, World) {
-        let machines =
-            self.look(permit, |board: &Board<VmLine>| board.rows.iter().map(|row| row.shown.clone()).collect());
+        let machines = self.machines(permit);
         let index = self.index();
         let providers = index.providers.values().map(|provider| (provider.id, provider.name.clone()));
         let world = World {

@@ -180,10 +180,10 @@ impl StandingCounts {
     }
 }
 
-impl From<&LedgerLine> for LineReport {
-    fn from(line: &LedgerLine) -> Self {
-        let LedgerLine { id, name, uuid, organization, application, purpose, expires_ms, .. } = line.clone();
-        let LedgerLine { provider, vcpus, memory_bytes, disk_bytes, contact, note, .. } = line.clone();
+impl From<LedgerLine> for LineReport {
+    fn from(line: LedgerLine) -> Self {
+        let LedgerLine { id, name, uuid, organization, application, purpose, expires_ms, provider, .. } = line;
+        let LedgerLine { vcpus, memory_bytes, disk_bytes, contact, note, .. } = line;
         Self {
             id,
             name,
@@ -218,7 +218,7 @@ impl From<&VmSummary> for MachineReport {
             expires_ms: vm.expires_ms,
             provider: vm.provider,
             vcpus: vm.vcpus,
-            memory_bytes: compare::memory(vm),
+            memory_bytes: vm.memory_maximum_bytes.filter(|bytes| *bytes > 0).or(vm.memory_bytes),
             disk_bytes: vm.disk_capacity_bytes,
         }
     }
@@ -276,23 +276,32 @@ struct ReconciledWanted {
 }
 
 impl Compute {
+    /// The machines that a permit shows, as a ledger speaks of them.
+    fn machines(&self, permit: &Permit<MeasurementsRead>) -> Vec<MachineReport> {
+        self.look(permit, |board: &Board<VmLine>| {
+            board.rows.iter().map(|row| MachineReport::from(&row.shown)).collect()
+        })
+    }
+
     /// What a permit shows of the ledger beside what it shows of the machines, in order of `Listed::number`.
     pub(super) fn reconciled(&self, permit: &Permit<MeasurementsRead>) -> Vec<Reconciled> {
         let ledger = Arc::clone(&self.index().ledger);
         let organizations = self.0.access.organizations_within(permit);
-        let lines: Vec<_> =
-            ledger.lines.iter().filter(|line| organizations.contains_key(&line.organization)).cloned().collect();
-        self.look(permit, |board: &Board<VmLine>| {
-            let machines: Vec<_> = board.rows.iter().map(|row| &row.shown).collect();
-            let shown = |Pair { standing, line, machine, differences }: Pair| {
-                let line = line.map(|at| LineReport::from(&lines[at]));
-                let machine = machine.map(|at| MachineReport::from(machines[at]));
-                let id = line.as_ref().map(|line| line.id.to_string());
-                let id = id.or(machine.as_ref().map(|machine| machine.vm.to_string())).unwrap_or_default();
-                Reconciled { id, standing, differences, line, machine }
-            };
-            reconcile(&lines, &machines).into_iter().map(shown).collect()
-        })
+        let visible = ledger.lines.iter().filter(|line| organizations.contains_key(&line.organization));
+        let lines: Vec<_> = visible.cloned().collect();
+        let machines = self.machines(permit);
+        let pairs = reconcile(&lines, &machines);
+        let mut lines: Vec<_> = lines.into_iter().map(Some).collect();
+        let mut machines: Vec<_> = machines.into_iter().map(Some).collect();
+        // Each is in one pair.
+        let shown = |Pair { standing, line, machine, differences }: Pair| {
+            let line = line.and_then(|at| lines[at].take()).map(LineReport::from);
+            let machine = machine.and_then(|at| machines[at].take());
+            let id = line.as_ref().map(|line| line.id.to_string());
+            let id = id.or(machine.as_ref().map(|machine| machine.vm.to_string())).unwrap_or_default();
+            Reconciled { id, standing, differences, line, machine }
+        };
+        pairs.into_iter().map(shown).collect()
     }
 }
 

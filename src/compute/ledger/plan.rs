@@ -11,9 +11,8 @@ use utoipa::ToSchema;
 
 use super::compare::{Key, matched};
 use super::row::{Column, Entry, Failed, Parsed, alike};
-use super::{Ledger, LedgerLine};
+use super::{Ledger, LedgerLine, MachineReport};
 use crate::access::form::{Fault, Faults};
-use crate::compute::vm::report::VmSummary;
 use crate::compute::vm::{Purpose, Vm, VmChange, VmRow};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{LedgerLineId, OrganizationId, ProviderId, VmId};
@@ -112,7 +111,7 @@ pub(super) struct World {
     pub organizations: HashMap<OrganizationId, String>,
     pub providers: HashMap<ProviderId, String>,
     pub ledger: Arc<Ledger>,
-    pub machines: Vec<VmSummary>,
+    pub machines: Vec<MachineReport>,
     pub vms: BTreeMap<VmId, Arc<Vm>>,
     pub now_ms: UnixMs,
 }
@@ -194,7 +193,7 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
     let machines = matched(&of_lines, &world.machines.iter().map(Key::of_machine).collect::<Vec<_>>());
     for (((row, kind, of_line), line), machine) in changes.into_iter().zip(machines) {
         let machine = machine.map(|at| &world.machines[at]);
-        let vm = machine.and_then(|machine| world.vms.get(&machine.id));
+        let vm = machine.and_then(|machine| world.vms.get(&machine.vm));
         plan.counts.matched += usize::from(vm.is_some());
         let said = machine.zip(vm).and_then(|(machine, vm)| said(&line, machine, vm, world.now_ms));
         let of_machine =
@@ -291,7 +290,7 @@ fn kept(line: LedgerLine, known: &LedgerLine, columns: &HashSet<Column>) -> Ledg
 }
 
 /// What is to be said of a machine by its line; `None`: it is said already.
-fn said(line: &LedgerLine, machine: &VmSummary, vm: &Vm, now_ms: UnixMs) -> Option<VmRow> {
+fn said(line: &LedgerLine, machine: &MachineReport, vm: &Vm, now_ms: UnixMs) -> Option<VmRow> {
     let row = &vm.row;
     let change = VmChange {
         version: row.version,
@@ -383,7 +382,7 @@ mod tests {
         let organizations = names.map(|(id, name)| (OrganizationId(id), name.to_owned())).into();
         let providers = [(ProviderId(1), "市云".to_owned())].into();
         let machines =
-            vec![VmSummary { provider: Some(ProviderId(1)), ..machine(1, U1, "one", 2) }, machine(2, U2, "two", 3)];
+            vec![MachineReport { provider: Some(ProviderId(1)), ..machine(1, U1, "one", 2) }, machine(2, U2, "two", 3)];
         let vms = [(VmId(1), vm(1, U1, None)), (VmId(2), vm(2, U2, Some(3)))].into();
         let ledger = Arc::new(Ledger { lines: lines.to_vec(), imported: None });
         let world = World { organizations, providers, ledger, machines, vms, now_ms: 100 };
