@@ -92,7 +92,7 @@ export async function rollout(page, url) {
     await drawer.getByText(there.fingerprint).first().waitFor();
     await screenshot(page, "rollout-compare");
     await drawer.getByRole("button", { name: "指纹一致，确认" }).click();
-    await page.getByText("已确认 127.0.0.1 的主机密钥").waitFor();
+    await page.getByText(/已确认 127\.0\.0\.1:\d+ 的主机密钥/).waitFor();
     await page.keyboard.press("Escape");
 
     await page.getByRole("button", { name: "继续未完成的主机" }).click();

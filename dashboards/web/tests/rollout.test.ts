@@ -1,6 +1,6 @@
 /** Machines as a person writes them. */
 import { expect, test } from "vitest";
-import { machineOf, machinesOf } from "../src/fleet/rollout/machines";
+import { machineOf, machinesOf, placeOf } from "../src/fleet/rollout/machines";
 
 test("a line is a machine, what is left out is left to the service", () => {
   expect(machinesOf("10.1.2.3\n\n# later\nadmin@web-1:2222, 东机房 # the gate\nfd00::1，西机房\nroot@[fd00::2]:23\na@realm@h\t东")).toEqual([
@@ -19,4 +19,9 @@ test("what is no machine is sent as it is, for the service to refuse", () => {
 
 test("a fault names the machine by its line's place", () => {
   expect([machineOf("machines[3].address"), machineOf("credential")]).toEqual([4, null]);
+});
+
+test("a machine is told from others at its address", () => {
+  const places = [{ address: "h", port: 22 }, { address: "h", port: 2222 }, { address: "fd00::1", port: 23 }];
+  expect(places.map(placeOf)).toEqual(["h", "h:2222", "[fd00::1]:23"]);
 });

@@ -18,6 +18,11 @@ export function machinesOf(text: string): Machine[] {
     });
 }
 
+/** A machine as it is told from others at its address: with the port, unless it is the usual one. */
+export function placeOf({ address, port }: { readonly address: string; readonly port: number }): string {
+  return port === 22 ? address : `${address.includes(":") ? `[${address}]` : address}:${port}`;
+}
+
 /** A fault of `machines[3].address` as that of the fourth machine; null: it is not one of a machine. */
 export function machineOf(field: string): number | null {
   const found = /^machines\[(\d+)\]/.exec(field)?.[1];
