@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 use tongtu_agent_host::{collectors::COLLECTORS, inventory};
-use tongtu_agent_runtime::{agent::AgentOptions, collect::Context, command::Program, enrol::Enrol};
+use tongtu_agent_runtime::agent::AgentOptions;
+use tongtu_agent_runtime::collect::Context;
+use tongtu_agent_runtime::command::{EnrolArguments, Program};
 
 const KIND: &str = "host";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -30,21 +32,7 @@ enum Command {
     /// renews itself, is kept in the data directory, with its key readable by this user only. A
     /// command that was cut short can be given again.
     #[command(after_help = "Example:\n  tongtu-agent enroll --token \"$(cat token)\" --data /var/lib/tongtu-agent")]
-    Enroll {
-        /// What `tongtu agent token` printed on the machine of control. It is a secret until used; `-` reads it
-        /// from the standard input, so that no list of processes shows it.
-        #[arg(long, value_name = "TOKEN")]
-        token: String,
-        /// Where the agent keeps its enrolment and its spool; made if it is not there.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// Enrols anew although the directory holds an enrolment.
-        #[arg(long)]
-        replace: bool,
-        /// Prints one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
+    Enroll(EnrolArguments),
     /// Collects and reports, until it is told to stop (Ctrl-C, SIGTERM).
     ///
     /// A frame of every value is taken each 15 s, written to the spool in the data directory and
@@ -74,14 +62,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Enroll { token, data, replace, json } => {
-            // What cannot be read is no token, and is told as such.
-            let token = match token.trim() {
-                "-" => std::io::read_to_string(std::io::stdin()).unwrap_or_default(),
-                _ => token,
-            };
-            PROGRAM.enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }, json)
-        }
+        Command::Enroll(arguments) => PROGRAM.enroll(KIND, arguments),
         Command::Run { data } => PROGRAM.run(AgentOptions {
             kind: KIND,
             source_kind: KIND,

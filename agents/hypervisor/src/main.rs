@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 use tongtu_agent_hypervisor::collectors::{COLLECTORS, NODE, NODE_KEY};
-use tongtu_agent_runtime::{agent::AgentOptions, collect::Context, command::Program, enrol::Enrol};
+use tongtu_agent_runtime::agent::AgentOptions;
+use tongtu_agent_runtime::collect::Context;
+use tongtu_agent_runtime::command::{EnrolArguments, Program};
 
 const KIND: &str = "libvirt";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,20 +34,7 @@ enum Command {
     #[command(
         after_help = "Example:\n  tongtu-agent-libvirt enroll --token \"$(cat token)\" --data /var/lib/tongtu-agent-libvirt"
     )]
-    Enroll {
-        /// What `tongtu agent token` printed on the machine of control. It is a secret until used.
-        #[arg(long, value_name = "TOKEN")]
-        token: String,
-        /// Where the agent keeps its enrolment and its spool; made if it is not there.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// Enrols anew although the directory holds an enrolment.
-        #[arg(long)]
-        replace: bool,
-        /// Prints one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
+    Enroll(EnrolArguments),
     /// Collects and reports, until it is told to stop (Ctrl-C, SIGTERM).
     ///
     /// A frame of every domain is taken each 15 s, written to the spool in the data directory and
@@ -92,9 +81,7 @@ impl Hypervisor {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Enroll { token, data, replace, json } => {
-            PROGRAM.enroll(Enrol { token: token.trim(), data: &data, kind: KIND, version: VERSION, replace }, json)
-        }
+        Command::Enroll(arguments) => PROGRAM.enroll(KIND, arguments),
         Command::Run { data, hypervisor } => PROGRAM.run(AgentOptions {
             kind: KIND,
             source_kind: NODE,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -21,10 +22,35 @@ pub struct Program {
     pub version: &'static str,
 }
 
+/// What `enroll` is told.
+#[derive(Debug, clap::Args)]
+pub struct EnrolArguments {
+    /// What `tongtu agent token` printed on the machine of control. It is a secret until used; `-` reads it
+    /// from the standard input, so that no list of processes shows it.
+    #[arg(long, value_name = "TOKEN")]
+    token: String,
+    /// Where the agent keeps its enrolment and its spool; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Enrols anew although the directory holds an enrolment.
+    #[arg(long)]
+    replace: bool,
+    /// Prints one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
 impl Program {
-    /// Makes the machine known to control.
+    /// Makes the machine known to control, as an agent of a kind.
     #[must_use]
-    pub fn enroll(&self, enrol: Enrol<'_>, as_json: bool) -> ExitCode {
+    pub fn enroll(&self, kind: &str, arguments: EnrolArguments) -> ExitCode {
+        let EnrolArguments { token, data, replace, json: as_json } = arguments;
+        let token = match token.trim() {
+            // What cannot be read is no token, and is told as such.
+            "-" => io::read_to_string(io::stdin()).unwrap_or_default(),
+            _ => token,
+        };
+        let enrol = Enrol { token: token.trim(), data: &data, kind, version: self.version, replace };
         match runtime().and_then(|runtime| runtime.block_on(enrol::enroll(enrol)).map_err(|error| error.to_string())) {
             Ok(enrolled) => {
                 let (agent, control) = (enrolled.agent_id, enrolled.address);
