@@ -125,9 +125,11 @@ impl VmCounts {
         for vm in vms {
             counts.total += 1;
             *counts.states.entry(vm.state).or_default() += 1;
-            counts.conflict += usize::from(vm.conflict.is_some());
-            counts.expired += usize::from(vm.expired);
-            counts.unowned += usize::from(!vm.assigned);
+            // What is there no more asks for nobody.
+            let is_there = vm.state != VmState::Gone;
+            counts.conflict += usize::from(is_there && vm.conflict.is_some());
+            counts.expired += usize::from(is_there && vm.expired);
+            counts.unowned += usize::from(is_there && !vm.assigned);
         }
         counts
     }

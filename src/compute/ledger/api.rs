@@ -1,5 +1,7 @@
 //! The API of the ledger. Each handler: extract, permit, call the domain, render.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -362,7 +364,12 @@ async fn ledger_import_failed(
         let english = format!("no row of {id} failed");
         return Err(Problem::not_found(english).chinese(format!("导入任务 {id} 没有失败的行")));
     }
-    let made = background::spawn("ledger-failed", move || workbook::failed(&outcome.header, &outcome.failed)).await;
+    let turn = Arc::clone(&compute.0.imports.making).lock_owned().await;
+    let made = background::spawn("ledger-failed", move || {
+        let _turn = turn;
+        workbook::failed(&outcome.header, &outcome.failed)
+    });
+    let made = made.await;
     let made = made.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))?;
     Ok(attached("attachment; filename=\"failed.xlsx\"; filename*=UTF-8''%E5%A4%B1%E8%B4%A5%E8%A1%8C.xlsx", made))
 }

@@ -1,7 +1,7 @@
 //! The ledger held against what is measured. Pure.
 //!
 //! A line and a machine are the same by UUID, else by a name that only one of each has, within one organisation
-//! first. What must hold: every line and every machine that is there is in exactly one of the four kinds; what only
+//! first; machines that are gone come last. What must hold: every line and every machine that is there is in exactly one of the four kinds; what only
 //! one of them says is no conflict.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::row::last_day;
 use super::{LedgerLine, MachineReport};
 use crate::compute::list::Named;
 use crate::compute::vm::report::VmState;
@@ -59,15 +60,18 @@ pub(super) struct Key<'a> {
     pub name: &'a str,
     /// Whose it is; `None`: nobody was given it.
     pub organization: Option<OrganizationId>,
+    /// It is there no more: it is matched with what is left.
+    pub gone: bool,
 }
 
 impl<'a> Key<'a> {
     pub(super) fn of_line(line: &'a LedgerLine) -> Self {
-        Self { uuid: line.uuid.as_deref(), name: &line.name, organization: Some(line.organization) }
+        Self { uuid: line.uuid.as_deref(), name: &line.name, organization: Some(line.organization), gone: false }
     }
 
     pub(super) fn of_machine(vm: &'a MachineReport) -> Self {
-        Self { uuid: Some(&vm.uuid), name: &vm.name, organization: Some(vm.organization).filter(|_| vm.assigned) }
+        let organization = Some(vm.organization).filter(|_| vm.assigned);
+        Self { uuid: Some(&vm.uuid), name: &vm.name, organization, gone: vm.state == VmState::Gone }
     }
 }
 
@@ -83,17 +87,17 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>
     }
     for (one, found) in ones.iter().zip(&mut found) {
         let same = one.uuid.and_then(|uuid| by_uuid.get(uuid)).map(Vec::as_slice).unwrap_or_default();
-        // A UUID that two organisations claim: the one of the same organisation.
-        let own = same.iter().find(|at| others[**at].organization == one.organization).or(same.first());
+        // A UUID that two organisations claim: the one that is there, of the same organisation if that may be.
+        let own = same.iter().min_by_key(|at| (others[**at].gone, others[**at].organization != one.organization));
         *found = own.copied().filter(|at| !std::mem::replace(&mut taken[*at], true));
     }
-    for within in [true, false] {
+    for (gone, within) in [(false, true), (false, false), (true, true), (true, false)] {
         let mut names: HashMap<_, (Vec<usize>, Vec<usize>)> = HashMap::new();
         let group = |key: &Key<'_>| key.organization.filter(|_| within);
         for (at, one) in ones.iter().enumerate().filter(|(at, _)| found[*at].is_none()) {
             names.entry((one.name, group(one))).or_default().0.push(at);
         }
-        for (at, other) in others.iter().enumerate().filter(|(at, _)| !taken[*at]) {
+        for (at, other) in others.iter().enumerate().filter(|(at, other)| !taken[*at] && other.gone == gone) {
             if let Some(group) = names.get_mut(&(other.name, group(other))) {
                 group.1.push(at);
             }
@@ -133,7 +137,10 @@ pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDif
     let purpose = |purpose: crate::compute::vm::Purpose| purpose.name().to_owned();
     compare("purpose", line.purpose.map(purpose), vm.purpose.map(purpose));
     let text = |number: i64| number.to_string();
-    compare("expires_ms", line.expires_ms.map(text), vm.expires_ms.map(text));
+    // A table says days.
+    if line.expires_ms.map(last_day) != vm.expires_ms.map(last_day) {
+        compare("expires_ms", line.expires_ms.map(text), vm.expires_ms.map(text));
+    }
     let provider = |id: crate::platform::ids::ProviderId| id.to_string();
     compare("provider", line.provider.map(provider), vm.provider.map(provider));
     compare("vcpus", line.vcpus.map(text), vm.vcpus.map(text));
@@ -269,11 +276,14 @@ pub(super) mod tests {
             vcpus: Some(8),
             memory_bytes: Some(16 << 30),
             disk_bytes: Some(200 << 30),
-            expires_ms: Some(1),
+            expires_ms: Some(1_798_732_800_000),
             ..line(1, Some("u1"), "other", 3)
         };
-        let said =
-            MachineReport { application: Some("乙".to_owned()), expires_ms: Some(2), ..machine(1, "u1", "one", 2) };
+        let said = MachineReport {
+            application: Some("乙".to_owned()),
+            expires_ms: Some(1_798_732_800_001),
+            ..machine(1, "u1", "one", 2)
+        };
         let fields: Vec<_> = differences(&full, &said).into_iter().map(|difference| difference.field).collect();
         assert_eq!(
             fields,
@@ -288,9 +298,24 @@ pub(super) mod tests {
             ..machine(1, "u1", "one", 2)
         };
         assert_eq!(differences(&full, &silent), []);
+        // Somebody wrote 23:59 of the same day.
+        let by_hand = MachineReport { expires_ms: Some(1_798_732_740_000), ..machine(1, "u1", "one", 2) };
+        let of_table = LedgerLine { expires_ms: Some(1_798_732_800_000), ..line(1, Some("u1"), "one", 2) };
+        assert_eq!(differences(&of_table, &by_hand), []);
         // 100 GB that are a few megabytes short are rounded.
         let rounded = LedgerLine { disk_bytes: Some((100 << 30) - (50 << 20)), ..line(1, Some("u1"), "one", 2) };
         assert_eq!(differences(&rounded, &machine(1, "u1", "one", 2)), []);
+    }
+
+    #[test]
+    fn what_is_there_comes_before_what_is_gone() {
+        let gone = |id, uuid: &str| MachineReport { state: VmState::Gone, ..machine(id, uuid, "web", 2) };
+        // Made anew under its old name; and a UUID that two organisations claimed, one of which is gone.
+        let lines = [line(1, None, "web", 2), line(2, Some("u3"), "db", 2)];
+        let there = MachineReport { assigned: false, ..machine(4, "u3", "db", 1) };
+        let machines = [gone(1, "u1"), machine(2, "u2", "web", 2), gone(3, "u3"), there];
+        let found: Vec<_> = reconcile(&lines, &machines).iter().map(|pair| (pair.standing, pair.machine)).collect();
+        assert_eq!(found, [(Standing::Both, Some(1)), (Standing::Both, Some(3))]);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! it is written, since nothing else changes machines meanwhile.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sea_orm::DbErr;
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::job::{ImportState, ImportWanted, Job, Outcome, Said};
 use super::plan::{LineChange, MOST_LINES, Plan, World, plan};
-use super::row::{Parsed, parse};
-use super::sheet::read;
+use super::row::{Parsed, TableFault, parse};
+use super::sheet::{SheetFault, read};
 use super::{Imported, Ledger};
 use crate::access::audit::Change;
 use crate::access::capability::{MeasurementsRead, MeasurementsWrite};
@@ -24,6 +25,9 @@ use crate::platform::ids::LedgerImportId;
 
 /// Changes of lines that the audit log's entry of an import tells.
 const MOST_AUDITED: usize = 50;
+
+/// What an import found is kept so long behind its end.
+const KEPT: Duration = Duration::from_secs(3_600);
 
 /// Why an import is not begun.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +86,13 @@ impl Compute {
                 }
             };
             begun.end(state, compute.0.clock.now_ms(), outcome);
+            // Failed rows and changes are as large as the table. Nothing else is held until then.
+            let (id, shared) = (begun.id, Arc::downgrade(&compute.0));
+            drop((compute, begun));
+            tokio::time::sleep(KEPT).await;
+            if let Some(shared) = shared.upgrade() {
+                shared.imports.forget(id);
+            }
         });
         Ok(job)
     }
@@ -102,8 +113,10 @@ impl Compute {
         let shared = &self.0;
         let _turn = shared.imports.turn.lock().await;
         let reading = Arc::clone(job);
-        let parsed = background::spawn("ledger-read", move || parsed(&reading, &table)).await?;
-        let parsed = match parsed {
+        // Whoever panics over a file, it is the file that is to be mended.
+        let unreadable = |_: Interrupted| said_of(&SheetFault::Workbook("it is broken".to_owned()));
+        let parsed = background::spawn("ledger-read", move || parsed(&reading, &table)).await.map_err(unreadable);
+        let parsed = match parsed.flatten() {
             Ok(parsed) => parsed,
             Err(reason) => return Ok(Outcome { reason: Some(reason), ..Outcome::default() }),
         };
@@ -189,13 +202,17 @@ impl Compute {
     }
 }
 
+fn said_of(fault: &SheetFault) -> Said {
+    Said { english: fault.to_string(), chinese: fault.chinese() }
+}
+
 /// Reads and checks a table.
 fn parsed(job: &Job, table: &[u8]) -> Result<Parsed, Said> {
     job.begin(ImportState::Reading, 0);
-    let said = |english: String, chinese: String| Said { english, chinese };
-    let table = read(table, |rows| job.done(rows)).map_err(|fault| said(fault.to_string(), fault.chinese()))?;
+    let table = read(table, |rows| job.done(rows)).map_err(|fault| said_of(&fault))?;
     job.begin(ImportState::Checking, table.rows.len());
-    parse(table, |rows| job.done(rows)).map_err(|fault| said(fault.to_string(), fault.chinese()))
+    let wrong = |fault: TableFault| Said { english: fault.to_string(), chinese: fault.chinese() };
+    parse(table, |rows| job.done(rows)).map_err(wrong)
 }
 
 /// The lines after a plan, in order of id.

@@ -118,6 +118,8 @@ pub(in crate::compute) struct Imports {
     known: Mutex<VecDeque<Arc<Job>>>,
     /// Held by the one that goes on.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Held by the workbook of failed rows that is made: each takes as much memory as its table.
+    pub(super) making: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Imports {
@@ -144,6 +146,10 @@ impl Imports {
             known.remove(oldest);
         }
         Some(job)
+    }
+
+    pub(super) fn forget(&self, id: LedgerImportId) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|job| job.id != id);
     }
 
     pub(super) fn find(&self, id: LedgerImportId) -> Option<Arc<Job>> {

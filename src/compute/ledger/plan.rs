@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::compare::{Key, matched};
-use super::row::{Column, Entry, Failed, Parsed, alike};
+use super::row::{Column, Entry, Failed, Parsed, alike, last_day};
 use super::{Ledger, LedgerLine, MachineReport};
 use crate::access::form::{Fault, Faults};
 use crate::compute::vm::{Purpose, Vm, VmChange, VmRow};
@@ -116,10 +116,40 @@ pub(super) struct World {
     pub now_ms: UnixMs,
 }
 
+/// Names that are wrong for which one that looks like them is sought.
+const MOST_SOUGHT: usize = 200;
+
+/// Things by name, and what looked like a name that none has.
+struct Names<'a, I> {
+    all: HashMap<&'a str, Vec<I>>,
+    sought: HashMap<String, Option<&'a str>>,
+}
+
+impl<'a, I: Copy + Ord> Names<'a, I> {
+    fn of(names: &'a HashMap<I, String>) -> Self {
+        let mut all: HashMap<&str, Vec<I>> = HashMap::new();
+        names.iter().for_each(|(id, name)| all.entry(name.as_str()).or_default().push(*id));
+        Self { all, sought: HashMap::new() }
+    }
+
+    /// A table that spells one name otherwise does so in every row.
+    fn alike(&mut self, name: &str) -> Option<&'a str> {
+        if let Some(found) = self.sought.get(name) {
+            return *found;
+        }
+        if self.sought.len() == MOST_SOUGHT {
+            return None;
+        }
+        let found = alike(name, self.all.keys().copied());
+        self.sought.insert(name.to_owned(), found);
+        found
+    }
+}
+
 /// The one thing of a name.
-fn named<I: Copy>(names: &HashMap<&str, Vec<I>>, column: Column, name: &str, what: (&str, &str)) -> Result<I, Fault> {
+fn named<I: Copy + Ord>(names: &mut Names<'_, I>, column: Column, name: &str, what: (&str, &str)) -> Result<I, Fault> {
     let (english, chinese) = what;
-    match names.get(name).map(Vec::as_slice) {
+    match names.all.get(name).map(Vec::as_slice) {
         Some([one]) => Ok(*one),
         Some(_) => Err(Fault::new(
             column.field(),
@@ -127,8 +157,7 @@ fn named<I: Copy>(names: &HashMap<&str, Vec<I>>, column: Column, name: &str, wha
             format!("“{}”有多个同名的{chinese}：{name}", column.header()),
         )),
         None => {
-            let alike = alike(name, names.keys().copied());
-            let near = alike.map(|alike| (format!("; is it {alike}?"), format!("；是否为“{alike}”？")));
+            let near = names.alike(name).map(|alike| (format!("; is it {alike}?"), format!("；是否为“{alike}”？")));
             let (near_english, near_chinese) = near.unwrap_or_default();
             Err(Fault::new(
                 column.field(),
@@ -139,22 +168,15 @@ fn named<I: Copy>(names: &HashMap<&str, Vec<I>>, column: Column, name: &str, wha
     }
 }
 
-fn by_name<I: Copy + Ord>(names: &HashMap<I, String>) -> HashMap<&str, Vec<I>> {
-    let mut found: HashMap<&str, Vec<I>> = HashMap::new();
-    names.iter().for_each(|(id, name)| found.entry(name.as_str()).or_default().push(*id));
-    found
-}
-
 /// What a table changes. `replace`: what stands in no row goes; then every row must be taken.
 pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
     let lines = &world.ledger.lines;
-    let columns: HashSet<Column> = parsed.columns.iter().copied().collect();
     let mut plan = Plan { failed: parsed.failed, ..Plan::default() };
-    let organizations = by_name(&world.organizations);
-    let providers = by_name(&world.providers);
+    let mut organizations = Names::of(&world.organizations);
+    let mut providers = Names::of(&world.providers);
     let mut entries = Vec::with_capacity(parsed.entries.len());
     for entry in parsed.entries {
-        match line_of(&entry, &organizations, &providers) {
+        match line_of(&entry, &mut organizations, &mut providers) {
             Ok(line) => entries.push((entry, line)),
             Err(faults) => plan.failed.push(Failed { row: entry.row, cells: entry.cells, faults }),
         }
@@ -167,7 +189,12 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
     let mut last = lines.last().map_or(0, |line| line.id.0);
     let mut changes = Vec::with_capacity(entries.len());
     for ((entry, mut line), known) in entries.into_iter().zip(known) {
-        let change = match known.map(|at| (at, &lines[at])) {
+        // One of another organisation is the same by UUID, or if the table is the whole ledger; what has a UUID is
+        // given away by that alone.
+        let is_same = |known: &LedgerLine| {
+            known.organization == line.organization || line.uuid.is_some() || (replace && known.uuid.is_none())
+        };
+        let change = match known.map(|at| (at, &lines[at])).filter(|(_, known)| is_same(known)) {
             None => {
                 last += 1;
                 line.id = LedgerLineId(last);
@@ -176,7 +203,7 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
             }
             Some((at, known)) => {
                 standing.insert(at);
-                line = kept(line, known, &columns);
+                line = kept(line, known);
                 let changed = changed(&fields(known), &fields(&line));
                 let kind = if changed.is_empty() { ChangeKind::Unchanged } else { ChangeKind::Changed };
                 match kind {
@@ -188,8 +215,10 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
         };
         changes.push((change, line));
     }
-    // Machines are found by the lines as they will be: a UUID that is known already counts.
-    let of_lines: Vec<_> = changes.iter().map(|(_, line)| Key::of_line(line)).collect();
+    // Machines are found as by the whole ledger as it will be: what another line is of is not this row's.
+    let others = lines.iter().enumerate().filter(|(at, _)| !replace && !standing.contains(at));
+    let others = others.map(|(_, line)| Key::of_line(line));
+    let of_lines: Vec<_> = changes.iter().map(|(_, line)| Key::of_line(line)).chain(others).collect();
     let machines = matched(&of_lines, &world.machines.iter().map(Key::of_machine).collect::<Vec<_>>());
     for (((row, kind, of_line), line), machine) in changes.into_iter().zip(machines) {
         let machine = machine.map(|at| &world.machines[at]);
@@ -239,8 +268,8 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
 /// A row with ids in place of names.
 fn line_of(
     entry: &Entry,
-    organizations: &HashMap<&str, Vec<OrganizationId>>,
-    providers: &HashMap<&str, Vec<ProviderId>>,
+    organizations: &mut Names<'_, OrganizationId>,
+    providers: &mut Names<'_, ProviderId>,
 ) -> Result<LedgerLine, Faults> {
     let mut faults = Faults::default();
     let organization = named(organizations, Column::Organization, &entry.organization, ("organisation", "组织"));
@@ -268,37 +297,38 @@ fn line_of(
     })
 }
 
-/// A line that is known, as a row says it: what stands in no column stays, and a UUID is not forgotten.
-fn kept(line: LedgerLine, known: &LedgerLine, columns: &HashSet<Column>) -> LedgerLine {
-    fn one<T: Clone>(columns: &HashSet<Column>, column: Column, said: Option<T>, known: &Option<T>) -> Option<T> {
-        if columns.contains(&column) { said } else { known.clone() }
-    }
+/// A line that is known, as a row says it: what a row leaves empty stays.
+fn kept(line: LedgerLine, known: &LedgerLine) -> LedgerLine {
     LedgerLine {
         id: known.id,
         uuid: line.uuid.or_else(|| known.uuid.clone()),
-        application: one(columns, Column::Application, line.application, &known.application),
-        purpose: one(columns, Column::Purpose, line.purpose, &known.purpose),
-        expires_ms: one(columns, Column::Expires, line.expires_ms, &known.expires_ms),
-        provider: one(columns, Column::Provider, line.provider, &known.provider),
-        vcpus: one(columns, Column::Vcpus, line.vcpus, &known.vcpus),
-        memory_bytes: one(columns, Column::Memory, line.memory_bytes, &known.memory_bytes),
-        disk_bytes: one(columns, Column::Disk, line.disk_bytes, &known.disk_bytes),
-        contact: one(columns, Column::Contact, line.contact, &known.contact),
-        note: one(columns, Column::Note, line.note, &known.note),
+        application: line.application.or_else(|| known.application.clone()),
+        purpose: line.purpose.or(known.purpose),
+        expires_ms: line.expires_ms.or(known.expires_ms),
+        provider: line.provider.or(known.provider),
+        vcpus: line.vcpus.or(known.vcpus),
+        memory_bytes: line.memory_bytes.or(known.memory_bytes),
+        disk_bytes: line.disk_bytes.or(known.disk_bytes),
+        contact: line.contact.or_else(|| known.contact.clone()),
+        note: line.note.or_else(|| known.note.clone()),
         ..line
     }
 }
 
-/// What is to be said of a machine by its line; `None`: it is said already.
+/// What is to be said of a machine by its line; `None`: it is said already, or it is another's and has the name alone.
 fn said(line: &LedgerLine, machine: &MachineReport, vm: &Vm, now_ms: UnixMs) -> Option<VmRow> {
     let row = &vm.row;
+    if row.owner.is_some_and(|owner| owner != line.organization) && line.uuid.as_deref() != Some(&row.uuid) {
+        return None;
+    }
     let change = VmChange {
         version: row.version,
         organization: Some(line.organization),
         since_ms: None,
         application: line.application.clone().or_else(|| row.application.clone()),
         purpose: line.purpose.or(row.purpose),
-        expires_ms: line.expires_ms.or(row.expires_ms),
+        // A table says a day; by hand somebody may have said an hour of it.
+        expires_ms: line.expires_ms.filter(|ms| row.expires_ms.map(last_day) != Some(last_day(*ms))).or(row.expires_ms),
         // Its host's provider need not be said of it again.
         provider: line.provider.filter(|provider| machine.provider != Some(*provider)).or(row.provider),
     };
@@ -445,5 +475,38 @@ mod tests {
         assert_eq!(kinds, [ChangeKind::Unchanged], "its machine is not theirs yet");
         assert!(!planned(&[&["new", "", "市"]], &lines, false).is_nothing());
         assert_eq!(planned(&[&["new", "", "市"]], &lines, false).removed, []);
+    }
+
+    #[test]
+    fn a_name_alone_takes_nothing_from_another_organisation() {
+        let lines = [line(4, Some(U1), "one", 2)];
+        let counts = |plan: &Plan| (plan.counts.added, plan.counts.changed, plan.counts.matched, plan.machines.len());
+        let plan = planned(&[&["one", "", "教育局"]], &lines, false);
+        assert_eq!(counts(&plan), (1, 0, 0, 0), "its own line, and the machine is the other line's");
+        assert_eq!((plan.put[0].id.0, plan.put[0].uuid.as_deref()), (5, None));
+        let both = [lines[0].clone(), plan.put[0].clone()];
+        assert!(planned(&[&["one", "", "教育局"]], &both, false).is_nothing(), "the same table again");
+        // The second machine is 教育局's.
+        let plan = planned(&[&["two", "", "卫健委"]], &[], false);
+        assert_eq!(counts(&plan), (1, 0, 1, 0), "a conflict to show, not a machine to give away");
+        assert_eq!(counts(&planned(&[&["two", U2, "卫健委"]], &[], false)), (1, 0, 1, 1), "its UUID says so");
+    }
+
+    #[test]
+    fn an_empty_cell_takes_nothing_from_a_line() {
+        let known = LedgerLine { application: Some("办公".to_owned()), vcpus: Some(4), ..line(4, None, "x", 2) };
+        assert!(planned(&[&["x", "", "卫健委", ""]], &[known], false).is_nothing());
+    }
+
+    #[test]
+    fn names_that_are_wrong_are_sought_once() {
+        let names = [(1, "卫健委".to_owned())].into();
+        let mut names = Names::<i64>::of(&names);
+        assert_eq!(names.alike("卫建委"), Some("卫健委"));
+        for number in 0..2 * MOST_SOUGHT {
+            assert_eq!(names.alike(&number.to_string()), None);
+        }
+        assert_eq!((names.sought.len(), names.alike("卫建委")), (MOST_SOUGHT, Some("卫健委")));
+        assert_eq!(names.alike("卫健"), None, "enough was sought");
     }
 }

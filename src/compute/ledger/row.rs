@@ -185,8 +185,6 @@ pub(super) struct Failed {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Parsed {
     pub header: Vec<String>,
-    /// The columns that are there: what another would say stays as it is.
-    pub columns: Vec<Column>,
     pub ignored: Vec<Ignored>,
     pub entries: Vec<Entry>,
     pub failed: Vec<Failed>,
@@ -255,8 +253,7 @@ pub(super) fn parse(table: Table, mut checked: impl FnMut(usize)) -> Result<Pars
     if table.rows.is_empty() {
         return Err(TableFault::Empty);
     }
-    let columns = Column::ALL.into_iter().filter(|column| places.contains_key(column)).collect();
-    let mut parsed = Parsed { header: table.header, columns, ignored, ..Parsed::default() };
+    let mut parsed = Parsed { header: table.header, ignored, ..Parsed::default() };
     let mut seen = Seen::default();
     for (at, (row, cells)) in table.rows.into_iter().enumerate() {
         let cell = |column| places.get(&column).and_then(|at| cells.get(*at)).map_or("", |text| text.trim());
@@ -303,6 +300,9 @@ impl Seen {
     }
 }
 
+/// What Excel shows where a formula has no value.
+const ERRORS: [&str; 8] = ["#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#DATA!"];
+
 /// What cells say, and what is wrong with them.
 struct Cells<F> {
     cell: F,
@@ -320,6 +320,13 @@ impl<'a, F: Fn(Column) -> &'a str> Cells<F> {
             if column.is_needed() {
                 self.faults.note(Err(column.fault("must not be empty", "不能为空")));
             }
+            return None;
+        }
+        if ERRORS.contains(&text) {
+            self.faults.note(Err(column.fault(
+                format!("the formula in this cell failed ({text}): write its value"),
+                format!("单元格公式出错（{text}），请填写实际值"),
+            )));
             return None;
         }
         let fits = text.chars().count() <= most && !text.chars().any(char::is_control);
@@ -392,6 +399,11 @@ fn bytes(column: Column, text: &str) -> Result<i64, Fault> {
     let number = text.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= 1e7);
     let fault = || column.fault(format!("must be a number of GB, not {text}"), format!("应为以 GB 计的数：{text}"));
     number.map(|number| (number * GIB) as i64).ok_or_else(fault)
+}
+
+/// The day in Shanghai, since 1970, that is the last before an instant: what a table says of an expiry.
+pub(super) fn last_day(expires_ms: UnixMs) -> i64 {
+    (expires_ms - 1 + SHANGHAI_MS).div_euclid(DAY_MS)
 }
 
 /// The end of a day in Shanghai, however the day is written.
@@ -493,7 +505,6 @@ mod tests {
             read(&["序号", "虚拟机名称", "使用单位", "到期时间", "内存"], &[&["1", "a", "局"]]).expect("a ledger");
         let ignored: Vec<_> = parsed.ignored.iter().map(|one| (one.header.as_str(), one.alike)).collect();
         assert_eq!(ignored, [("序号", None), ("到期时间", Some("到期日期")), ("内存", Some("内存(GB)"))]);
-        assert_eq!(parsed.columns, [Column::Name, Column::Organization]);
         assert_eq!(read(&["虚拟机名称", "使用单位", "UUID", "uuid"], &[&["a"]]), Err(TableFault::Twice("UUID")));
         assert_eq!(read(&["虚拟机名称", "使用单位"], &[]), Err(TableFault::Empty));
     }

@@ -44,6 +44,9 @@ pub(super) enum SheetFault {
     /// Not text.
     #[error("the file is neither an .xlsx workbook nor a .csv table in UTF-8 or GB18030")]
     Text,
+    /// Where does the text end?
+    #[error("a quotation mark in the .csv table is not closed: rows behind it would be lost")]
+    Unclosed,
     /// Larger than it seems.
     #[error("the workbook unpacks to more than {} MiB", MOST_UNPACKED >> 20)]
     Bomb,
@@ -65,6 +68,7 @@ impl SheetFault {
             Self::Old => "文件是旧版 .xls 工作簿或设有密码：请另存为无密码的 .xlsx，或存为 .csv".to_owned(),
             Self::Workbook(why) => format!("文件不是可读取的 .xlsx 工作簿：{why}"),
             Self::Text => "文件既不是 .xlsx 工作簿，也不是 UTF-8 或 GB18030 编码的 .csv 表格".to_owned(),
+            Self::Unclosed => ".csv 表格中有未闭合的引号，其后的行会丢失：请补全引号".to_owned(),
             Self::Bomb => format!("工作簿解压后超过 {} MiB，已拒绝", MOST_UNPACKED >> 20),
             Self::Merged(cells) => format!("第一个工作表含有合并单元格（{cells}）：请先取消合并，每行须有各自的值"),
             Self::TooMany => format!("表格超过 {MOST_ROWS} 行，请拆分后分次导入"),
@@ -148,9 +152,19 @@ fn workbook(bytes: &[u8], into: &mut Filling<'_>) -> Result<(), SheetFault> {
     let mut left = MOST_UNPACKED;
     for at in 0..archive.len() {
         let file = archive.by_index(at).map_err(broken)?;
+        let holds_texts = file.name().map_err(broken)?.to_ascii_lowercase().ends_with("sharedstrings.xml");
+        let mut texts = Vec::new();
         // What a file says of its size may be a lie.
-        let unpacked = std::io::copy(&mut file.take(left + 1), &mut std::io::sink()).map_err(broken)?;
+        let mut file = file.take(left + 1);
+        let unpacked = if holds_texts {
+            file.read_to_end(&mut texts).map_err(broken)? as u64
+        } else {
+            std::io::copy(&mut file, &mut std::io::sink()).map_err(broken)?
+        };
         left = left.checked_sub(unpacked).ok_or(SheetFault::Bomb)?;
+        if claims_too_many(texts) {
+            return Err(broken("it claims more texts than it holds"));
+        }
     }
     let mut workbook = Xlsx::new(Cursor::new(bytes)).map_err(broken)?;
     let name = workbook.sheet_names().first().cloned().ok_or_else(|| broken("it has no sheet"))?;
@@ -167,6 +181,21 @@ fn workbook(bytes: &[u8], into: &mut Filling<'_>) -> Result<(), SheetFault> {
         into.cell(row as usize + 1, column as usize, &shown(cell.get_value()))?;
     }
     Ok(())
+}
+
+/// Room is made for as many texts as the list of them says that it has, before one is read: more than it can hold, at
+/// five bytes for an empty one, might end the process.
+fn claims_too_many(mut texts: Vec<u8>) -> bool {
+    const CLAIM: &[u8] = b"uniqueCount";
+    let most = texts.len() as u64 / 5;
+    // In UTF-16 every other byte is zero.
+    texts.retain(|byte| *byte != 0);
+    let claims = texts.windows(CLAIM.len()).enumerate().filter(|(_, window)| *window == CLAIM);
+    claims.into_iter().any(|(at, _)| {
+        let value = texts[at + CLAIM.len()..].iter().skip_while(|byte| b" \t\r\n=\"'".contains(byte));
+        let digits = value.take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))) > most
+    })
 }
 
 /// `B7`.
@@ -189,7 +218,11 @@ fn shown<'a>(cell: &'a DataRef<'a>) -> Cow<'a, str> {
             let (year, month, day, ..) = at.to_ymd_hms_milli();
             Cow::Owned(format!("{year}-{month:02}-{day:02}"))
         }
-        DataRef::Empty | DataRef::Error(_) => Cow::Borrowed(""),
+        DataRef::Empty => Cow::Borrowed(""),
+        // As it stands there: a row that needs it is told so.
+        DataRef::Error(error) => Cow::Owned(error.to_string()),
+        DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => Cow::Borrowed(text),
+        DataRef::Bool(is) => Cow::Borrowed(if *is { "TRUE" } else { "FALSE" }),
         other => Cow::Owned(Data::from(other.clone()).as_string().unwrap_or_default()),
     }
 }
@@ -208,7 +241,7 @@ fn text(bytes: &[u8], into: &mut Filling<'_>) -> Result<(), SheetFault> {
     };
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let mut record = csv::StringRecord::new();
-    let (mut counted, mut row) = (0, 1);
+    let (mut counted, mut row, mut several_lines) = (0, 1, false);
     while reader.read_record(&mut record).map_err(|_| SheetFault::Text)? {
         // A record is told to begin at what is left of the line before it.
         let begin = record.position().map_or(0, |position| position.byte() as usize);
@@ -218,8 +251,13 @@ fn text(bytes: &[u8], into: &mut Filling<'_>) -> Result<(), SheetFault> {
         into.close_row()?;
         into.row.0 = row;
         for (column, cell) in record.iter().enumerate() {
+            several_lines |= cell.contains('\n');
             into.cell(row, column, cell)?;
         }
+    }
+    // One that is not closed takes the lines behind it into its cell.
+    if several_lines && text.matches('"').count() % 2 == 1 {
+        return Err(SheetFault::Unclosed);
     }
     Ok(())
 }
@@ -284,6 +322,9 @@ mod tests {
             sheet.write(0, 0, "虚拟机名称").expect("written");
         });
         assert!(matches!(table(&whole[..whole.len() / 2]), Err(SheetFault::Workbook(_))));
+        let unclosed = "虚拟机名称,说明,使用单位\nweb,\"一,局\ndb,二,局\n";
+        assert_eq!(table(unclosed.as_bytes()), Err(SheetFault::Unclosed));
+        assert!(table(unclosed.replace("一", "一\n\"").as_bytes()).is_ok(), "a cell may have several lines");
         let merged = made(|sheet| {
             sheet.write(0, 0, "虚拟机名称").expect("written");
             sheet.merge_range(0, 1, 0, 3, "使用单位", &Format::new()).expect("merged");
@@ -302,6 +343,12 @@ mod tests {
         let bomb = bomb.finish().expect("closed").into_inner();
         assert!(bomb.len() < 1 << 20);
         assert_eq!(table(&bomb), Err(SheetFault::Bomb));
+        // A list of texts that would take all memory before one is read.
+        let mut liar = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        liar.start_file("xl/SharedStrings.xml", SimpleFileOptions::default()).expect("begun");
+        liar.write_all(b"<?xml version=\"1.0\"?><sst uniqueCount = '10000000000'><si/></sst>").expect("written");
+        let liar = liar.finish().expect("closed").into_inner();
+        assert_eq!(table(&liar), Err(SheetFault::Workbook("it claims more texts than it holds".to_owned())));
         let mut many = "虚拟机名称\n".to_owned();
         (0..=MOST_ROWS).for_each(|row| many += &format!("{row}\n"));
         assert_eq!(table(many.as_bytes()), Err(SheetFault::TooMany));

@@ -30,7 +30,8 @@ export function fieldText(field: string, value: string | number | null | undefin
     case "purpose":
       return names.purpose(String(value));
     case "expires_ms":
-      return minute(Number(value));
+      // A table says the last day.
+      return minute(Number(value) - 1).slice(0, 10);
     case "memory_bytes":
     case "disk_bytes":
       return text(bytes(Number(value)));

@@ -18,7 +18,7 @@ export const VM_TONES: Record<Vm["state"], Tone> = {
 
 export const PURPOSES = ["production", "development", "emergency"] as const satisfies readonly Vm["purpose"][];
 
-/** What about one needs somebody, the worst first. */
+/** What about one that is there needs somebody, the worst first. */
 export const MATTERS = ["conflict", "expired", "unowned"] as const;
 export type Matter = (typeof MATTERS)[number];
 export const MATTER_TONES: Record<Matter, Tone> = { conflict: "bad", expired: "warn", unowned: "warn" };
@@ -28,5 +28,5 @@ const IS: Record<Matter, (vm: Vm) => boolean> = {
   expired: ({ expired }) => expired,
   unowned: ({ assigned }) => !assigned,
 };
-export const hasMatter = (vm: Vm, matter: Matter) => IS[matter](vm);
-export const mattersOf = (vm: Vm): readonly Matter[] => MATTERS.filter((matter) => IS[matter](vm));
+export const hasMatter = (vm: Vm, matter: Matter) => vm.state !== "gone" && IS[matter](vm);
+export const mattersOf = (vm: Vm): readonly Matter[] => MATTERS.filter((matter) => hasMatter(vm, matter));
