@@ -45,7 +45,7 @@ pack() {
 build() {
     cargo=${CARGO:-cargo}
     $cargo zigbuild --help >/dev/null 2>&1 \
-        || { echo "cargo-zigbuild is missing: cargo install cargo-zigbuild --locked, and pip install ziglang" >&2; exit 1; }
+        || { echo "cargo-zigbuild or zig is missing: pip install cargo-zigbuild ziglang, in an environment that is on the path" >&2; exit 1; }
     target=$($cargo metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
     built=""
     for architecture in x86_64 aarch64; do

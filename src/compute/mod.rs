@@ -1,7 +1,7 @@
 //! Hosts, virtual machines and who provides them: things over time, joined from the sources that measure them.
 //!
 //! A host is a machine id within one organisation; its sources change when its agent is enrolled
-//! anew, its id and history do not. A virtual machine ([`vm`]) is the same of a UUID. What must hold: two
+//! anew, its id and history do not. A virtual machine (`vm`) is the same of a UUID. What must hold: two
 //! organisations never share a thing; a figure that is not known now is null, and what stopped reporting has no
 //! present figures.
 
