@@ -140,7 +140,7 @@ fn is_confirmed(place: &str, fingerprint: &str) -> bool {
     }
     eprint!(
         "{place} shows the host key {fingerprint} for the first time.\nCompare it with what this prints on the machine: \
-         ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub\nIs it the same? (yes/no) "
+         for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done\nIs it among them? (yes/no) "
     );
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

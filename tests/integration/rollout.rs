@@ -45,10 +45,15 @@ impl Place {
         assert!(stripped.status.success(), "{}", stripped.stderr);
         let mut program = std::fs::read(&file).expect("a program");
         program.extend_from_slice(more);
-        std::fs::write(&file, &program).expect("room");
+        self.offer_program(&program, glibc);
+    }
+
+    fn offer_program(&self, program: &[u8], glibc: &str) {
+        let agents = self.folder.path().join("agents");
+        std::fs::write(agents.join("tongtu-agent"), program).expect("room");
         let manifest = json!({ "packages": [{
             "program": "tongtu-agent", "version": env!("CARGO_PKG_VERSION"), "architecture": std::env::consts::ARCH,
-            "glibc": glibc, "sha256": sha256(&program), "size": program.len(), "file": "tongtu-agent",
+            "glibc": glibc, "sha256": sha256(program), "size": program.len(), "file": "tongtu-agent",
         }] });
         std::fs::write(agents.join("manifest.json"), manifest.to_string()).expect("room");
     }
@@ -277,6 +282,20 @@ fn an_agent_is_put_there_brought_up_to_date_taken_back_and_removed() {
     assert!(back.status.success(), "{}{}", back.stdout, back.stderr);
     assert_eq!(machine.link("/opt/tongtu-agent/current").as_deref(), Some(version.as_str()));
     assert_eq!(machine.link("/opt/tongtu-agent/previous").as_deref(), Some(newer.as_str()));
+
+    // A build that ends at its start: what ran before runs again.
+    let bad =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && exec echo tongtu-agent {}\nexit 3\n", env!("CARGO_PKG_VERSION"));
+    place.offer_program(bad.as_bytes(), "2.17");
+    let (failed, target) = place.carried_out(&at(&machine), &order("upgrade", &by_key));
+    assert_failed(&target, "start", "not_started");
+    assert!(
+        place.transcript(&failed).contains(&format!("已恢复并启动先前的版本 {version}")),
+        "{}",
+        place.transcript(&failed)
+    );
+    assert_eq!(machine.link("/opt/tongtu-agent/current").as_deref(), Some(version.as_str()));
+    assert_eq!(machine.run_there(&["systemctl", "is-active", "tongtu-agent.service"]).trim(), "active");
 
     // A dry run looks, says what it would do, and does none of it.
     let dry = json!({ "action": "uninstall", "credential": by_key, "dry_run": true });

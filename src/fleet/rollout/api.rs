@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::credential::closed;
 use super::packages::Package;
 use super::plan::{Action, Step};
 use super::{Credential, KnownKey, Line, Order, PackagesError, Rollout, RolloutError, Rollouts, State, Target, Told};
@@ -343,6 +344,7 @@ fn no_rollout(id: RolloutId) -> Problem {
 #[serde(deny_unknown_fields)]
 struct ResumeRequest {
     /// With what control logs in: it kept none.
+    #[serde(deserialize_with = "closed")]
     credential: Credential,
 }
 
@@ -395,7 +397,7 @@ async fn rollout_transcript(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Confirmation {
-    /// As the machine itself prints it: `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`.
+    /// As the machine itself prints it: `for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done`.
     #[schema(example = "SHA256:uNiVztksCsDhcc0u9e8BrrJ2IyDkNaoxtEvn7T1Rgxg")]
     fingerprint: String,
 }

@@ -36,7 +36,9 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Self::new(String::deserialize(deserializer)?);
+        // What is there instead may be the secret.
+        let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom("a secret is a text"))?;
+        let text = Self::new(text);
         if text.text().is_empty() || text.text().len() > Self::BYTES {
             return Err(serde::de::Error::custom("a secret is 1 byte to 32 KiB"));
         }
@@ -64,6 +66,16 @@ pub struct Credential {
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Password, write_only)]
     pub sudo_password: Option<Secret>,
+}
+
+/// Reads a credential. What stands in its place may be the secret itself: no fault repeats it.
+pub(super) fn closed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credential, D::Error> {
+    use serde::de::Error;
+    let value = serde_json::Value::deserialize(deserializer)?;
+    if !value.is_object() {
+        return Err(D::Error::custom("a credential is an object with password or private_key"));
+    }
+    Credential::deserialize(value).map_err(D::Error::custom)
 }
 
 impl Credential {
@@ -96,6 +108,15 @@ impl Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_fault_repeats_what_stands_in_a_secrets_place() {
+        for wrong in [r#""hunter2""#, r#"{"password":1234567}"#, r#"{"private_key":["hunter2"]}"#, "1234567"] {
+            let fault = closed(&mut serde_json::Deserializer::from_str(wrong)).expect_err("no credential").to_string();
+            assert!(!fault.contains("hunter2") && !fault.contains("1234567"), "{fault}");
+        }
+        assert!(closed(&mut serde_json::Deserializer::from_str(r#"{"password":"x"}"#)).is_ok());
+    }
 
     #[test]
     fn no_secret_is_shown() {

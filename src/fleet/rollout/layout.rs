@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /opt/tongtu-agent/0.1.0-1a2b3c4d/bin/tongtu-agent    a version (SELinux takes what lies in a bin for programs)
+//! /opt/tongtu-agent/0.1.0-1a2b3c4d/good                 it has run: control had a record of it
 //! /opt/tongtu-agent/current, previous                  links to versions
 //! /var/lib/tongtu-agent                                identity and spool, of the user tongtu-agent alone
 //! /etc/systemd/system/tongtu-agent.service             or, without systemd, /etc/init.d/tongtu-agent
@@ -54,9 +55,9 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Who one is and whether sudo is there. Run as who logs in.
+/// Who one is and whether sudo is there, for what it is used for. Run as who logs in.
 pub(super) const RIGHTS: &str = "sh -c 'export LC_ALL=C PATH=\"$PATH:/usr/bin:/bin:/usr/local/bin\"; id -u; \
-     if ! command -v sudo >/dev/null 2>&1; then echo absent; elif sudo -k -n true 2>/dev/null; then echo free; else echo asks; fi'";
+     if ! command -v sudo >/dev/null 2>&1; then echo absent; elif sudo -k -n sh -c : 2>/dev/null; then echo free; else echo asks; fi'";
 
 /// The unit, for a systemd of this version. What an older one does not know it leaves out.
 pub(super) fn unit(systemd: u32) -> String {
@@ -107,14 +108,14 @@ pub(super) fn try_out(version: &str) -> String {
     format!("{PROGRAMS}/{version}/bin/tongtu-agent --version\n")
 }
 
-/// Makes a version the current one, the current one the previous, and removes the others.
+/// Makes a version the current one, the current one the previous if it is good, and removes the others.
 pub(super) fn activate(version: &str) -> String {
     format!(
         r#"cd {PROGRAMS}
 [ -x "{version}/bin/tongtu-agent" ] || {{ echo "{version} is not there" >&2; exit 1; }}
 old=$(readlink current || true)
 if [ "$old" != "{version}" ]; then
-    if [ -n "$old" ]; then
+    if [ -n "$old" ] && [ -e "$old/good" ]; then
         ln -sfn "$old" previous.new
         mv -T previous.new previous
     fi
@@ -122,6 +123,9 @@ if [ "$old" != "{version}" ]; then
     mv -T current.new current
 fi
 keep=$(readlink previous || true)
+if [ "$keep" = "{version}" ]; then
+    rm -f previous
+fi
 for d in */; do
     d=${{d%/}}
     case "$d" in
@@ -131,6 +135,11 @@ for d in */; do
 done
 "#
     )
+}
+
+/// Says of a version that it has run here.
+pub(super) fn good(version: &str) -> String {
+    format!(": >{PROGRAMS}/{version}/good\n")
 }
 
 /// Enrols with the token of the standard input.
@@ -172,7 +181,8 @@ fi
 "
         }
     };
-    format!("{USER}mkdir -p {DATA}\nchown tongtu-agent: {DATA}\n{rest}")
+    // An enrolment by hand, or one that was cut, left files of root there.
+    format!("{USER}mkdir -p {DATA}\nchown -R tongtu-agent: {DATA}\n{rest}")
 }
 
 /// The text of the service.
@@ -207,7 +217,8 @@ pub(super) fn log(init: Init) -> &'static str {
 
 /// Stops it and removes its service, of whichever kind.
 pub(super) const STOP: &str = r"if [ -e /etc/systemd/system/tongtu-agent.service ]; then
-    systemctl disable --now tongtu-agent.service >/dev/null 2>&1 || true
+    [ ! -d /run/systemd/system ] || systemctl stop tongtu-agent.service
+    systemctl disable tongtu-agent.service >/dev/null 2>&1 || true
     rm -f /etc/systemd/system/tongtu-agent.service
     systemctl daemon-reload >/dev/null 2>&1 || true
 fi
@@ -216,6 +227,10 @@ if [ -e /etc/init.d/tongtu-agent ]; then
     ! command -v chkconfig >/dev/null 2>&1 || chkconfig --del tongtu-agent >/dev/null 2>&1 || true
     rm -f /etc/init.d/tongtu-agent
     ! command -v update-rc.d >/dev/null 2>&1 || update-rc.d tongtu-agent remove >/dev/null 2>&1 || true
+fi
+if pgrep -u tongtu-agent -x tongtu-agent >/dev/null 2>&1; then
+    echo 'the agent still runs' >&2
+    exit 1
 fi
 ";
 
@@ -252,6 +267,7 @@ mod tests {
             finish("1-a", "ab"),
             try_out("1-a"),
             activate("1-a"),
+            good("1-a"),
             enrol("1-a", true),
             service(Init::Plain),
             service(Init::Systemd(252)),
@@ -286,6 +302,7 @@ mod tests {
             let bin = root.path().join(version).join("bin");
             std::fs::create_dir_all(&bin).expect("room");
             std::fs::copy("/bin/true", bin.join("tongtu-agent")).expect("a program");
+            std::fs::write(root.path().join(version).join("good"), "").expect("room");
         }
         let script = |version: &str| format!("set -e\n{}", activate(version).replace(PROGRAMS, &at));
         let link = |name: &str| {
@@ -304,12 +321,22 @@ mod tests {
             if !root.path().join(version).exists() {
                 std::fs::create_dir_all(root.path().join(version).join("bin")).expect("room");
                 std::fs::copy("/bin/true", root.path().join(version).join("bin/tongtu-agent")).expect("a program");
+                std::fs::write(root.path().join(version).join("good"), "").expect("room");
             }
             let done = shell(&script(version));
             assert!(done.status.success(), "{version}: {}", String::from_utf8_lossy(&done.stderr));
             assert_eq!((link("current").as_str(), link("previous").as_str()), (current, previous));
         }
         assert!(!root.path().join("3-c").exists(), "what is neither current nor previous takes no room");
+        // One that never ran takes no place, neither as a way back nor on the disk.
+        for (version, current, previous) in [("4-d", "4-d", "1-a"), ("5-e", "5-e", "1-a"), ("1-a", "1-a", "")] {
+            let bin = root.path().join(version).join("bin");
+            std::fs::create_dir_all(&bin).expect("room");
+            std::fs::copy("/bin/true", bin.join("tongtu-agent")).expect("a program");
+            assert!(shell(&script(version)).status.success());
+            assert_eq!((link("current").as_str(), link("previous").as_str()), (current, previous));
+        }
+        assert!(!root.path().join("4-d").exists() && !root.path().join("5-e").exists());
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub struct Order {
     #[schema(min_items = 1, max_items = 500)]
     pub machines: Vec<Machine>,
     /// With what control logs in. It is kept in memory while the roll-out runs, and stored nowhere.
+    #[serde(deserialize_with = "super::credential::closed")]
     pub credential: Credential,
     /// Looks, and prints what would be done; changes nothing.
     #[serde(default)]

@@ -20,8 +20,11 @@ use super::layout::Rights;
 
 /// A machine answers within this or not at all.
 const CONNECT: Duration = Duration::from_secs(20);
-/// A connection over which nothing comes back, though it was asked for, is lost after three times this.
+/// A connection over which nothing comes back, though it was asked for, is lost after three times this; one that takes
+/// nothing either, after four times this.
 const ALIVE: Duration = Duration::from_secs(10);
+/// A goodbye that a machine does not take is none.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// What is kept of what a command prints.
 const PRINTED: usize = 64 << 10;
 
@@ -113,6 +116,7 @@ async fn greet(
     let stream = connecting.await.map_err(|elapsed| unreachable(&elapsed))?.map_err(|error| unreachable(&error))?;
     let _ = stream.set_nodelay(true);
     let config = client::Config {
+        inactivity_timeout: Some(ALIVE * 4),
         keepalive_interval: Some(ALIVE),
         keepalive_max: 3,
         preferred: preferred(known),
@@ -222,7 +226,7 @@ impl Connection {
 
     /// Says goodbye.
     pub(super) async fn close(self) {
-        let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
+        let _ = tokio::time::timeout(GOODBYE, self.handle.disconnect(Disconnect::ByApplication, "", "en")).await;
     }
 }
 

@@ -22,6 +22,8 @@ use crate::platform::ids::AgentId;
 
 /// An enrolment takes no longer, so its token does not live longer.
 const TOKEN: Duration = Duration::from_secs(300);
+/// A machine has enrolled within this.
+const ENROL: Duration = Duration::from_secs(100);
 /// A record of an agent comes within this after its start.
 const REPORT: Duration = Duration::from_secs(120);
 /// How often control looks for it, in its own memory.
@@ -185,8 +187,8 @@ impl Work<'_> {
             self.note(english, chinese);
         }
         // The same machine under another name. (Copies of one machine share its identity, not its name.)
-        let machine = facts.machine_id.iter().map(|id| format!("machine {id} {}", facts.hostname)).collect();
-        let _occupied = self.rollouts.occupy(machine).map_err(|_| Fault::Busy)?;
+        let machine = format!("machine {} {}", facts.machine_id.as_deref().unwrap_or("-"), facts.hostname);
+        let _occupied = self.rollouts.occupy(vec![machine]).map_err(|_| Fault::Busy)?;
         let action = self.run.rollout.action;
         let package = match action.brings_a_program() {
             true => Some(packages::choose(&self.run.packages, facts.package_architecture())?.clone()),
@@ -220,9 +222,30 @@ impl Work<'_> {
             }
             self.step(step).await?;
             let doing = self.change(step, connection, &mut known);
-            tokio::time::timeout(limit(step), doing).await.map_err(|_| timed_out(step))??;
+            let done = tokio::time::timeout(limit(step), doing).await.map_err(|_| timed_out(step)).flatten();
+            if done.is_err() && action.brings_a_program() && matches!(step, Step::Start | Step::Report) {
+                self.go_back(connection, &known).await;
+            }
+            done?;
         }
         Ok(())
+    }
+
+    /// What ran before runs again, if the machine still answers: a program that does not run is no reason to have none.
+    async fn go_back(&mut self, connection: &Connection, known: &Known) {
+        let Some(before) = self.target.version_before.clone().filter(|before| *before != known.version) else { return };
+        let script = format!("{}{}", layout::activate(&before), layout::start(known.facts.init));
+        let going = tokio::time::timeout(limit(Step::Start), connection.run(&script, &[]));
+        match going.await.map_err(|_| timed_out(Step::Start)).flatten().and_then(super::ssh::Printed::ok) {
+            Ok(_) => self.note(
+                format!("{before}, which was there before, is the current version again and was started"),
+                format!("已恢复并启动先前的版本 {before}"),
+            ),
+            Err(fault) => self.note(
+                format!("the version before, {before}, could not be started again: {fault}"),
+                format!("未能恢复先前的版本 {before}：{}", fault.chinese()),
+            ),
+        }
     }
 
     async fn change(&mut self, step: Step, connection: &Connection, known: &mut Known) -> Result<(), Fault> {
@@ -253,7 +276,9 @@ impl Work<'_> {
             Step::Stop => connection.run(layout::STOP, &[]).await?.ok().map(drop),
             Step::Remove => {
                 connection.run(layout::REMOVE, &[]).await?.ok()?;
-                if let Some(agent) = &known.facts.agent {
+                // Another control's agent of the same number is not this one's to revoke.
+                if let Some(AgentInfo { id: agent, .. }) = self.ours(&known.facts) {
+                    self.target.agent = Some(agent);
                     self.note(
                         format!("{agent} has no machine any more: `tongtu agent revoke {agent}`"),
                         format!("{agent} 已无主机：可执行 `tongtu agent revoke {agent}` 吊销"),
@@ -342,8 +367,13 @@ impl Work<'_> {
         let made = fleet.token_create(&self.run.permit, TOKEN, 1, Some(self.target.organization)).await;
         let (token, text) = made.map_err(|error| broken(&error))?;
         let text = zeroize::Zeroizing::new(format!("{text}\n"));
-        let tried = connection.run(&layout::enrol(&known.version, replace), text.as_bytes()).await;
+        // Within the step's time, so that what follows is done whatever comes.
+        let enrolling = layout::enrol(&known.version, replace);
+        let tried = tokio::time::timeout(ENROL, connection.run(&enrolling, text.as_bytes())).await;
+        let tried = tried.map_err(|_| timed_out(Step::Enrol)).flatten();
         let agent = fleet.agent_enrolled_with(token.id);
+        // Also of one whose machine did not hear of it: somebody may want to revoke it.
+        self.target.agent = agent.or(self.target.agent);
         if agent.is_none() {
             // Nobody else shall use it.
             let revoked = fleet.token_revoke(&self.run.permit, token.id).await;
@@ -352,7 +382,6 @@ impl Work<'_> {
         let tried = tried?;
         match agent {
             Some(agent) if tried.status == Some(0) => {
-                self.target.agent = Some(agent);
                 self.note(format!("enrolled as {agent}"), format!("已登记为 {agent}"));
                 Ok(())
             }
@@ -385,6 +414,7 @@ impl Work<'_> {
                     format!("{agent} ({hostname}, {version}) reports"),
                     format!("{agent}（{hostname}，{version}）已上报"),
                 );
+                connection.run(&layout::good(&known.version), &[]).await?.ok()?;
                 Ok(())
             }
             Err(_) => {
@@ -431,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_token_outlives_its_step_and_little_else() {
-        assert!(TOKEN > limit(Step::Enrol) && limit(Step::Report) > REPORT);
+        assert!(TOKEN > limit(Step::Enrol) && limit(Step::Enrol) > ENROL && limit(Step::Report) > REPORT);
         assert_eq!(timed_out(Step::Check).to_string(), "the step check was not done within 60 seconds");
     }
 }

@@ -82,7 +82,7 @@ export default {
     login: "Login",
     site: "Site",
     fingerprint: "Fingerprint of its host key",
-    key_text: "This machine is met for the first time. Run ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on it, compare what it prints with the fingerprint below letter by letter, and confirm if they are the same; then let the roll-out go on.",
+    key_text: "This machine is met for the first time. Run this on it: for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done. Find the fingerprint below among what it prints, letter by letter, and confirm if it is there; then let the roll-out go on.",
     key_confirm: "They are the same",
     key_confirmed: "The host key of {address} is confirmed; the roll-out can go on",
     keys: "Host keys",

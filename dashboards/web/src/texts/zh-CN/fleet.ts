@@ -82,7 +82,7 @@ export default {
     login: "登录",
     site: "地点",
     fingerprint: "主机密钥指纹",
-    key_text: "首次连接这台主机。请在该主机上执行 ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub，与下面的指纹逐字核对，一致后再确认；确认后请继续部署。",
+    key_text: "首次连接这台主机。请在该主机上执行 for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done，在输出中逐字找到下面的指纹，一致后再确认；确认后请继续部署。",
     key_confirm: "指纹一致，确认",
     key_confirmed: "已确认 {address} 的主机密钥，可以继续",
     keys: "主机密钥",
