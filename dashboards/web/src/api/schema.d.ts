@@ -1823,7 +1823,7 @@ export interface components {
         /** @description What a person compared. */
         Confirmation: {
             /**
-             * @description As the machine itself prints it: `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`.
+             * @description As the machine itself prints it: `for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done`.
              * @example SHA256:uNiVztksCsDhcc0u9e8BrrJ2IyDkNaoxtEvn7T1Rgxg
              */
             fingerprint: string;
