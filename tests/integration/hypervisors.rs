@@ -14,7 +14,7 @@ use tongtu_tests::process::Process;
 use tongtu_tests::{database, http, ports, wait};
 
 /// An emulated guest on a busy machine takes its time.
-const SOON: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(180);
 const MIB: f64 = 1_048_576.0;
 
 /// Control, and an agent of one hypervisor that reports to it every second.

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The first start asks QEMU what it can do.
 const START: Duration = Duration::from_secs(60);
 /// Of one command of virsh.
-const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(240);
 
 /// A libvirtd with its guests.
 #[derive(Debug)]
