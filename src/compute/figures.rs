@@ -264,12 +264,14 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// One that was taken out since its column was made is no part of the machine any more.
     fn is_physical(&self, interface: &Interface) -> bool {
+        let is_there = self.value(interface.receive).is_some();
         let stacked = match (self.value(interface.own_index), self.value(interface.lower_index)) {
             (Some(own), Some(lower)) => own != lower,
             _ => false,
         };
-        interface.physical && !stacked
+        interface.physical && !stacked && is_there
     }
 }
 
