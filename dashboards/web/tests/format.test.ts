@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import * as number from "../src/ui/format/number";
 import * as time from "../src/ui/format/time";
 import { bounds, rangeOf, withRange } from "../src/ui/range";
+import { valueLabels } from "../src/ui/chart/axes";
 
 const text = number.text;
 
@@ -47,7 +48,7 @@ test("a field of date and time is read in the zone, wherever the browser is", ()
 });
 
 test("a span has its two largest units", () => {
-  expect([0, 59_000, 61_000, 3_600_000, 90_061_000].map((span) => time.spanText(span, "zh-CN"))).toEqual(["0 秒", "59 秒", "1 分 1 秒", "1 小时", "1 天 1 小时"]);
+  expect([0, 59_000, 61_000, 3_600_000, 90_061_000, 8_726_400_000].map((span) => time.spanText(span, "zh-CN"))).toEqual(["0 秒", "59 秒", "1 分 1 秒", "1 小时", "1 天 1 小时", "101 天"]);
   expect(time.ago(0, 7_200_000, "en")).toBe("2 h ago");
 });
 
@@ -58,4 +59,9 @@ test("a range goes into the URL and comes back", () => {
   }
   expect(rangeOf({ from: "2000", to: "1000" })).toEqual({ kind: "last", span: "1h" });
   expect(bounds({ kind: "last", span: "1h" }, 3_600_000)).toEqual({ from: 0, to: 3_600_000 });
+});
+
+test("no two marks of an axis say the same", () => {
+  expect(valueLabels([0, 0.02, 0.04, 0.06], "%")).toEqual(["0", "0.02 %", "0.04 %", "0.06 %"]);
+  expect(valueLabels([0, 25, 50, 100], "%")).toEqual(["0", "25 %", "50 %", "100 %"]);
 });

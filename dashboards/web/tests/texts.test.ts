@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { ACTIONS, actionKey, reasonKey } from "../src/access/audit";
+import { ACTIONS, actionKey, reasonKey, stored } from "../src/access/audit";
 import en from "../src/texts/en";
 import zh from "../src/texts/zh-CN";
 
@@ -90,4 +90,9 @@ test("every reason of a refusal has a word", () => {
   const reasons = [...found(/^ {4,8}\(?\s*"([a-z-]+)",\s*"\p{Script=Han}/gmu), ...found(/AuditResult::(?:Refused|Failed), "([^"]+)"/g), ...found(/login_refused\([^;"]*"([^"]+)"/g)];
   expect(reasons).toContain("forbidden");
   expect(reasons.map(reasonKey).filter((key) => !chinese.has(key))).toEqual([]);
+});
+
+test("an instant in the audit log is told as a time, a span is not", () => {
+  expect(stored({ revoked_ms: 1_796_037_946_209, ttl_ms: 600_000 })).toBe('{\n  "revoked_ms": "2026-11-30 19:25:46 (1796037946209)",\n  "ttl_ms": 600000\n}');
+  expect(stored(null)).toBe("–");
 });

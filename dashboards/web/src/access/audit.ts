@@ -1,4 +1,6 @@
 /** How the audit log's names are shown: each action, request and reason by the key of its word. Pure. */
+import { NONE } from "@/ui/format/number";
+import { instant } from "@/ui/format/time";
 
 /** What is done and recorded; a test holds it against the service's code. */
 export const ACTIONS = [
@@ -61,4 +63,14 @@ export function reasonKey(reason: string): string {
 /** A name's word, or the name itself where a newer service has one more. */
 export function word(key: string, name: string, t: (key: string) => string, te: (key: string) => boolean): string {
   return te(key) ? t(key) : name;
+}
+
+/** A number of milliseconds above this is no span but an instant. */
+const LONGEST_SPAN_MS = 1e11;
+
+/** What stood before or after a change, as it is stored; before the number of an instant stands what it means. */
+export function stored(value: unknown): string {
+  if (value == null) return NONE;
+  const meaning = (key: string, part: unknown) => (key.endsWith("_ms") && typeof part === "number" && part > LONGEST_SPAN_MS ? `${instant(part)} (${part})` : part);
+  return JSON.stringify(value, meaning, 2);
 }

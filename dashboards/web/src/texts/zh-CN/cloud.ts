@@ -184,6 +184,7 @@ export default {
     fits: "还能容纳",
     fits_one_lost: "损失一台宿主机后",
     worst: "影响最大的是",
+    room_unseen: "您能看到的组织没有宿主机，无法计算。",
     room_definition: "每台虚拟机须整台放入一台宿主机：处理器按超分比计，内存不超分，磁盘以存储池剩余空间计；损失一台后，先将其上的虚拟机由大到小迁到剩余内存最多的宿主机。",
     by: { host: "按宿主机", organization: "按单位" },
     by_what: "分组方式",

@@ -141,7 +141,7 @@ export default {
     busiest_memory: "内存",
     busiest_disk: "文件系统",
     busiest_network: "网络（收 + 发）",
-    as_of: "截至 {time}，每 6 秒更新；数值取自各主机最近两帧",
+    as_of: "截至 {time}，每 6 秒更新；数值取自各主机与虚拟机最近两帧",
     all: "全部",
     nothing: "还没有测量结果",
     nothing_theirs: "您能看到的组织还没有主机和虚拟机；探针由运维员登记。",

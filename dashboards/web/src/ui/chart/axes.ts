@@ -22,7 +22,8 @@ export function timeLabels(splits: readonly number[], increment: number): string
 export function valueLabels(splits: readonly number[], unit: string): string[] {
   return splits.map((split) => {
     if (split === 0) return "0";
-    const { number, unit: shown } = measured(split, unit);
+    // A figure may say that it is less than can be told; two marks of an axis may not say the same.
+    const { number, unit: shown } = unit === "%" ? { number: String(Number(split.toPrecision(3))), unit } : measured(split, unit);
     return text({ number: number.replace(/\.0+$/, ""), unit: shown });
   });
 }

@@ -43,6 +43,9 @@ export interface Span {
   readonly parts: readonly { readonly value: number; readonly unit: SpanUnit }[];
 }
 
+/** Units of which a smaller one adds nothing. */
+const MANY = 100;
+
 const UNITS: readonly [SpanUnit, number][] = [
   ["day", 86_400],
   ["hour", 3_600],
@@ -50,7 +53,7 @@ const UNITS: readonly [SpanUnit, number][] = [
   ["second", 1],
 ];
 
-/** The two largest units of a span, the second one left out where it is 0. */
+/** The two largest units of a span, the second one left out where it is 0 or says nothing beside so many of the first. */
 export function span(milliseconds: number): Span {
   let rest = Math.max(0, Math.round(milliseconds / 1000));
   const found: { value: number; unit: SpanUnit }[] = [];
@@ -60,7 +63,7 @@ export function span(milliseconds: number): Span {
     if (found.length > 0 || value > 0 || unit === "second") found.push({ value, unit });
     if (found.length === 2) break;
   }
-  return { parts: found.filter(({ value }, at) => at === 0 || value > 0) };
+  return { parts: found.filter(({ value }, at) => at === 0 || (value > 0 && (found[0]?.value ?? 0) < MANY)) };
 }
 
 const SPAN_WORDS: Record<string, Record<SpanUnit, string>> = {
