@@ -50,7 +50,7 @@ check:
 	$(CARGO) clippy $(WORKSPACE) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; $(CARGO) install cargo-deny --locked --quiet; }
-	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked --workspace check bans licenses sources
 	$(CARGO) test --locked -p tongtu-tests --test tidy
 
 # After a change in dashboards/web or src/openapi.json: the committed build is compiled into control.
