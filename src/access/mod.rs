@@ -192,6 +192,11 @@ impl Access {
         state.organizations.contains_key(&organization) && state.is_within(organization, permit.organization())
     }
 
+    /// Whether an organisation is another one or below it.
+    pub(crate) fn is_within(&self, organization: OrganizationId, above: OrganizationId) -> bool {
+        self.read().is_within(organization, above)
+    }
+
     /// Records owners inside the caller's transaction. After its commit call [`owned`](Self::owned).
     ///
     /// # Errors

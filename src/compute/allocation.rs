@@ -15,6 +15,7 @@ use super::capacity::{Holder, Room, Size, room};
 use super::figures::Reading;
 use super::survey::{PERIODS, Period, Used};
 use super::usage::Usage;
+use super::vm::report::disk_bytes;
 use super::vm::{Node, Vm};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, ROOT, Resource};
@@ -59,7 +60,7 @@ pub(super) struct CapacityFigure {
     pub physical: Option<f64>,
     /// What virtual machines are given.
     pub allocated: f64,
-    /// Allocated ÷ physical.
+    /// Allocated on hypervisors ÷ physical.
     pub overcommit_ratio: Option<f64>,
     /// Mean over the period.
     pub used_mean: Option<f64>,
@@ -116,10 +117,16 @@ pub(super) struct CapacityReport {
 
 const DEFINITIONS: [(&str, &str); 6] = [
     ("physical", "what libvirt says that the hypervisors have; pools that several hosts share count with each"),
-    ("allocated", "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not"),
+    (
+        "allocated",
+        "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not; of those that their own agents tell of, what they have by their inventory; these are in no overcommit",
+    ),
     ("used", "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak"),
     ("p95", "nearest rank ⌈0.95·n⌉ over the n slots that are at least half covered"),
-    ("memory_used", "memory of the hosts that virtual machines take (resident)"),
+    (
+        "memory_used",
+        "memory of the hosts that virtual machines take (resident); of those that their own agents tell of, memory in use in them",
+    ),
     ("coverage", "covered ÷ expected time, mean of its virtual machines since each was first measured"),
 ];
 
@@ -176,6 +183,8 @@ struct Group {
     vms: usize,
     physical: [Option<f64>; 3],
     allocated: Size,
+    /// The part of it that is on hypervisors of ours.
+    placed: Size,
     pool_allocation_bytes: Option<f64>,
 }
 
@@ -192,34 +201,39 @@ impl Group {
         }
     }
 
-    fn vm(&mut self, size: Size) {
+    fn vm(&mut self, Given { size, host, .. }: &Given) {
         self.vms += 1;
-        self.allocated.cpus += size.cpus;
-        self.allocated.memory_bytes += size.memory_bytes;
-        self.allocated.disk_bytes += size.disk_bytes;
+        self.allocated = self.allocated.plus(*size);
+        if host.is_some() {
+            self.placed = self.placed.plus(*size);
+        }
     }
 
     fn item(self, key: Option<String>, used: Option<&Used>) -> CapacityItem {
         let [cpus, memory, storage] = self.physical;
-        let mut storage = figure(storage, self.allocated.disk_bytes, None);
+        let mut storage = figure(storage, (self.allocated.disk_bytes, self.placed.disk_bytes), None);
         storage.used_mean = self.pool_allocation_bytes;
         CapacityItem {
             key,
             name: self.name,
             hosts: self.hosts,
             vms: self.vms,
-            cpu: figure(cpus, self.allocated.cpus, used.and_then(|used| used.cpus)),
-            memory: figure(memory, self.allocated.memory_bytes, used.and_then(|used| used.memory_bytes)),
+            cpu: figure(cpus, (self.allocated.cpus, self.placed.cpus), used.and_then(|used| used.cpus)),
+            memory: figure(
+                memory,
+                (self.allocated.memory_bytes, self.placed.memory_bytes),
+                used.and_then(|used| used.memory_bytes),
+            ),
             storage,
         }
     }
 }
 
-fn figure(physical: Option<f64>, allocated: f64, used: Option<Usage>) -> CapacityFigure {
+fn figure(physical: Option<f64>, (allocated, placed): (f64, f64), used: Option<Usage>) -> CapacityFigure {
     CapacityFigure {
         physical,
         allocated,
-        overcommit_ratio: physical.filter(|physical| *physical > 0.0).map(|physical| allocated / physical),
+        overcommit_ratio: physical.filter(|physical| *physical > 0.0).map(|physical| placed / physical),
         used_mean: used.map(|used| used.mean),
         used_p95: used.map(|used| used.p95),
         used_peak: used.map(|used| used.peak),
@@ -257,7 +271,7 @@ impl Compute {
         let mut total = Group::default();
         self.hypervisors(permit).iter().for_each(|host| total.host(host));
         let seen = given.iter().filter(|(vm, _)| self.0.access.is_visible(permit, Resource::Vm(**vm)));
-        seen.for_each(|(_, given)| total.vm(given.size));
+        seen.for_each(|(_, given)| total.vm(given));
         let whole = used.filter(|_| permit.organization() == ROOT).map(|used| &used.whole);
         total.item(None, whole)
     }
@@ -282,7 +296,7 @@ impl Compute {
                 // A host's sums are its owner's, whosever the machines are.
                 for given in given.values() {
                     if let Some(group) = given.host.and_then(|host| groups.get_mut(&host)) {
-                        group.vm(given.size);
+                        group.vm(given);
                     }
                 }
                 let item = |(host, group): (HostId, Group)| {
@@ -299,7 +313,7 @@ impl Compute {
                 }
                 for (vm, given) in given.iter().filter(|(vm, _)| access.is_visible(permit, Resource::Vm(**vm))) {
                     if let Some(owner) = access.owner(Resource::Vm(*vm)) {
-                        groups.entry(owner).or_default().vm(given.size);
+                        groups.entry(owner).or_default().vm(given);
                     }
                 }
                 let item = |(organization, mut group): (OrganizationId, Group)| {
@@ -315,7 +329,7 @@ impl Compute {
                     groups.entry(host.provider).or_default().host(host);
                 }
                 for (_, given) in given.iter().filter(|(vm, _)| access.is_visible(permit, Resource::Vm(**vm))) {
-                    groups.entry(given.provider).or_default().vm(given.size);
+                    groups.entry(given.provider).or_default().vm(given);
                 }
                 let names: BTreeMap<ProviderId, String> =
                     self.index().providers.values().map(|provider| (provider.id, provider.name.clone())).collect();
@@ -422,10 +436,17 @@ impl Compute {
         {
             return Arc::clone(given);
         }
-        let vms: Vec<Arc<Vm>> = self.index().vms.all.values().cloned().collect();
+        let vms: Vec<Arc<Vm>> = self.index().vms.counted().cloned().collect();
         let mut given = HashMap::with_capacity(vms.len());
         for vm in vms {
             let Some(view) = vm.source().and_then(|source| self.0.telemetry.source_known(source)) else { continue };
+            if vm.row.host.is_some() {
+                // What it has stays known while it does not report. Nobody sees where it is.
+                let Some(size) = view.facts().map(|facts| given_inside(&facts.values)) else { continue };
+                let provider = Self::provider_of(&self.index(), &vm, None);
+                given.insert(vm.row.id, Given { size, host: None, provider });
+                continue;
+            }
             let Some((size, stale)) = view.glance(|glance| (given_to(&glance), glance.is_stale(now_ms))) else {
                 continue;
             };
@@ -434,13 +455,20 @@ impl Compute {
             }
             let index = self.index();
             let host = Self::node(&index, view.agent()).map(|node| node.host);
-            let of_host = host.and_then(|host| index.hosts.get(&host)).and_then(|host| host.row.provider);
-            given.insert(vm.row.id, Given { size, host, provider: vm.row.provider.or(of_host) });
+            let provider = Self::provider_of(&index, &vm, Some(view.agent()));
+            given.insert(vm.row.id, Given { size, host, provider });
         }
         let given = Arc::new(given);
         *last = Some((now_ms, Arc::clone(&given)));
         given
     }
+}
+
+/// What a machine is given, by its own inventory.
+fn given_inside(facts: &BTreeMap<String, String>) -> Size {
+    let number = |name: &str| facts.get(name).and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let disk_bytes = disk_bytes(facts).unwrap_or(0.0);
+    Size { cpus: number("cpus"), memory_bytes: number("memory_bytes"), disk_bytes }
 }
 
 /// What a machine is given, by its last frame.

@@ -12,7 +12,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             cpus: self.cpus + other.cpus,
             memory_bytes: self.memory_bytes + other.memory_bytes,

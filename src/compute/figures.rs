@@ -62,7 +62,7 @@ struct Filesystem {
 }
 
 /// Modes of CPU time in which a core did nothing.
-const IDLE: [&str; 2] = ["idle", "iowait"];
+pub(super) const IDLE: [&str; 2] = ["idle", "iowait"];
 /// Interfaces that are no hardware, by the beginning of their names.
 const VIRTUAL: [&str; 20] = [
     "lo", "veth", "docker", "br-", "virbr", "vnet", "tap", "tun", "cni", "flannel", "cali", "kube", "dummy", "ifb",

@@ -73,7 +73,7 @@ pub(super) struct ProviderReport {
     pub version: u64,
     /// When it was added.
     pub created_ms: UnixMs,
-    /// Its hosts, of those that the asker sees.
+    /// Its hosts that are no virtual machines, of those that the asker sees.
     pub hosts: usize,
     /// Its virtual machines, of those that the asker sees.
     pub vms: usize,
@@ -143,6 +143,7 @@ impl Compute {
         });
         let index = self.index();
         let seen = index.hosts.values().filter(|host| self.0.access.is_visible(permit, Resource::Host(host.row.id)));
+        let seen = seen.filter(|host| !index.vms.inside.vms.contains_key(&host.row.id));
         let hosts: Vec<_> = seen.filter_map(|host| host.row.provider).collect();
         let report = |provider: &Provider| ProviderReport {
             id: provider.id,

@@ -11,6 +11,7 @@ use sea_orm::DbErr;
 
 use super::joining::{Join, Loose};
 use super::store::JoinTable;
+use super::vm::inside::Told;
 use super::vm::joining::LooseDomain;
 use super::vm::{DOMAIN_KIND, NODE_KIND, Tracks, Vm};
 use super::{Compute, HOST_KIND, store};
@@ -24,7 +25,7 @@ use crate::telemetry::SourceInfo;
 const PASS: Duration = Duration::from_secs(1);
 /// Between two if nothing is new, as far as this process knows.
 const QUIET: Duration = Duration::from_secs(60);
-/// The same, while virtual machines are followed.
+/// The same, while virtual machines are followed, or hosts have not said what they are.
 const FOLLOWING: Duration = Duration::from_secs(2);
 /// Sources of one pass.
 const BATCH: usize = 5_000;
@@ -37,12 +38,13 @@ pub(super) struct Joining {
     /// A pass or a change failed: the database may hold what memory does not.
     pub unsure: bool,
     tracks: Tracks,
+    told: Told,
 }
 
 impl Joining {
     /// Nothing is known yet, and it is looked from now on.
     pub(super) fn new(now_ms: UnixMs) -> Self {
-        Self { seen: 0, unsure: false, tracks: Tracks::new(now_ms) }
+        Self { seen: 0, unsure: false, tracks: Tracks::new(now_ms), told: Told::default() }
     }
 }
 
@@ -86,7 +88,10 @@ impl Compute {
                 }
                 Err(_) => {}
             }
-            let follows = !self.index().vms.several.is_empty();
+            let follows = {
+                let vms = &self.index().vms;
+                !vms.several.is_empty() || vms.inside.waiting
+            };
             let wait = async {
                 if quiet {
                     let longest = if follows { FOLLOWING } else { QUIET };
@@ -111,13 +116,13 @@ impl Compute {
         if joining.unsure {
             self.read_back().await?;
         }
-        let Joining { seen, tracks, .. } = &mut *joining;
-        let done = self.pass(seen, tracks).await;
+        let done = self.pass(&mut joining).await;
         joining.unsure = done.is_err();
         done
     }
 
-    async fn pass(&self, seen: &mut usize, tracks: &mut Tracks) -> Result<Reconciled, DbErr> {
+    async fn pass(&self, joining: &mut Joining) -> Result<Reconciled, DbErr> {
+        let Joining { seen, tracks, told, .. } = joining;
         let mut done = Reconciled::default();
         let count = self.0.telemetry.source_count();
         if *seen != count {
@@ -128,6 +133,7 @@ impl Compute {
                 *seen = count;
             }
         }
+        self.join_inside(told, &mut done).await?;
         done.moved = self.vms_follow(tracks).await?;
         Ok(done)
     }
@@ -296,13 +302,14 @@ impl Compute {
     }
 }
 
-/// A machine and its sources are whose it is.
+/// A machine and its sources are whose it is, and so is the host that it is.
 pub(super) fn owners(vm: &Vm) -> Owned {
     let (owner, from_ms) = vm.row.owned();
     let mut owned = vec![(Resource::Vm(vm.row.id), owner, from_ms)];
     if vm.row.assigned_ms.is_some() {
         let source = |join: &super::vm::VmJoin| (Resource::Source(join.source), owner, from_ms.max(join.from_ms));
         owned.extend(vm.sources.iter().map(source));
+        owned.extend(vm.row.host.map(|host| (Resource::Host(host), owner, from_ms)));
     }
     owned
 }

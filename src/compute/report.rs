@@ -14,7 +14,7 @@ use super::{Compute, Host};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
-use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, SourceId};
+use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, SourceId, VmId};
 use crate::telemetry::{Facts, Glance, SourceView};
 
 /// How a host is.
@@ -133,6 +133,9 @@ pub(super) struct HostDetail {
     /// Who provides it.
     #[schema(value_type = Option<String>, example = "provider_1")]
     pub provider: Option<ProviderId>,
+    /// The virtual machine that it is, by a hypervisor's word or its own.
+    #[schema(value_type = Option<String>, example = "vm_1")]
+    pub vm: Option<VmId>,
 }
 
 /// A network interface.
@@ -231,6 +234,10 @@ impl Compute {
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             provider: host.row.provider,
+            vm: {
+                let vm = self.index().vms.inside.vms.get(&host.row.id).copied();
+                vm.filter(|vm| self.0.access.is_visible(permit, Resource::Vm(*vm)))
+            },
             summary,
             machine_id: host.row.machine_id.clone(),
             clock_uncertain,

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::Compute;
+use super::figures::{IDLE, label};
 use super::review::{self, Finding, Measured};
 use super::usage::{Slots, Sum, Usage};
 use super::vm::Vm;
@@ -19,7 +20,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, OrganizationId, ProviderId, VmId};
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::query::QueryError;
-use crate::telemetry::{Points, Series, SeriesQuery};
+use crate::telemetry::{Part, Points, Series, SeriesQuery, SourceView};
 
 /// Periods, in days; each ends at the last whole slot.
 pub(super) const PERIODS: [u32; 3] = [1, 7, 30];
@@ -42,6 +43,10 @@ const UNUSED: &str = "libvirt_domain_memory_stats_unused_bytes";
 const USABLE: &str = "libvirt_domain_memory_stats_usable_bytes";
 const RESIDENT: &str = "libvirt_domain_memory_stats_rss_bytes";
 const VCPUS: &str = "libvirt_domain_info_virtual_cpus";
+/// The same as a machine's own agent names it.
+const HOST_CPU: &str = "node_cpu_seconds_total";
+const HOST_MEMORY: &str = "node_memory_MemTotal_bytes";
+const HOST_AVAILABLE: &str = "node_memory_MemAvailable_bytes";
 const METRICS: [&str; 6] = [CPU, AVAILABLE, UNUSED, USABLE, RESIDENT, VCPUS];
 
 /// What was used of what a thing was given or has.
@@ -176,14 +181,18 @@ impl Compute {
     pub(super) async fn survey(&self) -> Result<usize, QueryError> {
         let at_ms = self.0.clock.now_ms();
         let span = Span::before(at_ms);
-        let vms: Vec<Arc<Vm>> = self.index().vms.all.values().cloned().collect();
+        let vms: Vec<Arc<Vm>> = self.index().vms.counted().cloned().collect();
         let mut hosts: HashMap<HostId, Sums> = HashMap::new();
         let mut organizations: HashMap<OrganizationId, Sums> = HashMap::new();
         let mut providers: HashMap<Option<ProviderId>, Sums> = HashMap::new();
         let mut whole = Sums::new(span.slots);
         let mut found = PERIODS.map(|_| HashMap::with_capacity(vms.len()));
         for vm in &vms {
-            let Some(measured) = self.measured_vm(vm, span, &mut hosts).await? else { continue };
+            let measured = match vm.row.host {
+                None => self.measured_vm(vm, span, &mut hosts).await?,
+                Some(_) => self.measured_inside(vm, span).await?,
+            };
+            let Some(measured) = measured else { continue };
             let (owner, owned_ms) = vm.row.owned();
             // What was before is another's.
             let owned = if owned_ms > vm.row.created_ms { span.slot_at(owned_ms) } else { 0 };
@@ -236,21 +245,10 @@ impl Compute {
         for part in vm.parts() {
             let view = self.0.telemetry.source_known(part.source);
             let node = view.and_then(|view| Self::node(&self.index(), view.agent()));
-            let query = SeriesQuery {
-                source: part.source,
-                metrics: METRICS.map(str::to_owned).to_vec(),
-                resource: None,
-                from_ms: span.from_ms,
-                to_ms: span.to_ms,
-                step_ms: Some(SLOT_MS),
-                points: None,
-                sum_by: None,
-            };
-            let series = match self.0.telemetry.series_joined(&[part], &[(UnixMs::MIN, UnixMs::MAX)], &query).await {
-                Ok(series) => series,
-                Err(QueryError::Nothing) => continue,
-                Err(error) => return Err(error),
-            };
+            let series = self.slots(part, &METRICS, None, (span.from_ms, span.to_ms)).await?;
+            if series.is_empty() {
+                continue;
+            }
             let measured = MeasuredVm::of(&series, span.slots);
             if let Some(node) = node {
                 let sums = hosts.entry(node.host).or_insert_with(|| Sums::new(span.slots));
@@ -264,18 +262,58 @@ impl Compute {
         Ok(whole)
     }
 
+    /// The same of a machine that its own agent tells of: day by day, because each processor has a series a mode.
+    async fn measured_inside(&self, vm: &Vm, span: Span) -> Result<Option<MeasuredVm>, QueryError> {
+        let mut whole: Option<MeasuredVm> = None;
+        for part in vm.parts() {
+            let mut measured = MeasuredVm::empty(span.slots);
+            for first in (0..span.slots).step_by(SLOTS_OF_DAY) {
+                let day = (span.ms_of(first), span.ms_of(span.slots.min(first + SLOTS_OF_DAY)));
+                let cpu = self.slots(part.clone(), &[HOST_CPU], Some(&["mode"]), day).await?;
+                let memory = self.slots(part.clone(), &[HOST_MEMORY, HOST_AVAILABLE], None, day).await?;
+                measured.put_inside(first, &cpu, &memory);
+            }
+            match &mut whole {
+                Some(whole) => whole.join(&measured),
+                None => whole = Some(measured),
+            }
+        }
+        Ok(whole.filter(|whole| whole.first() < span.slots))
+    }
+
+    /// What a part of a machine measured between two instants, by slots.
+    async fn slots(
+        &self,
+        part: Part,
+        metrics: &[&str],
+        sum_by: Option<&[&str]>,
+        (from_ms, to_ms): (UnixMs, UnixMs),
+    ) -> Result<Vec<Series>, QueryError> {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let query = SeriesQuery {
+            source: part.source,
+            metrics: names(metrics),
+            resource: None,
+            from_ms,
+            to_ms,
+            step_ms: Some(SLOT_MS),
+            points: None,
+            sum_by: sum_by.map(names),
+        };
+        match self.0.telemetry.series_joined(&[part], &[(UnixMs::MIN, UnixMs::MAX)], &query).await {
+            Err(QueryError::Nothing) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
     /// Who provides a machine, and what it is given now.
     fn vm_given(&self, vm: &Vm) -> (Option<ProviderId>, Option<i64>, Option<i64>) {
         let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
-        let of_host = view.as_ref().and_then(|view| {
-            let index = self.index();
-            let node = Self::node(&index, view.agent())?;
-            index.hosts.get(&node.host)?.row.provider
-        });
-        let figures = view.and_then(|view| view.glance(|glance| figures(&VmPlan::new(glance.schema), &glance)));
+        let provider = Self::provider_of(&self.index(), vm, view.as_ref().map(SourceView::agent));
+        let figures = view.and_then(|view| view.glance(|glance| figures(&VmPlan::of(vm, glance.schema), &glance)));
         let figures = figures.unwrap_or_default();
         let whole = |value: Option<f64>| value.map(|value| value as i64);
-        (vm.row.provider.or(of_host), whole(figures.vcpus), whole(figures.memory_bytes))
+        (provider, whole(figures.vcpus), whole(figures.memory_bytes))
     }
 }
 
@@ -324,7 +362,54 @@ fn used<K: Copy + Eq + Hash>(sums: &HashMap<K, Sums>) -> [HashMap<K, Used>; PERI
     found
 }
 
+/// A slot of what was measured.
+fn put(slots: &mut Slots, at: usize, value: Option<f64>, coverage: Option<f32>) {
+    if let Some((value, coverage)) = value.zip(coverage) {
+        (slots.value[at], slots.coverage[at]) = (Some(value), coverage);
+    }
+}
+
 impl MeasuredVm {
+    fn empty(slots: usize) -> Self {
+        Self {
+            cpus: Slots::empty(slots),
+            cpu_percent: Slots::empty(slots),
+            memory_percent: Slots::empty(slots),
+            resident: Slots::empty(slots),
+        }
+    }
+
+    /// Takes in what the own agent of a machine measured from a slot on: a slot of which one mode is not known is not.
+    fn put_inside(&mut self, first: usize, cpu: &[Series], memory: &[Series]) {
+        let end = self.cpus.value.len();
+        let of = |metric: &str| memory.iter().find(|series| series.column.metric == metric).map(|one| &one.points);
+        let at_of = |points: &Points, at: usize| (*points.value.get(at)?).zip(points.coverage.get(at).copied());
+        for (at, slot) in (first..end.min(first + SLOTS_OF_DAY)).enumerate() {
+            let (mut busy, mut all, mut covered) = (0.0, 0.0, f32::INFINITY);
+            let known = cpu.iter().all(|series| {
+                let Some((seconds, coverage)) = at_of(&series.points, at) else { return false };
+                all += seconds;
+                covered = covered.min(coverage);
+                if !IDLE.contains(&label(&series.column, "mode")) {
+                    busy += seconds;
+                }
+                true
+            });
+            if known && all > 0.0 {
+                put(&mut self.cpus, slot, Some(busy), Some(covered));
+                put(&mut self.cpu_percent, slot, Some((busy / all * 100.0).min(100.0)), Some(covered));
+            }
+            let memory = of(HOST_MEMORY).and_then(|all| at_of(all, at)).filter(|(all, _)| *all > 0.0);
+            let available = of(HOST_AVAILABLE).and_then(|available| at_of(available, at));
+            if let Some(((all, covered), (available, also))) = memory.zip(available) {
+                let (used, covered) = ((all - available).max(0.0), covered.min(also));
+                put(&mut self.memory_percent, slot, Some(used / all * 100.0), Some(covered));
+                // What it takes of a host that nobody sees is not known; this much it has in use.
+                put(&mut self.resident, slot, Some(used), Some(covered));
+            }
+        }
+    }
+
     fn of(series: &[Series], slots: usize) -> Self {
         let of =
             |metric: &str| series.iter().find(|series| series.column.metric == metric).map(|series| &series.points);
@@ -332,17 +417,7 @@ impl MeasuredVm {
         let coverage = |points: Option<&Points>, at: usize| points.and_then(|points| points.coverage.get(at).copied());
         let (cpu, vcpus, available, resident) = (of(CPU), of(VCPUS), of(AVAILABLE), of(RESIDENT));
         let free = of(USABLE).or_else(|| of(UNUSED));
-        let mut measured = Self {
-            cpus: Slots::empty(slots),
-            cpu_percent: Slots::empty(slots),
-            memory_percent: Slots::empty(slots),
-            resident: Slots::empty(slots),
-        };
-        let put = |slots: &mut Slots, at: usize, value: Option<f64>, coverage: Option<f32>| {
-            if let Some((value, coverage)) = value.zip(coverage) {
-                (slots.value[at], slots.coverage[at]) = (Some(value), coverage);
-            }
-        };
+        let mut measured = Self::empty(slots);
         for at in 0..slots {
             let busy = value(cpu, at);
             put(&mut measured.cpus, at, busy, coverage(cpu, at));

@@ -18,8 +18,13 @@ const HYPERVISORS: u32 = 29;
 const VMS_EACH: usize = 20;
 /// Measured, and in no row.
 const UNLISTED: usize = 15;
+/// On another company's platform, told by their own agents.
+const OUTSOURCED: u32 = 12;
+/// Of those: in no row, and with other processors than their row says.
+const OUTSOURCED_UNLISTED: usize = 2;
+const OUTSOURCED_OTHER_VCPUS: usize = 3;
 /// In rows, and nowhere measured.
-const UNMEASURED: usize = 15;
+const UNMEASURED: usize = 5;
 /// Rows that say other things than are measured.
 const OTHER_VCPUS: usize = 9;
 const OTHER_MEMORY: usize = 7;
@@ -55,18 +60,24 @@ fn a_ledger_of_580_machines_and_62_departments_is_reconciled_with_every_differen
     let made = http::request("POST", &control.url("/api/v1/providers"), Some(&control.token()), Some(&provider));
     assert_eq!(made.expect("an answer").status, 201);
 
-    let token = control.enrolment_token(HYPERVISORS);
-    let scenario = format!("[[group]]\nname = \"kvm\"\nvms = {VMS_EACH}\n");
+    let agents = HYPERVISORS + OUTSOURCED;
+    let token = control.enrolment_token(agents);
+    let hypervisors = format!("[[group]]\nname = \"kvm\"\nshare = {HYPERVISORS}\nvms = {VMS_EACH}\n");
+    let outsourced = format!("[[group]]\nname = \"jia\"\nshare = {OUTSOURCED}\nvirtual = true\nhost = \"small\"\n");
+    let scenario = hypervisors + &outsourced;
     let (interval, duration) = ("5s", "600s");
-    let fleet = Fleet { token: &token, agents: HYPERVISORS, interval, duration, scenario: Some(&scenario) };
+    let fleet = Fleet { token: &token, agents, interval, duration, scenario: Some(&scenario) };
     let mut simulator = Simulator::start(directory.path(), &fleet);
     let measured = HYPERVISORS as usize * VMS_EACH;
     let vms = wait::until(Duration::from_secs(180), "all machines run", || {
         let vms = listed(&control.get("/api/v1/vms?state=running&sort=name&limit=10000").json());
-        if vms.len() == measured { Ok(vms) } else { Err(format!("{} of {measured}", vms.len())) }
+        let all = measured + OUTSOURCED as usize;
+        if vms.len() == all { Ok(vms) } else { Err(format!("{} of {all}", vms.len())) }
     });
+    let (vms, guests): (Vec<Value>, Vec<Value>) = vms.into_iter().partition(|vm| vm["told_by"] == "hypervisor");
+    assert_eq!((vms.len(), guests.len()), (measured, OUTSOURCED as usize));
 
-    // The ledger: most rows as measured, some not, and three that are wrong.
+    // The ledger: most rows as measured, some not, and three that are wrong. Fifteen are the other company's.
     let mut rows = Vec::new();
     let (mut other_fields, mut other_names) = (BTreeMap::new(), BTreeMap::new());
     for (at, vm) in vms.iter().skip(UNLISTED).enumerate() {
@@ -92,8 +103,28 @@ fn a_ledger_of_580_machines_and_62_departments_is_reconciled_with_every_differen
         let (vcpus, gib) = (vcpus.to_string(), gib.to_string());
         rows.push(vec![name, uuid, department, application, purpose, day, String::new(), vcpus, gib]);
     }
-    let outsourced: BTreeSet<_> = (0..UNMEASURED).map(|number| format!("jia-{number:02}")).collect();
-    for (at, name) in outsourced.iter().enumerate() {
+    let text = |vm: &Value, field: &str| vm[field].as_str().expect("a text").to_owned();
+    let mut outsourced_both = BTreeSet::new();
+    for (at, vm) in guests.iter().skip(OUTSOURCED_UNLISTED).enumerate() {
+        let name = text(vm, "name");
+        let mut vcpus = vm["vcpus"].as_i64().expect("a number");
+        if at < OUTSOURCED_OTHER_VCPUS {
+            vcpus *= 2;
+            other_fields.insert(name.clone(), "vcpus");
+        } else {
+            outsourced_both.insert(name.clone());
+        }
+        // A guest sees a little less than it was given.
+        let gib = (vm["memory_bytes"].as_i64().expect("a number") + (1 << 30) - 1) >> 30;
+        let uuid = if at % 2 == 0 { text(vm, "uuid") } else { String::new() };
+        let (day, cloud) = ("2030-06-30".to_owned(), "甲公司云".to_owned());
+        let (vcpus, gib) = (vcpus.to_string(), gib.to_string());
+        let department = departments[at].clone();
+        rows.push(vec![name, uuid, department, "外包应用".to_owned(), "生产".to_owned(), day, cloud, vcpus, gib]);
+    }
+    let listed_guests = guests.len() - OUTSOURCED_UNLISTED;
+    let unmeasured: BTreeSet<_> = (0..UNMEASURED).map(|number| format!("yi-{number:02}")).collect();
+    for (at, name) in unmeasured.iter().enumerate() {
         let cells = [name.as_str(), "", &departments[at], "外包应用", "开发测试", "", "甲公司云", "4", "8"];
         rows.push(cells.map(str::to_owned).to_vec());
     }
@@ -108,21 +139,24 @@ fn a_ledger_of_580_machines_and_62_departments_is_reconciled_with_every_differen
     let tried = import(&control, "&dry_run=true", table.clone());
     assert_eq!(tried["state"], "done", "{tried}");
     let counted = |job: &Value, of: &str| job["counts"][of].as_u64().expect("a count") as usize;
-    let listed_vms = measured - UNLISTED;
+    let listed_vms = measured - UNLISTED + listed_guests;
     let expected = [580, 0, 3, listed_vms, listed_vms];
     let told = ["added", "changed", "failed", "matched", "machines_changed"].map(|of| counted(&tried, of));
     assert_eq!(told, expected, "{}", tried["counts"]);
     assert_eq!(standings(&control).keys().collect::<Vec<_>>(), ["only_measured"], "a dry run writes nothing");
-    assert_eq!(listed(&control.get("/api/v1/vms?unowned=true&limit=10000").json()).len(), measured);
+    let unowned = || listed(&control.get("/api/v1/vms?unowned=true&limit=10000").json()).len();
+    assert_eq!(unowned(), measured + guests.len());
 
     let done = import(&control, "", table.clone());
     assert_eq!((&done["state"], &done["counts"]), (&tried["state"], &tried["counts"]));
     let found = standings(&control);
     let names = |some: &[Value]| some.iter().map(|vm| vm["name"].as_str().expect("a name").to_owned()).collect();
-    assert_eq!(found["only_measured"], names(&vms[..UNLISTED]));
-    assert_eq!(found["only_ledger"], outsourced);
+    let unlisted = [&vms[..UNLISTED], &guests[..OUTSOURCED_UNLISTED]].concat();
+    assert_eq!(found["only_measured"], names(&unlisted));
+    assert_eq!(found["only_ledger"], unmeasured);
     assert_eq!(found["conflicting"], other_fields.keys().cloned().collect());
     assert_eq!(found["both"].len(), listed_vms - other_fields.len());
+    assert!(found["both"].is_superset(&outsourced_both), "{outsourced_both:?}");
     for one in listed(&control.get("/api/v1/ledger?standing=conflicting&limit=100").json()) {
         let name = one["line"]["name"].as_str().expect("a name");
         let fields: Vec<_> = listed_fields(&one);
@@ -132,13 +166,20 @@ fn a_ledger_of_580_machines_and_62_departments_is_reconciled_with_every_differen
         }
     }
     // What the ledger says of machines is theirs now, as if it were said by hand.
-    assert_eq!(listed(&control.get("/api/v1/vms?unowned=true&limit=10000").json()).len(), UNLISTED);
+    assert_eq!(unowned(), unlisted.len());
+    let providers = listed(&control.get("/api/v1/providers").json());
+    assert_eq!((&providers[0]["vms"], &providers[0]["hosts"]), (&listed_guests.into(), &0.into()));
+    // What a department was given it sees as a host too.
+    let given = &listed(&control.get(&format!("/api/v1/vms?search={}", text(&guests[5], "name"))).json())[0];
+    let host = control.get(&format!("/api/v1/hosts/{}", text(given, "guest"))).json();
+    assert_eq!((&host["organization"], &host["vm"]), (&given["organization"], &given["id"]));
+    assert_ne!(host["organization"], "org_1");
     let owners: BTreeSet<_> = listed(&control.get("/api/v1/vms?unowned=false&limit=10000").json())
         .iter()
         .map(|vm| vm["organization"].to_string())
         .collect();
     assert_eq!(owners.len(), DEPARTMENTS);
-    let given = &listed(&control.get(&format!("/api/v1/vms?search={}", found["both"].first().expect("one"))).json())[0];
+    let given = &listed(&control.get(&format!("/api/v1/vms?search={}", found["both"].last().expect("one"))).json())[0];
     assert!(given["application"].as_str().is_some_and(|name| name.starts_with("应用")), "{given}");
     assert_eq!((&given["purpose"], &given["version"]), (&"production".into(), &2.into()));
 

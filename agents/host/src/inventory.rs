@@ -156,6 +156,8 @@ fn hardware(facts: &mut Facts, context: &Context) {
         ("hardware_vendor", "sys_vendor"),
         ("hardware_product", "product_name"),
         ("hardware_serial", "product_serial"),
+        // What a hypervisor calls the machine; for root alone.
+        ("hardware_uuid", "product_uuid"),
         ("bios_version", "bios_version"),
         ("bios_date", "bios_date"),
     ] {
@@ -244,6 +246,21 @@ mod tests {
             let (_directory, context) = context(files);
             assert_eq!(virtualization(&context, cpuinfo), expected, "{files:?}");
         }
+    }
+
+    #[test]
+    fn what_the_firmware_says_of_itself() {
+        let (_directory, context) = context(&[
+            ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
+            ("sys/class/dmi/id/product_uuid", "0b5a6f3e-2d1c-4b7a-9e8f-112233445566\n"),
+        ]);
+        let mut facts = Facts::default();
+        hardware(&mut facts, &context);
+        assert_eq!(facts.0.get("hardware_uuid").map(String::as_str), Some("0b5a6f3e-2d1c-4b7a-9e8f-112233445566"));
+        let (_directory, unreadable) = self::context(&[("sys/class/dmi/id/sys_vendor", "QEMU\n")]);
+        let mut facts = Facts::default();
+        hardware(&mut facts, &unreadable);
+        assert!(!facts.0.contains_key("hardware_uuid"), "what cannot be read is no fact");
     }
 
     #[test]

@@ -242,9 +242,9 @@ fn machine_id(seed: u64, index: u64) -> String {
 }
 
 /// The inventory of a simulated machine.
-fn facts(identity: &Identity, size: Size) -> BTreeMap<String, String> {
+fn facts(identity: &Identity, size: Size, is_virtual: bool) -> BTreeMap<String, String> {
     let cores = size.shape().cores;
-    [
+    let mut facts: BTreeMap<_, _> = [
         ("agent_version", identity.agent_version.clone()),
         ("architecture", "x86_64".to_owned()),
         ("boot_id", identity.boot_id.clone()),
@@ -256,10 +256,17 @@ fn facts(identity: &Identity, size: Size) -> BTreeMap<String, String> {
         ("os_version", "12".to_owned()),
         ("cpus", cores.to_string()),
         ("memory_bytes", ((cores as u64) << 32).to_string()),
-        ("virtualization", "kvm".to_owned()),
+        ("virtualization", if is_virtual { "kvm" } else { "none" }.to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .into();
+    if is_virtual {
+        let id = &identity.machine_id;
+        let uuid = format!("{}-{}-4{}-8{}-{}", &id[..8], &id[8..12], &id[13..16], &id[17..20], &id[20..]);
+        facts.insert("hardware_uuid".to_owned(), uuid);
+        facts.insert("disk.vda.size_bytes".to_owned(), ((cores as u64 * 20) << 30).to_string());
+    }
+    facts
 }
 
 /// As an agent that reports this group's machines names its kind.
@@ -346,7 +353,12 @@ impl Made<'_> {
             Some(playback) => Values::Playback(Box::new(playback)),
             None => machine(Arc::clone(&self.kinds.plans[&of.host]), 0),
         };
-        vec![Unit { kind: "host", key: identity.machine_id.clone(), values, facts: facts(identity, of.host) }]
+        vec![Unit {
+            kind: "host",
+            key: identity.machine_id.clone(),
+            values,
+            facts: facts(identity, of.host, of.is_virtual),
+        }]
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Group {
     /// Above 0: they are hypervisors with so many virtual machines each, reported as the libvirt agent does.
     #[serde(default)]
     pub vms: usize,
+    /// They are virtual machines of a platform that is not ours: their own agents say so, and their UUIDs.
+    #[serde(default, rename = "virtual")]
+    pub is_virtual: bool,
     /// What happens to them.
     #[serde(default, rename = "event")]
     pub events: Vec<Event>,
@@ -132,6 +135,7 @@ impl Default for Scenario {
             pattern: Pattern::Office,
             recording: None,
             vms: 0,
+            is_virtual: false,
             events: Vec::new(),
         };
         Self { seed: 1, pacing: Pacing::Paced, history: None, groups: vec![group] }
@@ -170,6 +174,9 @@ impl Scenario {
             }
             if group.vms > 0 && group.recording.is_some() {
                 return Err(format!("group {name}: a recording is of a host, not of vms"));
+            }
+            if group.vms > 0 && group.is_virtual {
+                return Err(format!("group {name}: a hypervisor is not virtual"));
             }
             for event in &group.events {
                 let kind = event.kind;
@@ -248,6 +255,7 @@ mod tests {
             ("pacing = \"backlog\"", "needs a history"),
             ("[[group]]\nname = \"a\"\nhost = \"huge\"", "unknown variant `huge`"),
             ("[[group]]\nname = \"a\"\nvms = 501", "at most 500 vms"),
+            ("[[group]]\nname = \"a\"\nvms = 5\nvirtual = true", "is not virtual"),
             ("[[group]]\nname = \"a\"\n[[group.event]]\nat = \"1s\"\nkind = \"outage\"", "Outage needs lasts"),
             ("[[group]]\nname = \"a\"\n[[group.event]]\nat = \"1s\"\nkind = \"clock_step\"", "ClockStep needs by"),
         ] {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::row::last_day;
 use super::{LedgerLine, MachineReport};
 use crate::compute::list::Named;
-use crate::compute::vm::report::VmState;
+use crate::compute::vm::report::{ToldBy, VmState};
 use crate::platform::ids::OrganizationId;
 
 /// Sizes that are so much apart, of the larger one, differ: a table is in rounded gigabytes.
@@ -62,22 +62,53 @@ pub(super) struct Key<'a> {
     pub organization: Option<OrganizationId>,
     /// It is there no more: it is matched with what is left.
     pub gone: bool,
+    /// Its own agent says so alone: a hypervisor's word comes before.
+    pub inside: bool,
 }
 
 impl<'a> Key<'a> {
     pub(super) fn of_line(line: &'a LedgerLine) -> Self {
-        Self { uuid: line.uuid.as_deref(), name: &line.name, organization: Some(line.organization), gone: false }
+        Self {
+            uuid: line.uuid.as_deref(),
+            name: &line.name,
+            organization: Some(line.organization),
+            gone: false,
+            inside: false,
+        }
     }
 
     pub(super) fn of_machine(vm: &'a MachineReport) -> Self {
         let organization = Some(vm.organization).filter(|_| vm.assigned);
-        Self { uuid: Some(&vm.uuid), name: &vm.name, organization, gone: vm.state == VmState::Gone }
+        Self {
+            uuid: vm.uuid.as_deref(),
+            name: &vm.name,
+            organization,
+            gone: vm.state == VmState::Gone,
+            inside: vm.told_by == ToldBy::Guest,
+        }
     }
 }
 
-/// Which one each is in another list; nothing there is two of them.
-pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>> {
-    let mut found: Vec<Option<usize>> = vec![None; ones.len()];
+/// By what two are told to be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Uuid,
+    /// A name that is clear, within one organisation or of what is nobody's.
+    Name,
+    /// The name alone; it is another organisation's.
+    NameElsewhere,
+}
+
+/// Whether a name counts across organisations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    Within,
+    Across,
+}
+
+/// Which one each is in another list, and by what; nothing there is two of them.
+pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>], counting: Counting) -> Vec<Option<(usize, By)>> {
+    let mut found: Vec<Option<(usize, By)>> = vec![None; ones.len()];
     let mut taken = vec![false; others.len()];
     let mut by_uuid: HashMap<&str, Vec<usize>> = HashMap::new();
     for (at, other) in others.iter().enumerate() {
@@ -88,10 +119,15 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>
     for (one, found) in ones.iter().zip(&mut found) {
         let same = one.uuid.and_then(|uuid| by_uuid.get(uuid)).map(Vec::as_slice).unwrap_or_default();
         // A UUID that two organisations claim: the one that is there, of the same organisation if that may be.
-        let own = same.iter().min_by_key(|at| (others[**at].gone, others[**at].organization != one.organization));
-        *found = own.copied().filter(|at| !std::mem::replace(&mut taken[*at], true));
+        let own = same.iter().min_by_key(|at| {
+            let other = &others[**at];
+            (other.gone, other.organization != one.organization, other.inside)
+        });
+        let free = own.copied().filter(|at| !std::mem::replace(&mut taken[*at], true));
+        *found = free.map(|at| (at, By::Uuid));
     }
-    for (gone, within) in [(false, true), (false, false), (true, true), (true, false)] {
+    let passes = [(false, true), (false, false), (true, true), (true, false)];
+    for (gone, within) in passes.into_iter().filter(|(_, within)| *within || counting == Counting::Across) {
         let mut names: HashMap<_, (Vec<usize>, Vec<usize>)> = HashMap::new();
         let group = |key: &Key<'_>| key.organization.filter(|_| within);
         for (at, one) in ones.iter().enumerate().filter(|(at, _)| found[*at].is_none()) {
@@ -111,12 +147,19 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>]) -> Vec<Option<usize>
             if let ([one], [other]) = (mine.as_slice(), theirs.as_slice())
                 && (ones[*one].uuid.is_none() || others[*other].uuid.is_none())
             {
-                found[*one] = Some(*other);
+                let owner = others[*other].organization;
+                let is_elsewhere = owner.is_some_and(|owner| Some(owner) != ones[*one].organization);
+                found[*one] = Some((*other, if is_elsewhere { By::NameElsewhere } else { By::Name }));
                 taken[*other] = true;
             }
         }
     }
     found
+}
+
+/// What of a machine's memory its own agent may not see: its kernel keeps a part, and another for when it crashes.
+fn kernels(memory_bytes: i64) -> f64 {
+    memory_bytes as f64 / 10.0 + (256 << 20) as f64
 }
 
 /// Which fields differ, of those that both say.
@@ -130,7 +173,7 @@ pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDif
         }
     };
     // Of one that never said its name, that is its UUID.
-    compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|name| *name != vm.uuid));
+    compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|name| Some(name) != vm.uuid.as_ref()));
     let owner = vm.assigned.then(|| vm.organization.to_string());
     compare("organization", Some(line.organization.to_string()), owner);
     compare("application", line.application.clone(), vm.application.clone());
@@ -147,7 +190,11 @@ pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDif
     for (field, ledger, measured) in
         [("memory_bytes", line.memory_bytes, vm.memory_bytes), ("disk_bytes", line.disk_bytes, vm.disk_bytes)]
     {
-        let apart = |(a, b): (i64, i64)| (a - b).abs() as f64 > a.max(b) as f64 * TOLERANCE;
+        let apart = |(ledger, measured): (i64, i64)| {
+            let rounded = ledger.max(measured) as f64 * TOLERANCE;
+            let kept = if field == "memory_bytes" && vm.told_by == ToldBy::Guest { kernels(ledger) } else { 0.0 };
+            (measured - ledger) as f64 > rounded || (ledger - measured) as f64 > rounded.max(kept)
+        };
         if ledger.zip(measured).is_some_and(apart) {
             compare(field, ledger.map(text), measured.map(text));
         }
@@ -167,10 +214,11 @@ pub(super) struct Pair {
 /// Every line once and every machine that is there once: lines in their order, then machines that are in none.
 pub(super) fn reconcile(lines: &[LedgerLine], machines: &[MachineReport]) -> Vec<Pair> {
     let keys: Vec<_> = lines.iter().map(Key::of_line).collect();
-    let found = matched(&keys, &machines.iter().map(Key::of_machine).collect::<Vec<_>>());
+    let found = matched(&keys, &machines.iter().map(Key::of_machine).collect::<Vec<_>>(), Counting::Across);
     let mut seen = vec![false; machines.len()];
     let mut pairs = Vec::with_capacity(lines.len() + machines.len());
-    for (at, (line, machine)) in lines.iter().zip(found).enumerate() {
+    for (at, (line, found)) in lines.iter().zip(found).enumerate() {
+        let machine = found.map(|(machine, _)| machine);
         machine.into_iter().for_each(|machine| seen[machine] = true);
         // Its host says that it is not there any more.
         let present = machine.map(|machine| &machines[machine]).filter(|vm| vm.state != VmState::Gone);
@@ -204,7 +252,8 @@ pub(super) mod tests {
         MachineReport {
             vm: VmId(id),
             name: name.to_owned(),
-            uuid: uuid.to_owned(),
+            uuid: Some(uuid.to_owned()),
+            told_by: ToldBy::Hypervisor,
             state: VmState::Running,
             organization: OrganizationId(organization),
             assigned: true,
@@ -318,6 +367,20 @@ pub(super) mod tests {
         assert_eq!(found, [(Standing::Both, Some(1)), (Standing::Both, Some(3))]);
     }
 
+    #[test]
+    fn a_guest_sees_less_memory_than_it_was_given_and_its_word_comes_second() {
+        let given = LedgerLine { memory_bytes: Some(8 << 30), ..line(1, Some("u1"), "one", 2) };
+        let seen = |told_by, mib: i64| {
+            let vm = MachineReport { told_by, memory_bytes: Some(mib << 20), ..machine(1, "u1", "one", 2) };
+            differences(&given, &vm).len()
+        };
+        assert_eq!((seen(ToldBy::Guest, 7_200), seen(ToldBy::Hypervisor, 7_200)), (0, 1));
+        assert_eq!((seen(ToldBy::Guest, 6_000), seen(ToldBy::Guest, 8_300)), (1, 1));
+        let unassigned = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, "u1", "x", 1) };
+        let machines = [unassigned(1, ToldBy::Guest), unassigned(2, ToldBy::Hypervisor)];
+        assert_eq!(reconcile(&[given.clone()], &machines)[0].machine, Some(1));
+    }
+
     proptest! {
         #[test]
         fn nothing_is_lost_or_told_twice(
@@ -343,7 +406,7 @@ pub(super) mod tests {
             for pair in pairs {
                 if let (Some(line), Some(machine)) = (pair.line, pair.machine) {
                     let uuid = lines[line].uuid.as_ref();
-                    prop_assert!(uuid.is_none_or(|uuid| *uuid == machines[machine].uuid));
+                    prop_assert!(uuid.is_none_or(|uuid| Some(uuid) == machines[machine].uuid.as_ref()));
                 }
             }
         }

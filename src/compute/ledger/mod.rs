@@ -14,7 +14,7 @@ use super::board::Board;
 use super::list::{Cut, Field, Listed, OtherOrder, page, sought};
 use super::vm::Purpose;
 use super::vm::line::VmLine;
-use super::vm::report::{VmState, VmSummary};
+use super::vm::report::{ToldBy, VmState, VmSummary};
 use crate::access::Permit;
 use crate::access::capability::MeasurementsRead;
 use crate::platform::clock::UnixMs;
@@ -112,8 +112,10 @@ pub(super) struct MachineReport {
     vm: VmId,
     /// Its name on its host.
     name: String,
-    /// Its UUID.
-    uuid: String,
+    /// Its UUID; null: its own agent tells of it, and may not read it.
+    uuid: Option<String>,
+    /// Who tells of it.
+    told_by: ToldBy,
     /// How it is.
     state: VmState,
     /// Who sees it as its own.
@@ -208,6 +210,7 @@ impl From<&VmSummary> for MachineReport {
             vm: vm.id,
             name: vm.name.clone(),
             uuid: vm.uuid.clone(),
+            told_by: vm.told_by,
             state: vm.state,
             organization: vm.organization,
             assigned: vm.assigned,
@@ -241,7 +244,7 @@ impl Reconciled {
             has(&line.name) || some(&line.uuid) || some(&line.application) || some(&line.contact) || some(&line.note)
         };
         let in_machine = |machine: &MachineReport| {
-            has(&machine.name) || has(&machine.uuid) || some(&machine.host_name) || some(&machine.application)
+            has(&machine.name) || some(&machine.uuid) || some(&machine.host_name) || some(&machine.application)
         };
         self.id == search || self.line.as_ref().is_some_and(in_line) || self.machine.as_ref().is_some_and(in_machine)
     }

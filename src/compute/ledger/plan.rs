@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::compare::{Key, matched};
+use super::compare::{By, Counting, Key, matched};
 use super::row::{Column, Entry, Failed, Parsed, alike, last_day};
 use super::{Ledger, LedgerLine, MachineReport};
 use crate::access::form::{Fault, Faults};
@@ -184,17 +184,16 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
     plan.failed.sort_by_key(|failed| failed.row);
 
     let of_rows: Vec<_> = entries.iter().map(|(_, line)| Key::of_line(line)).collect();
-    let known = matched(&of_rows, &lines.iter().map(Key::of_line).collect::<Vec<_>>());
+    // If the table is the whole ledger, a line that it has under the same name elsewhere went there.
+    let counting = if replace { Counting::Across } else { Counting::Within };
+    let known = matched(&of_rows, &lines.iter().map(Key::of_line).collect::<Vec<_>>(), counting);
     let mut standing: HashSet<usize> = HashSet::new();
     let mut last = lines.last().map_or(0, |line| line.id.0);
     let mut changes = Vec::with_capacity(entries.len());
     for ((entry, mut line), known) in entries.into_iter().zip(known) {
-        // One of another organisation is the same by UUID, or if the table is the whole ledger; what has a UUID is
-        // given away by that alone.
-        let is_same = |known: &LedgerLine| {
-            known.organization == line.organization || line.uuid.is_some() || (replace && known.uuid.is_none())
-        };
-        let change = match known.map(|at| (at, &lines[at])).filter(|(_, known)| is_same(known)) {
+        // What has a UUID is given away by that alone.
+        let known = known.filter(|(at, by)| *by != By::NameElsewhere || lines[*at].uuid.is_none());
+        let change = match known.map(|(at, _)| (at, &lines[at])) {
             None => {
                 last += 1;
                 line.id = LedgerLineId(last);
@@ -219,12 +218,15 @@ pub(super) fn plan(parsed: Parsed, world: &World, replace: bool) -> Plan {
     let others = lines.iter().enumerate().filter(|(at, _)| !replace && !standing.contains(at));
     let others = others.map(|(_, line)| Key::of_line(line));
     let of_lines: Vec<_> = changes.iter().map(|(_, line)| Key::of_line(line)).chain(others).collect();
-    let machines = matched(&of_lines, &world.machines.iter().map(Key::of_machine).collect::<Vec<_>>());
+    let machines: Vec<_> = world.machines.iter().map(Key::of_machine).collect();
+    let machines = matched(&of_lines, &machines, Counting::Across);
     for (((row, kind, of_line), line), machine) in changes.into_iter().zip(machines) {
-        let machine = machine.map(|at| &world.machines[at]);
+        let (machine, by) = machine.map(|(at, by)| (&world.machines[at], by)).unzip();
         let vm = machine.and_then(|machine| world.vms.get(&machine.vm));
         plan.counts.matched += usize::from(vm.is_some());
-        let said = machine.zip(vm).and_then(|(machine, vm)| said(&line, machine, vm, world.now_ms));
+        // A machine of another organisation is given away by its UUID alone.
+        let given = machine.zip(vm).filter(|_| by != Some(By::NameElsewhere));
+        let said = given.and_then(|(machine, vm)| said(&line, machine, vm, world.now_ms));
         let of_machine =
             said.as_ref().zip(vm).map(|(row, vm)| changed(&row_fields(&vm.row), &row_fields(row))).unwrap_or_default();
         if let Some((row, vm)) = said.zip(vm) {
@@ -315,12 +317,9 @@ fn kept(line: LedgerLine, known: &LedgerLine) -> LedgerLine {
     }
 }
 
-/// What is to be said of a machine by its line; `None`: it is said already, or it is another's and has the name alone.
+/// What is to be said of a machine by its line; `None`: it is said already.
 fn said(line: &LedgerLine, machine: &MachineReport, vm: &Vm, now_ms: UnixMs) -> Option<VmRow> {
     let row = &vm.row;
-    if row.owner.is_some_and(|owner| owner != line.organization) && line.uuid.as_deref() != Some(&row.uuid) {
-        return None;
-    }
     let change = VmChange {
         version: row.version,
         organization: Some(line.organization),
@@ -398,6 +397,7 @@ mod tests {
             purpose: None,
             expires_ms: None,
             provider: None,
+            host: None,
         };
         Arc::new(Vm { row, sources: Vec::new(), places: Vec::new(), conflict: None })
     }

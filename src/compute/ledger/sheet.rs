@@ -14,10 +14,10 @@ use super::row::MOST_ROWS;
 const MOST_UNPACKED: u64 = 96 << 20;
 /// Text of one table.
 const MOST_TEXT: usize = 64 << 20;
-/// Columns that are looked at.
+/// Columns that may have text: what is read can be given back whole.
 const MOST_COLUMNS: usize = 64;
-/// Characters of a cell that are kept: more than any may have.
-const MOST_OF_CELL: usize = 1_000;
+/// Characters of a cell, as in a workbook.
+const MOST_OF_CELL: usize = 32_767;
 /// How the older workbooks begin, and those with a password.
 const OLE: &[u8] = b"\xd0\xcf\x11\xe0";
 const ZIP: &[u8] = b"PK";
@@ -53,6 +53,12 @@ pub(super) enum SheetFault {
     /// Which row has the value?
     #[error("the first sheet has merged cells ({0}): unmerge them, each row needs its own values")]
     Merged(String),
+    /// What is not held could not be given back.
+    #[error("cell {0} lies beyond column {MOST_COLUMNS}: a ledger has no such column, remove it")]
+    TooWide(String),
+    /// The same.
+    #[error("cell {0} has more than {MOST_OF_CELL} characters")]
+    TooLong(String),
     /// Too many to be held.
     #[error("the table has more than {MOST_ROWS} rows: split it")]
     TooMany,
@@ -71,6 +77,8 @@ impl SheetFault {
             Self::Unclosed => ".csv 表格中有未闭合的引号，其后的行会丢失：请补全引号".to_owned(),
             Self::Bomb => format!("工作簿解压后超过 {} MiB，已拒绝", MOST_UNPACKED >> 20),
             Self::Merged(cells) => format!("第一个工作表含有合并单元格（{cells}）：请先取消合并，每行须有各自的值"),
+            Self::TooWide(cell) => format!("单元格 {cell} 在第 {MOST_COLUMNS} 列之后：台账没有这样的列，请删除"),
+            Self::TooLong(cell) => format!("单元格 {cell} 超过 {MOST_OF_CELL} 字"),
             Self::TooMany => format!("表格超过 {MOST_ROWS} 行，请拆分后分次导入"),
             Self::TooLarge => format!("表格中的文字超过 {} MiB", MOST_TEXT >> 20),
         }
@@ -109,11 +117,14 @@ impl Filling<'_> {
             self.close_row()?;
             self.row.0 = row;
         }
+        let here = || place((row as u32 - 1, column as u32));
         if column >= MOST_COLUMNS {
-            return Ok(());
+            return if text.trim().is_empty() { Ok(()) } else { Err(SheetFault::TooWide(here())) };
         }
-        let end = text.char_indices().nth(MOST_OF_CELL).map_or(text.len(), |(end, _)| end);
-        self.text += end;
+        if text.len() > MOST_OF_CELL && text.chars().count() > MOST_OF_CELL {
+            return Err(SheetFault::TooLong(here()));
+        }
+        self.text += text.len();
         if self.text > MOST_TEXT {
             return Err(SheetFault::TooLarge);
         }
@@ -121,7 +132,7 @@ impl Filling<'_> {
         if cells.len() <= column {
             cells.resize(column + 1, String::new());
         }
-        text[..end].clone_into(&mut cells[column]);
+        text.clone_into(&mut cells[column]);
         Ok(())
     }
 
@@ -356,9 +367,9 @@ mod tests {
         let far = made(|sheet| {
             sheet.write(0, 0, "虚拟机名称").expect("written").write(1_048_575, 16_383, "x").expect("written");
         });
-        assert_eq!(table(&far).expect("read").rows, []);
-        let cell = "字".repeat(30_000);
-        let long = table(format!("虚拟机名称\n{cell}\n").as_bytes()).expect("read");
-        assert_eq!(long.rows[0].1[0].chars().count(), MOST_OF_CELL);
+        assert_eq!(table(&far), Err(SheetFault::TooWide("XFD1048576".to_owned())));
+        let long = |characters: usize| table(format!("虚拟机名称\n{}\n", "字".repeat(characters)).as_bytes());
+        assert_eq!(long(MOST_OF_CELL).expect("read").rows[0].1[0].chars().count(), MOST_OF_CELL, "nothing is cut");
+        assert_eq!(long(MOST_OF_CELL + 1), Err(SheetFault::TooLong("A2".to_owned())));
     }
 }

@@ -8,9 +8,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
 use super::ROWS;
 use crate::compute::vm::placing::Place;
 use crate::compute::vm::{Purpose, Vm, VmJoin, VmRow};
-use crate::platform::ids::{OrganizationId, ProviderId, SourceId, VmId};
+use crate::platform::ids::{HostId, OrganizationId, ProviderId, SourceId, VmId};
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "id",
     "organization_id",
     "uuid",
@@ -22,6 +22,7 @@ const COLUMNS: [&str; 11] = [
     "purpose",
     "expires_ms",
     "provider_id",
+    "host_id",
 ];
 
 /// What people change.
@@ -30,6 +31,7 @@ const CHANGING: [&str; 7] =
 
 fn row(row: &QueryResult) -> Result<VmRow, DbErr> {
     let (owner, provider): (Option<i64>, Option<i64>) = (row.try_get("", "owner_id")?, row.try_get("", "provider_id")?);
+    let host: Option<i64> = row.try_get("", "host_id")?;
     let (version, purpose): (i64, Option<String>) = (row.try_get("", "version")?, row.try_get("", "purpose")?);
     Ok(VmRow {
         id: VmId(row.try_get("", "id")?),
@@ -43,6 +45,7 @@ fn row(row: &QueryResult) -> Result<VmRow, DbErr> {
         purpose: purpose.as_deref().and_then(Purpose::of_name),
         expires_ms: row.try_get("", "expires_ms")?,
         provider: provider.map(ProviderId),
+        host: host.map(HostId),
     })
 }
 
@@ -98,6 +101,7 @@ pub(in crate::compute) async fn put(transaction: &DatabaseTransaction, rows: &[V
                 row.purpose.map(Purpose::name).into(),
                 row.expires_ms.into(),
                 row.provider.map(|provider| provider.0).into(),
+                row.host.map(|host| host.0).into(),
             ]);
         }
         transaction.execute(&insert).await?;

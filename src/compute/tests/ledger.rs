@@ -20,7 +20,7 @@ impl Control {
     }
 
     /// An import, when it is over.
-    async fn import(&self, parameters: &str, table: impl Into<Vec<u8>>) -> Value {
+    pub(super) async fn import(&self, parameters: &str, table: impl Into<Vec<u8>>) -> Value {
         let path = format!("/api/v1/ledger/imports?file=t.csv{parameters}");
         let (status, body) = self.ask(Method::POST, &path, table.into()).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{}", String::from_utf8_lossy(&body));

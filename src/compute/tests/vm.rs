@@ -57,6 +57,17 @@ fn node_columns() -> Vec<v1::Column> {
 
 impl Hypervisor {
     pub(super) async fn open(control: &Control, agent: i64, organization: i64, machine_id: &str) -> Self {
+        Self::open_with(control, agent, organization, machine_id, UUID).await
+    }
+
+    /// The same with a domain of another UUID.
+    pub(super) async fn open_with(
+        control: &Control,
+        agent: i64,
+        organization: i64,
+        machine_id: &str,
+        uuid: &str,
+    ) -> Self {
         let epoch = agent as u64;
         let hello = v1::Hello { boot_id: "boot".to_owned(), epoch, ..Default::default() };
         let opening = Opening { agent: AgentId(agent), organization: OrganizationId(organization), hello };
@@ -73,7 +84,7 @@ impl Hypervisor {
             schema_id: schemas[number as usize - 1].id.clone(),
             interval_ms: 15_000,
         };
-        let sources = vec![source(1, "libvirt_node", "node"), source(2, "libvirt_domain", UUID)];
+        let sources = vec![source(1, "libvirt_node", "node"), source(2, "libvirt_domain", uuid)];
         let boots = vec![v1::Boot { number: 1, boot_id: "boot".to_owned(), anchors: Vec::new() }];
         session.define(v1::Define { boots, sources, schemas }).expect("room");
         let mut hypervisor = Self { session, answers, sequence: 0, epoch };

@@ -1,12 +1,14 @@
 //! What the last two frames of a domain's source say about it. Pure.
 //!
 //! What must hold: what was not measured, or cannot be told, is `None`, never 0. Names are those of the libvirt
-//! agent; a domain that is shut off has no counters.
+//! agent; a domain that is shut off has no counters. Of a machine that its own agent tells of they are a host's.
 
 use std::collections::BTreeMap;
 
-use crate::compute::figures::{Column, Reading, label};
+use crate::compute::figures::{self as host, Column, Reading, label};
 use crate::telemetry::{Glance, StoredSchema};
+
+use super::Vm;
 
 /// Where a schema has what a virtual machine is judged by.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(in crate::compute) struct VmPlan {
     resident: Column,
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
+    /// Its own agent tells of it.
+    inside: Option<host::Plan>,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +45,18 @@ struct Interface {
 }
 
 impl VmPlan {
+    /// Of a machine that a hypervisor tells of, or of one that its own agent does.
+    pub(in crate::compute) fn of(vm: &Vm, schema: &StoredSchema) -> Self {
+        match vm.row.host {
+            None => Self::new(schema),
+            Some(_) => Self { inside: Some(host::Plan::new(schema)), ..Self::default() },
+        }
+    }
+
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
     pub(in crate::compute) fn new(schema: &StoredSchema) -> Self {
         let mut plan = Self::default();
         let mut disks: BTreeMap<&str, Disk> = BTreeMap::new();
@@ -136,6 +152,9 @@ fn sum_of_known(parts: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 
 /// The figures of a list.
 pub(in crate::compute) fn figures(plan: &VmPlan, glance: &Glance<'_>) -> VmFigures {
+    if let Some(plan) = &plan.inside {
+        return figures_inside(plan, glance);
+    }
     let reading = Reading::new(glance);
     let vcpus = reading.value(plan.vcpus);
     let available = reading.value(plan.available);
@@ -164,8 +183,35 @@ pub(in crate::compute) fn figures(plan: &VmPlan, glance: &Glance<'_>) -> VmFigur
     }
 }
 
+/// Of a host that is a virtual machine. What it takes of a host that nobody sees, and its disks, are not known.
+fn figures_inside(plan: &host::Plan, glance: &Glance<'_>) -> VmFigures {
+    let known = host::figures(plan, glance);
+    let used = known.memory_total_bytes.zip(known.memory_available_bytes).map(|(all, left)| (all - left).max(0.0));
+    VmFigures {
+        vcpus: plan.cpu_count().map(|count| count as f64),
+        cpu_usage_percent: known.cpu_usage_percent,
+        memory_bytes: known.memory_total_bytes,
+        memory_used_bytes: used,
+        memory_used_percent: used
+            .zip(known.memory_total_bytes.filter(|all| *all > 0.0))
+            .map(|(used, all)| used / all * 100.0),
+        network_receive_bytes_per_second: known.network_receive_bytes_per_second,
+        network_transmit_bytes_per_second: known.network_transmit_bytes_per_second,
+        ..VmFigures::default()
+    }
+}
+
 /// Its disks and interfaces, one by one.
 pub(in crate::compute) fn devices(plan: &VmPlan, glance: &Glance<'_>) -> (Vec<DiskFigures>, Vec<InterfaceFigures>) {
+    if let Some(plan) = &plan.inside {
+        let interfaces = host::details(plan, glance).interfaces.into_iter().filter(|one| one.physical);
+        let interface = |one: host::InterfaceFigures| InterfaceFigures {
+            device: one.name,
+            receive_bytes_per_second: one.receive_bytes_per_second,
+            transmit_bytes_per_second: one.transmit_bytes_per_second,
+        };
+        return (Vec::new(), interfaces.map(interface).collect());
+    }
     let reading = Reading::new(glance);
     let disks = plan.disks.iter().map(|disk| DiskFigures {
         device: disk.device.clone(),

@@ -49,6 +49,7 @@ pub(in crate::compute) fn decide(known: &Vms, loose: Vec<LooseDomain>) -> VmDeci
                 purpose: None,
                 expires_ms: None,
                 provider: None,
+                host: None,
             });
             decision.places.push((id, Place { source, from_ms: created_ms }));
             made.insert(key, id);

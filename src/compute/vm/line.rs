@@ -50,7 +50,7 @@ impl Line for VmLine {
 
     fn found(compute: &Compute, permit: &Permit<MeasurementsRead>, known: Vec<Self>) -> Vec<Self> {
         // Not while the index is held: each line looks into it as well.
-        let all: Vec<Arc<Vm>> = compute.index().vms.all.values().cloned().collect();
+        let all: Vec<Arc<Vm>> = compute.index().vms.counted().cloned().collect();
         let mut known = known.into_iter().peekable();
         let visible = all.into_iter().filter(|vm| compute.0.access.is_visible(permit, Resource::Vm(vm.row.id)));
         visible
@@ -83,7 +83,7 @@ impl Line for VmLine {
                     return None;
                 }
                 if plan.as_ref().is_none_or(|(number, _)| *number != schema) {
-                    *plan = Some((schema, VmPlan::new(glance.schema)));
+                    *plan = Some((schema, VmPlan::of(vm, glance.schema)));
                 }
                 let seen = plan.as_ref().map(|(_, plan)| seen(plan, &glance, now_ms, gone)).unwrap_or_default();
                 Some((key, glance.up_until_ms(), seen))

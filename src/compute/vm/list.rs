@@ -76,7 +76,7 @@ pub(super) fn chosen<'a>(
 fn is_found(vm: &VmSummary, search: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(search);
     has(&vm.name)
-        || vm.uuid.contains(search)
+        || vm.uuid.as_deref().is_some_and(has)
         || vm.id.to_string() == search
         || vm.application.as_deref().is_some_and(has)
         || vm.host_name.as_deref().is_some_and(has)

@@ -1,6 +1,7 @@
 //! Virtual machines: each one over time, joined from the sources of the hosts that it was on.
 //!
-//! A virtual machine is a UUID within the organisation whose agents report it. What must hold: it has one place at
+//! A virtual machine is a UUID within the organisation whose agents report it, or, where no hypervisor of ours does, a
+//! host whose own agent says that it is virtual (`inside`). What must hold: it has one place at
 //! any instant; its sources are whose it is, from the instant on at which it was given to somebody; a UUID that two
 //! organisations claim makes two of them, and who sees both is told.
 
@@ -21,6 +22,7 @@ use crate::telemetry::Part;
 pub(super) mod api;
 pub(super) mod change;
 pub(super) mod figures;
+pub(super) mod inside;
 pub(super) mod joining;
 pub(super) mod line;
 mod list;
@@ -33,6 +35,7 @@ pub(super) use track::Tracks;
 pub(super) use change::VmChange;
 use change::VmChangeError;
 use figures::VmPlan;
+use inside::Inside;
 
 use placing::{Place, stays};
 
@@ -80,6 +83,7 @@ pub(super) struct VmRow {
     pub id: VmId,
     /// Whose agents report it.
     pub organization: OrganizationId,
+    /// As its hypervisor names it; of one that its own agent tells of, [`uuid_of`](Self::uuid_of) its host.
     pub uuid: String,
     pub created_ms: UnixMs,
     /// Grows with every change; 1: nobody changed it.
@@ -92,9 +96,16 @@ pub(super) struct VmRow {
     pub purpose: Option<Purpose>,
     pub expires_ms: Option<UnixMs>,
     pub provider: Option<ProviderId>,
+    /// The host that it is, if no hypervisor tells of it.
+    pub host: Option<HostId>,
 }
 
 impl VmRow {
+    /// What stands in the place of the UUID of a machine that its own agent tells of. A hypervisor's are lower case.
+    pub(super) fn uuid_of(host: HostId) -> String {
+        format!("HOST:{}", host.0)
+    }
+
     /// Who sees it as its own, and since when that is so.
     pub(super) fn owned(&self) -> (OrganizationId, UnixMs) {
         (self.owner.unwrap_or(self.organization), self.assigned_ms.unwrap_or(self.created_ms))
@@ -149,6 +160,10 @@ pub(super) struct Vms {
     claims: HashMap<String, Vec<(OrganizationId, VmId)>>,
     /// Sources that are joined to one.
     pub joined: HashMap<SourceId, VmId>,
+    /// Those that hosts are by their own agents.
+    pub of_hosts: HashMap<HostId, VmId>,
+    /// Which are inside of which, as the last pass found it.
+    pub inside: Inside,
     /// Those with several sources: they may migrate.
     pub several: HashSet<VmId>,
     last: i64,
@@ -159,14 +174,21 @@ impl Vms {
     pub(super) fn put(&mut self, vm: Vm) {
         let id = vm.row.id;
         self.last = self.last.max(id.0);
-        if !self.all.contains_key(&id) {
+        if let Some(host) = vm.row.host {
+            self.of_hosts.insert(host, id);
+        } else if !self.all.contains_key(&id) {
             self.claims.entry(vm.row.uuid.clone()).or_default().push((vm.row.organization, id));
         }
         self.joined.extend(vm.sources.iter().map(|join| (join.source, id)));
-        if vm.sources.len() > 1 {
+        if vm.sources.len() > 1 && vm.row.host.is_none() {
             self.several.insert(id);
         }
         self.all.insert(id, Arc::new(vm));
+    }
+
+    /// Those that are machines of their own, each once.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Arc<Vm>> {
+        self.all.values().filter(|vm| !self.inside.hidden.contains(&vm.row.id))
     }
 
     /// The one of an organisation with a UUID.
@@ -201,7 +223,14 @@ impl Compute {
         if !self.0.access.is_visible(permit, Resource::Vm(id)) {
             return None;
         }
-        self.index().vms.all.get(&id).cloned()
+        let index = self.index();
+        index.vms.all.get(&id).filter(|_| !index.vms.inside.hidden.contains(&id)).cloned()
+    }
+
+    /// Who provides a machine: its own provider, else that of the host that it is or is on.
+    pub(super) fn provider_of(index: &Index, vm: &Vm, agent: Option<AgentId>) -> Option<ProviderId> {
+        let on = || agent.and_then(|agent| Self::node(index, agent)).map(|node| node.host);
+        vm.row.provider.or_else(|| index.hosts.get(&vm.row.host.or_else(on)?)?.row.provider)
     }
 
     /// The host that an agent's hypervisor is.

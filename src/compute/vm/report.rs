@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::figures::{VmFigures, VmPlan, devices, figures};
+use super::inside::firmware_uuid;
 use super::placing::stays;
 use super::{HostNamed, Purpose, Vm};
 use crate::access::capability::MeasurementsRead;
@@ -65,6 +66,16 @@ impl Named for VmState {
     const EXPECTED: &'static str = "`state` must be one or more of never_seen, running, paused, shutting_down, shut_off, crashed, suspended, unknown, gone, stale";
 }
 
+/// Who tells of a virtual machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::compute) enum ToldBy {
+    /// A hypervisor of ours.
+    Hypervisor,
+    /// Its own agent alone: it is on a platform that nothing of ours sees into.
+    Guest,
+}
+
 /// What is not as it should be with who or where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,10 +92,15 @@ pub(in crate::compute) struct VmSummary {
     /// Its id.
     #[schema(value_type = String, example = "vm_1")]
     pub id: VmId,
-    /// Its name on its host.
+    /// Its name on its host; of one that its own agent tells of, what it calls itself.
     pub name: String,
-    /// What makes it one, on whatever host.
-    pub uuid: String,
+    /// What makes it one, on whatever host; null: its own agent tells of it, and may not read it.
+    pub uuid: Option<String>,
+    /// Who tells of it.
+    pub told_by: ToldBy,
+    /// The host that its own agent reports.
+    #[schema(value_type = Option<String>, example = "host_2")]
+    pub guest: Option<HostId>,
     /// How it is.
     pub state: VmState,
     /// Who sees it as its own: who was given it, else whose hypervisor reports it.
@@ -237,6 +253,7 @@ pub(in crate::compute) struct VmInterface {
 pub(super) struct Head {
     pub organization: OrganizationId,
     pub place: HostNamed,
+    pub guest: Option<HostId>,
     pub provider: Option<ProviderId>,
     pub conflict: Option<VmConflict>,
 }
@@ -254,7 +271,8 @@ impl Compute {
     pub(super) fn vm_head(&self, permit: &Permit<MeasurementsRead>, vm: &Vm, view: Option<&SourceView>) -> Head {
         let index = self.index();
         let node = view.and_then(|view| Self::node(&index, view.agent()));
-        let of_host = node.and_then(|node| index.hosts.get(&node.host)).and_then(|host| host.row.provider);
+        let provider = Self::provider_of(&index, vm, view.map(SourceView::agent));
+        let guest = vm.row.host.or_else(|| index.vms.inside.hosts.get(&vm.row.id).copied());
         let is_shown = |vm| self.0.access.is_visible(permit, Resource::Vm(vm));
         let claimed = index.vms.claims(&vm.row.uuid).any(|(_, other)| other != vm.row.id && is_shown(other));
         let conflict = match vm.conflict {
@@ -265,7 +283,8 @@ impl Compute {
         Head {
             organization: self.0.access.owner(Resource::Vm(vm.row.id)).unwrap_or(vm.row.organization),
             place: view.map(|view| self.host_named(permit, node, view.agent())).unwrap_or_default(),
-            provider: vm.row.provider.or(of_host),
+            guest: guest.filter(|host| self.is_visible(permit, *host)),
+            provider,
             conflict,
         }
     }
@@ -292,7 +311,7 @@ impl Compute {
         let gone = view.as_ref().is_some_and(|view| self.node_reports(view, now_ms));
         let seen = view.as_ref().and_then(|view| {
             view.glance(|glance| {
-                let plan = VmPlan::new(glance.schema);
+                let plan = VmPlan::of(vm, glance.schema);
                 let seen = seen(&plan, &glance, now_ms, gone);
                 let is_present = seen.state.is_some_and(VmState::is_present);
                 let devices = if is_present { devices(&plan, &glance) } else { Default::default() };
@@ -359,6 +378,10 @@ impl Compute {
     /// Where it was while it was the asker's.
     fn vm_places(&self, permit: &Permit<MeasurementsRead>, vm: &Vm, owned: &[(UnixMs, UnixMs)]) -> Vec<VmPlace> {
         let mut places = Vec::new();
+        // Nobody sees where it is.
+        if vm.row.host.is_some() {
+            return places;
+        }
         for (source, from_ms, to_ms) in stays(&vm.places) {
             let agent = self.0.telemetry.source_known(source).map(|view| view.agent());
             let named = agent.map(|agent| {
@@ -386,6 +409,7 @@ impl Compute {
 /// What a machine's newest frame says. `gone`: its host reports, so it is not listed any more if no frame comes.
 pub(super) fn seen(plan: &VmPlan, glance: &Glance<'_>, now_ms: UnixMs, gone: bool) -> Seen {
     let state = match (glance.is_stale(now_ms), gone) {
+        (false, _) if plan.is_inside() => VmState::Running,
         (false, _) => VmState::of_libvirt(plan.state(glance)),
         (true, true) => VmState::Gone,
         (true, false) => VmState::Stale,
@@ -405,10 +429,18 @@ pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, n
     let number = |name: &str| fact(name).and_then(|text| text.parse::<f64>().ok());
     let Seen { state, last_report_ms, figures } = seen;
     let row = &vm.row;
+    let is_inside = row.host.is_some();
+    let (name, cpus) = if is_inside { ("hostname", "cpus") } else { ("name", "vcpus") };
+    let disks = facts.filter(|_| is_inside).and_then(|facts| disk_bytes(&facts.values));
     VmSummary {
         id: row.id,
-        name: fact("name").unwrap_or_else(|| row.uuid.clone()),
-        uuid: row.uuid.clone(),
+        name: fact(name).unwrap_or_else(|| row.host.map_or_else(|| row.uuid.clone(), |host| host.to_string())),
+        uuid: match row.host {
+            None => Some(row.uuid.clone()),
+            Some(_) => facts.and_then(|facts| firmware_uuid(&facts.values)),
+        },
+        told_by: if is_inside { ToldBy::Guest } else { ToldBy::Hypervisor },
+        guest: head.guest,
         state: state.unwrap_or(VmState::NeverSeen),
         organization: head.organization,
         assigned: row.owner.is_some(),
@@ -421,14 +453,14 @@ pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, n
         expired: row.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms),
         conflict: head.conflict,
         last_report_ms,
-        vcpus: whole(figures.vcpus.or_else(|| number("vcpus"))),
+        vcpus: whole(figures.vcpus.or_else(|| number(cpus))),
         cpu_usage_percent: figures.cpu_usage_percent,
         memory_bytes: whole(figures.memory_bytes.or_else(|| number("memory_bytes"))),
         memory_maximum_bytes: whole(figures.memory_maximum_bytes.or_else(|| number("memory_maximum_bytes"))),
         memory_used_bytes: whole(figures.memory_used_bytes),
         memory_used_percent: figures.memory_used_percent,
         memory_resident_bytes: whole(figures.memory_resident_bytes),
-        disk_capacity_bytes: whole(figures.disk_capacity_bytes),
+        disk_capacity_bytes: whole(figures.disk_capacity_bytes.or(disks)),
         disk_allocation_bytes: whole(figures.disk_allocation_bytes),
         disk_read_bytes_per_second: figures.disk_read_bytes_per_second,
         disk_write_bytes_per_second: figures.disk_write_bytes_per_second,
@@ -436,6 +468,16 @@ pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, n
         network_transmit_bytes_per_second: figures.network_transmit_bytes_per_second,
         version: row.version,
     }
+}
+
+/// The size of the disks that a host's inventory names: not of what is made of them.
+pub(in crate::compute) fn disk_bytes(facts: &BTreeMap<String, String>) -> Option<f64> {
+    const MADE: [&str; 5] = ["dm-", "md", "bcache", "drbd", "nbd"];
+    let disk = |(name, size): (&String, &String)| {
+        let disk = name.strip_prefix("disk.")?.strip_suffix(".size_bytes")?;
+        size.parse::<f64>().ok().filter(|_| MADE.iter().all(|made| !disk.starts_with(made)))
+    };
+    facts.iter().filter_map(disk).reduce(|a, b| a + b)
 }
 
 /// Bytes and processors are whole.

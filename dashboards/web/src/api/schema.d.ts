@@ -1696,7 +1696,7 @@ export interface components {
             evidence_stars?: number | null;
             /**
              * Format: double
-             * @description Allocated ÷ physical.
+             * @description Allocated on hypervisors ÷ physical.
              */
             overcommit_ratio?: number | null;
             /**
@@ -2168,6 +2168,11 @@ export interface components {
             swap_total_bytes?: number | null;
             /** @description `kvm`, `vmware`, …, `none`. */
             virtualization?: string | null;
+            /**
+             * @description The virtual machine that it is, by a hypervisor's word or its own.
+             * @example vm_1
+             */
+            vm?: string | null;
         };
         /** @description A host key that a person confirmed. */
         HostKeyReport: {
@@ -2660,8 +2665,10 @@ export interface components {
             purpose?: components["schemas"]["Purpose"] | null;
             /** @description How it is. */
             state: components["schemas"]["VmState"];
-            /** @description Its UUID. */
-            uuid: string;
+            /** @description Who tells of it. */
+            told_by: components["schemas"]["ToldBy"];
+            /** @description Its UUID; null: its own agent tells of it, and may not read it. */
+            uuid?: string | null;
             /**
              * Format: int64
              * @description Virtual processors.
@@ -3272,7 +3279,7 @@ export interface components {
                 contact: string;
                 /** @description When it was added. */
                 created_ms: components["schemas"]["i64"];
-                /** @description Its hosts, of those that the asker sees. */
+                /** @description Its hosts that are no virtual machines, of those that the asker sees. */
                 hosts: number;
                 /**
                  * @description Its id.
@@ -3531,6 +3538,11 @@ export interface components {
                 expired: boolean;
                 expires_ms?: components["schemas"]["i64"] | null;
                 /**
+                 * @description The host that its own agent reports.
+                 * @example host_2
+                 */
+                guest?: string | null;
+                /**
                  * @description Where it is.
                  * @example host_1
                  */
@@ -3568,7 +3580,7 @@ export interface components {
                  * @description That of what its guest has.
                  */
                 memory_used_percent?: number | null;
-                /** @description Its name on its host. */
+                /** @description Its name on its host; of one that its own agent tells of, what it calls itself. */
                 name: string;
                 /**
                  * Format: double
@@ -3593,8 +3605,10 @@ export interface components {
                 purpose?: components["schemas"]["Purpose"] | null;
                 /** @description How it is. */
                 state: components["schemas"]["VmState"];
-                /** @description What makes it one, on whatever host. */
-                uuid: string;
+                /** @description Who tells of it. */
+                told_by: components["schemas"]["ToldBy"];
+                /** @description What makes it one, on whatever host; null: its own agent tells of it, and may not read it. */
+                uuid?: string | null;
                 /**
                  * Format: int64
                  * @description Virtual processors that it has now.
@@ -3718,7 +3732,7 @@ export interface components {
             contact: string;
             /** @description When it was added. */
             created_ms: components["schemas"]["i64"];
-            /** @description Its hosts, of those that the asker sees. */
+            /** @description Its hosts that are no virtual machines, of those that the asker sees. */
             hosts: number;
             /**
              * @description Its id.
@@ -4329,6 +4343,11 @@ export interface components {
              */
             uses: number;
         };
+        /**
+         * @description Who tells of a virtual machine.
+         * @enum {string}
+         */
+        ToldBy: "hypervisor" | "guest";
         /** @description Sums over the hosts that report. */
         Totals: {
             /** @description Processors that are busy: of each host its share times its processors. */
@@ -4672,6 +4691,11 @@ export interface components {
             expired: boolean;
             expires_ms?: components["schemas"]["i64"] | null;
             /**
+             * @description The host that its own agent reports.
+             * @example host_2
+             */
+            guest?: string | null;
+            /**
              * @description Where it is.
              * @example host_1
              */
@@ -4709,7 +4733,7 @@ export interface components {
              * @description That of what its guest has.
              */
             memory_used_percent?: number | null;
-            /** @description Its name on its host. */
+            /** @description Its name on its host; of one that its own agent tells of, what it calls itself. */
             name: string;
             /**
              * Format: double
@@ -4734,8 +4758,10 @@ export interface components {
             purpose?: components["schemas"]["Purpose"] | null;
             /** @description How it is. */
             state: components["schemas"]["VmState"];
-            /** @description What makes it one, on whatever host. */
-            uuid: string;
+            /** @description Who tells of it. */
+            told_by: components["schemas"]["ToldBy"];
+            /** @description What makes it one, on whatever host; null: its own agent tells of it, and may not read it. */
+            uuid?: string | null;
             /**
              * Format: int64
              * @description Virtual processors that it has now.

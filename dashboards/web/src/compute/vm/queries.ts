@@ -5,7 +5,7 @@ import type { components } from "@/api/schema";
 import { answer, api, everything } from "@/session/request";
 import type { TimeRange } from "@/ui/range";
 import type { Of } from "../plans";
-import { type Asked, EVERY, POINTS, chartsOf } from "../queries";
+import { type Asked, EVERY, POINTS, chartsOf, ofPage } from "../queries";
 import { VM_METRICS } from "./charts";
 
 type Schemas = components["schemas"];
@@ -58,8 +58,9 @@ export const ofVm = (id: string, range: TimeRange): Asked => ({ of: vmNamed(id),
 
 /** Asks for what the page of one shows, while the code of the page is on its way. */
 export async function askAheadOfVm(client: QueryClient, id: string, range: TimeRange): Promise<void> {
-  void client.prefetchQuery(vmOf(id));
-  void client.prefetchQuery(chartsOf(ofVm(id, range)));
+  const { told_by, source } = await client.fetchQuery(vmOf(id));
+  if (told_by === "hypervisor") void client.prefetchQuery(chartsOf(ofVm(id, range)));
+  else if (source) void client.prefetchQuery(chartsOf(ofPage(source, range)));
 }
 
 /** Those that are on a host now, by name; as many as its page has room for. */

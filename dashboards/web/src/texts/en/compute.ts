@@ -1,6 +1,7 @@
 /** Hosts and the overview. */
 export default {
   hosts: {
+    vm: "Virtual machine",
     name: "Name",
     between: "between the last two frames",
     cpu: "CPU",

@@ -1,6 +1,7 @@
 /** 主机与总览。 */
 export default {
   hosts: {
+    vm: "虚拟机",
     name: "名称",
     between: "最近两帧之间",
     cpu: "CPU",

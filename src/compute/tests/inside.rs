@@ -1,0 +1,192 @@
+//! Hosts that say that they are virtual machines, over real databases: another platform's, or a hypervisor's of ours.
+
+use axum::http::Method;
+use serde_json::json;
+
+use super::vm::{Hypervisor, RUNNING, UUID, organizations};
+use super::*;
+use crate::platform::ids::VmId;
+
+const GIB: i64 = 1 << 30;
+const CPUS: &str = "2";
+const MEMORY: &str = "8589934592";
+
+/// A host's agent that says that it is virtual.
+async fn guest(control: &Control, agent: i64, organization: i64, name: &str, more: &[(&str, &str)]) -> Stream {
+    let mut stream = Stream::open(control, agent, organization, &format!("machine-{agent}"));
+    let facts = [
+        ("hostname", name),
+        ("virtualization", "vmware"),
+        ("cpus", CPUS),
+        ("memory_bytes", MEMORY),
+        ("disk.sda.size_bytes", "42949672960"),
+        ("disk.dm-0.size_bytes", "42949672960"),
+    ];
+    stream.facts(NOON - 60_000, agent as u64, &[&facts[..], more].concat()).await;
+    stream.frame(NOON - 15_000, agent as u64, FIRST).await;
+    stream.frame(NOON, agent as u64, SECOND).await;
+    stream
+}
+
+fn names(page: &Value) -> Vec<String> {
+    let items = page["items"].as_array().expect("items");
+    items.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_virtual_host_is_a_machine_once_whoever_tells_of_it() {
+    for test in testing::databases().await {
+        organizations(&test).await;
+        let control = Control::start(&test).await;
+        let mut out = guest(&control, 21, 1, "jia-01", &[]).await;
+        let mut metal = Stream::open(&control, 22, 1, "machine-22");
+        metal.facts(NOON - 60_000, 22, &[("hostname", "metal"), ("virtualization", "none")]).await;
+        let done = control.compute.reconcile().await.expect("reconciled");
+        assert_eq!((done.hosts, done.vms), (2, 1), "{}", test.name);
+        assert_eq!(control.compute.reconcile().await.expect("reconciled"), Reconciled::default());
+        let vm = control.json("/api/v1/vms").await["items"][0].clone();
+        assert_eq!((&vm["name"], &vm["state"], &vm["told_by"]), (&"jia-01".into(), &"running".into(), &"guest".into()));
+        assert_eq!((&vm["guest"], &vm["host"], &vm["uuid"]), (&"host_1".into(), &Value::Null, &Value::Null));
+        assert_eq!((&vm["assigned"], &vm["vcpus"]), (&false.into(), &1.into()), "as its frames say");
+        assert_eq!((&vm["memory_bytes"], &vm["disk_capacity_bytes"]), (&(8 * GIB).into(), &(40 * GIB).into()));
+        assert!(vm["cpu_usage_percent"].is_number() && vm["memory_maximum_bytes"].is_null(), "{vm}");
+        assert_eq!(control.json("/api/v1/hosts/host_1").await["vm"], "vm_1");
+        assert_eq!(control.json("/api/v1/hosts/host_2").await["vm"], Value::Null);
+        let total = control.json("/api/v1/capacity?by=organization").await["total"].clone();
+        assert_eq!((&total["vms"], &total["cpu"]["allocated"]), (&1.into(), &2.0.into()), "by its inventory");
+        assert_eq!((&total["cpu"]["physical"], &total["hosts"]), (&Value::Null, &0.into()));
+
+        // An agent that may read it says its UUID; then a hypervisor of ours reports the same machine.
+        out.facts(
+            NOON,
+            21,
+            &[("hostname", "jia-01"), ("virtualization", "kvm"), ("hardware_uuid", &UUID.to_uppercase())],
+        )
+        .await;
+        control.compute.reconcile().await.expect("reconciled");
+        assert_eq!(control.json("/api/v1/vms/vm_1").await["uuid"], UUID);
+        let mut one = Hypervisor::open(&control, 7, 1, "machine-a").await;
+        one.facts(2, NOON - 30_000, &[("name", "web")]).await;
+        one.frame(NOON, RUNNING, 100).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let listed = control.json("/api/v1/vms").await;
+        assert_eq!(names(&listed), ["web"], "{}: once", test.name);
+        let vm = &listed["items"][0];
+        assert_eq!((&vm["told_by"], &vm["guest"]), (&"hypervisor".into(), &"host_1".into()));
+        assert_eq!(control.json("/api/v1/hosts/host_1").await["vm"], "vm_2");
+        assert_eq!(control.get("/api/v1/vms/vm_1").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(control.json("/api/v1/ledger").await["counts"]["only_measured"], 1);
+        drop((out, metal, one));
+        control.stop().await;
+
+        // And after a restart.
+        let test = test.reopen().await;
+        let control = Control::start(&test).await;
+        control.compute.reconcile().await.expect("reconciled");
+        assert_eq!(names(&control.json("/api/v1/vms").await), ["web"], "{}", test.name);
+        control.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_without_rights_is_found_by_its_hardware_and_a_liar_hides_itself_alone() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let control = Control::start(&test).await;
+    let nic = [("name", "web"), ("nic.52:54:00:aa:00:01", "{}")];
+    let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    ours.facts(2, NOON - 30_000, &nic).await;
+    ours.frame(NOON, RUNNING, 100).await;
+    let hardware = [("interface.eth0.mac", "52:54:00:AA:00:01"), ("interface.eth0.driver", "virtio_net")];
+    let inside = guest(&control, 21, 2, "web-inside", &hardware).await;
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(names(&control.json("/api/v1/vms").await), ["web"], "the city's hypervisor has the department's guest");
+    // A hypervisor of another department says the same UUID as a machine of this one: each is shown.
+    let school = guest(&control, 22, 3, "school", &[("hardware_uuid", "22222222-2d1c-4b7a-9e8f-112233445566")]).await;
+    let mut theirs = Hypervisor::open_with(&control, 8, 2, "machine-b", "22222222-2d1c-4b7a-9e8f-112233445566").await;
+    theirs.facts(2, NOON - 30_000, &[("name", "copy")]).await;
+    theirs.frame(NOON, RUNNING, 100).await;
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(names(&control.json("/api/v1/vms?sort=name").await), ["copy", "school", "web"]);
+    let permit = Permit::<MeasurementsRead>::testing(OrganizationId(3));
+    let machines = control.compute.reconciled(&permit);
+    assert_eq!(machines.len(), 1, "the school sees its own: {machines:?}");
+    drop((ours, inside, school, theirs));
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn the_ledger_gives_such_a_machine_with_its_host_and_a_name_takes_none_from_another() {
+    for test in testing::databases().await {
+        organizations(&test).await;
+        let control = Control::start(&test).await;
+        let provider = json!({ "name": "甲公司云", "kind": "outsourced", "contact": "" }).to_string();
+        let mut request = Request::builder().method(Method::POST).uri("/api/v1/providers");
+        request.extensions_mut().expect("extensions").insert(control.principal);
+        let request = request.header("content-type", "application/json").body(Body::from(provider)).expect("a request");
+        let made = control.router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(made.status(), StatusCode::CREATED);
+        let city = guest(&control, 21, 1, "jia-01", &[]).await;
+        let health = guest(&control, 22, 2, "his", &[("hardware_uuid", UUID)]).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let set = control.put("/api/v1/hosts/host_2/provider", json!({ "provider": "provider_1" })).await;
+        assert_eq!(set.0, StatusCode::NO_CONTENT, "assigned by its host");
+        let table =
+            "虚拟机名称,使用单位,应用系统,云服务商,vCPU,内存(GB)\njia-01,school,学籍,甲公司云,1,8.5\nhis,school,,,,\n";
+        let done = control.import("", table).await;
+        assert_eq!((&done["counts"]["matched"], &done["counts"]["machines_changed"]), (&2.into(), &1.into()), "{done}");
+        let vm = control.json("/api/v1/vms/vm_1").await;
+        assert_eq!((&vm["organization"], &vm["application"]), (&"org_3".into(), &"学籍".into()), "{}", test.name);
+        assert_eq!(vm["provider"], "provider_1");
+        let page = control.json("/api/v1/ledger").await;
+        let standings: Vec<_> = page["items"].as_array().expect("items").iter().map(|one| &one["standing"]).collect();
+        assert_eq!(standings, ["both", "conflicting"], "a guest's kernel keeps a part of its memory: {page}");
+        assert_eq!(page["items"][1]["differences"][0]["field"], "organization");
+        let school = Permit::<MeasurementsRead>::testing(OrganizationId(3));
+        let access = &control.compute.0.access;
+        let seen = |resource| access.is_visible(&school, resource);
+        assert!(seen(Resource::Vm(VmId(1))) && seen(Resource::Host(HostId(1))), "its host goes with it");
+        let source = control.json("/api/v1/hosts/host_1").await["source"].as_str().expect("a source").to_owned();
+        assert!(seen(Resource::Source(source.parse().expect("an id"))));
+        assert!(!seen(Resource::Vm(VmId(2))) && !seen(Resource::Host(HostId(2))), "health's stays health's");
+        let providers = control.json("/api/v1/providers").await;
+        assert_eq!((&providers["items"][0]["vms"], &providers["items"][0]["hosts"]), (&2.into(), &0.into()));
+        let by = control.json("/api/v1/capacity?by=provider").await;
+        assert_eq!((&by["items"][0]["key"], &by["items"][0]["vms"]), (&"provider_1".into(), &2.into()));
+        assert_eq!(by["items"][0]["memory"]["allocated"], (16 * GIB) as f64);
+        // Its UUID says it is the school's.
+        let done = control.import("", format!("虚拟机名称,UUID,使用单位\nhis,{UUID},school\n")).await;
+        assert_eq!(done["counts"]["machines_changed"], 1);
+        assert!(seen(Resource::Vm(VmId(2))) && seen(Resource::Host(HostId(2))));
+        let health_sees = Permit::<MeasurementsRead>::testing(OrganizationId(2));
+        assert!(!access.is_visible(&health_sees, Resource::Host(HostId(2))));
+        drop((city, health));
+        control.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_it_used_is_reviewed_as_its_own_agent_measured_it() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut one = Stream::open(&control, 21, 1, "machine-21");
+    one.facts(NOON - 1, 21, &[("hostname", "jia-01"), ("virtualization", "kvm"), ("cpus", "1")]).await;
+    // An hour: a quarter of its processor.
+    for frame in 0..=240_i64 {
+        let at_ms = NOON + frame * 15_000;
+        control.now.store(at_ms, Ordering::Relaxed);
+        one.frame(at_ms, 21, [frame * 375, frame * 1_125, 8 << 30, 0, 0, BOOTED_MS / 1_000]).await;
+    }
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(control.compute.survey().await.expect("surveyed"), 1);
+    let item = control.json("/api/v1/review?days=1").await["items"][0].clone();
+    assert_eq!(item["name"], "jia-01");
+    let mean = item["cpu"]["mean_percent"].as_f64().expect("measured");
+    assert!((mean - 25.0).abs() < 0.5, "{item}");
+    assert_eq!(item["memory"], Value::Null, "what is available was not measured");
+    let total = control.json("/api/v1/capacity?by=organization&days=1").await["items"][0].clone();
+    let mean = total["cpu"]["used_mean"].as_f64().expect("measured");
+    assert!((mean - 0.25).abs() < 0.01, "{total}");
+    drop(one);
+    control.stop().await;
+}

@@ -1,0 +1,316 @@
+//! Hosts that are virtual machines, as their own agents tell: which of them a hypervisor of ours reports as well, and
+//! which are machines of another platform's.
+//!
+//! What must hold: a machine counts once, a hypervisor's word before its own; a host on hardware, in a container or
+//! that is a hypervisor of ours is never one; what a host says of itself hides nothing but itself, and gives nobody
+//! anything.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use sea_orm::DbErr;
+
+use super::placing::Place;
+use super::{Vm, VmJoin, VmRow};
+use crate::access::{ROOT, Resource};
+use crate::compute::reconciler::{Owned, Reconciled};
+use crate::compute::{Compute, Host, store};
+use crate::platform::clock::UnixMs;
+use crate::platform::ids::{HostId, SourceId, VmId};
+use crate::telemetry::Facts;
+
+/// What a pass found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::compute) struct Inside {
+    /// The machines that hosts are: a hypervisor's, or their own.
+    pub vms: HashMap<HostId, VmId>,
+    /// The hosts inside of hypervisors' machines.
+    pub hosts: HashMap<VmId, HostId>,
+    /// Hosts' own machines that are none: a hypervisor reports them, or they are not virtual any more.
+    pub hidden: HashSet<VmId>,
+    /// Some hosts have not said yet what they are.
+    pub waiting: bool,
+}
+
+/// What was read of inventories, and since when each holds.
+#[derive(Debug, Default)]
+pub(in crate::compute) struct Told {
+    hosts: HashMap<HostId, (SourceId, UnixMs, Inventory)>,
+    domains: HashMap<VmId, (SourceId, UnixMs, Vec<String>)>,
+}
+
+/// What a host's inventory says of what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Inventory {
+    is_virtual: bool,
+    /// Of its firmware; for root alone to read.
+    uuid: Option<String>,
+    /// Its machine id, which systemd takes from the firmware at the first start of a virtual machine.
+    machine: Option<String>,
+    /// Of its hardware.
+    macs: Vec<String>,
+}
+
+/// The UUID that a machine's firmware says, unless it is one that firmware without any says.
+pub(super) fn firmware_uuid(facts: &BTreeMap<String, String>) -> Option<String> {
+    facts.get("hardware_uuid").and_then(|text| uuid(text))
+}
+
+fn uuid(text: &str) -> Option<String> {
+    let uuid = uuid::Uuid::parse_str(text).ok().filter(|uuid| !uuid.is_nil() && !uuid.is_max());
+    uuid.map(|uuid| uuid.hyphenated().to_string())
+}
+
+impl Inventory {
+    fn of(machine_id: &str, facts: &BTreeMap<String, String>) -> Self {
+        let said = |name: &str| facts.get(name).map(String::as_str).filter(|text| !text.is_empty());
+        let mac = |(name, mac): (&String, &String)| {
+            let interface = name.strip_prefix("interface.")?.strip_suffix(".mac")?;
+            let is_hardware = facts.contains_key(&format!("interface.{interface}.driver"));
+            let mac = mac.to_ascii_lowercase();
+            (is_hardware && mac.chars().any(|digit| !matches!(digit, '0' | 'f' | ':'))).then_some(mac)
+        };
+        Self {
+            is_virtual: said("virtualization").is_some_and(|kind| kind != "none") && said("container").is_none(),
+            uuid: firmware_uuid(facts),
+            machine: uuid(machine_id),
+            macs: facts.iter().filter_map(mac).collect(),
+        }
+    }
+
+    /// Hypervisors' machines that it may be: by its firmware's UUID, and only where that is not told by others.
+    fn same(&self, of_uuid: impl Fn(&str) -> Vec<VmId>, of_mac: impl Fn(&str) -> Vec<VmId>) -> Vec<VmId> {
+        if let Some(uuid) = &self.uuid {
+            return of_uuid(uuid);
+        }
+        let machine = self.machine.as_deref().map(of_uuid).unwrap_or_default();
+        if !machine.is_empty() {
+            return machine;
+        }
+        let mut same: Vec<_> = self.macs.iter().flat_map(|mac| of_mac(mac)).collect();
+        same.sort_unstable();
+        same.dedup();
+        same
+    }
+}
+
+/// The hardware addresses of a hypervisor's machine.
+fn macs(facts: &BTreeMap<String, String>) -> Vec<String> {
+    facts.keys().filter_map(|name| name.strip_prefix("nic.")).map(str::to_ascii_lowercase).collect()
+}
+
+impl Compute {
+    /// Finds what hosts are, and makes machines of those that no hypervisor of ours reports.
+    pub(in crate::compute) async fn join_inside(&self, told: &mut Told, done: &mut Reconciled) -> Result<(), DbErr> {
+        let shared = &self.0;
+        let (hosts, nodes) = {
+            let index = self.index();
+            let nodes: HashSet<HostId> = index.nodes.values().map(|node| node.host).collect();
+            (index.hosts.values().cloned().collect::<Vec<_>>(), nodes)
+        };
+        let sources: Vec<_> = hosts.iter().map(|host| self.told_host(&mut told.hosts, host)).collect();
+        let needs_macs = told.hosts.values().any(|(_, _, said)| said.is_virtual && said.uuid.is_none());
+        let of_macs = if needs_macs { self.told_macs(&mut told.domains) } else { HashMap::new() };
+        let mut found = Inside::default();
+        let (mut new, mut joins, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owned: Owned = Vec::new();
+        let mut last = self.index().vms.last();
+        for (host, source) in hosts.iter().zip(sources) {
+            let id = host.row.id;
+            let Some((source, (_, _, inventory))) = source.zip(told.hosts.get(&id)) else {
+                found.waiting = true;
+                continue;
+            };
+            let is_virtual = inventory.is_virtual && !nodes.contains(&id);
+            let domain = if is_virtual { self.domain_of(host, inventory, &of_macs) } else { None };
+            let known = {
+                let index = self.index();
+                index.vms.of_hosts.get(&id).and_then(|vm| index.vms.all.get(vm)).cloned()
+            };
+            if let Some(domain) = domain {
+                found.vms.insert(id, domain);
+                found.hosts.insert(domain, id);
+            }
+            if domain.is_some() || !is_virtual {
+                found.hidden.extend(known.map(|known| known.row.id));
+                continue;
+            }
+            let vm = known.unwrap_or_else(|| {
+                last += 1;
+                let vm = own(host, VmId(last));
+                new.push(vm.row.clone());
+                owned.extend(crate::compute::reconciler::owners(&vm));
+                Arc::new(vm)
+            });
+            found.vms.insert(id, vm.row.id);
+            // Up to the one that says what it is.
+            let mut since_ms = vm.places.last().map_or(UnixMs::MIN, |place| place.from_ms);
+            let joined = |of: SourceId| vm.sources.iter().any(|own| own.source == of);
+            let loose = host.sources().into_iter().filter(|join| join.source <= source && !joined(join.source));
+            for join in loose {
+                joins.push(VmJoin { source: join.source, vm: vm.row.id, from_ms: join.from_ms });
+                since_ms = join.from_ms.max(since_ms.saturating_add(1));
+                places.push((vm.row.id, Place { source: join.source, from_ms: since_ms }));
+                if vm.row.assigned_ms.is_some() {
+                    let (owner, from_ms) = vm.row.owned();
+                    owned.push((Resource::Source(join.source), owner, from_ms.max(join.from_ms)));
+                }
+            }
+        }
+        if !joins.is_empty() {
+            let transaction = shared.db.begin("vms_inside").await?;
+            store::vm::put(&transaction, &new).await?;
+            store::vm::source_insert(&transaction, &joins).await?;
+            store::vm::place_insert(&transaction, &places).await?;
+            shared.access.own(&transaction, &owned).await?;
+            transaction.commit().await?;
+            shared.access.owned(&owned);
+        }
+        done.vms += new.len();
+        if joins.is_empty() && self.index().vms.inside == found {
+            return Ok(());
+        }
+        let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.revision += 1;
+        super::joining::VmDecision { new, joins, places }.put(&mut index.vms);
+        index.vms.inside = found;
+        Ok(())
+    }
+
+    /// Looks at what a host says of itself, and by which source. `None`: it has not said anything.
+    fn told_host(&self, told: &mut HashMap<HostId, (SourceId, UnixMs, Inventory)>, host: &Host) -> Option<SourceId> {
+        let sources = host.sources();
+        let newest = sources.iter().rev().find_map(|join| {
+            let view = self.0.telemetry.source_known(join.source)?;
+            Some((join.source, view.facts_instant_ms()?, view))
+        });
+        let (source, since_ms, view) = newest?;
+        let id = host.row.id;
+        if told.get(&id).is_none_or(|known| (known.0, known.1) != (source, since_ms)) {
+            let inventory = Inventory::of(&host.row.machine_id, &view.facts()?.values);
+            told.insert(id, (source, since_ms, inventory));
+        }
+        Some(source)
+    }
+
+    /// Hypervisors' machines by hardware address.
+    fn told_macs(&self, told: &mut HashMap<VmId, (SourceId, UnixMs, Vec<String>)>) -> HashMap<String, Vec<VmId>> {
+        let vms: Vec<Arc<Vm>> = {
+            let index = self.index();
+            index.vms.all.values().filter(|vm| vm.row.host.is_none()).cloned().collect()
+        };
+        let mut found: HashMap<String, Vec<VmId>> = HashMap::new();
+        for vm in vms {
+            let Some(source) = vm.source() else { continue };
+            let Some(view) = self.0.telemetry.source_known(source) else { continue };
+            let Some(since_ms) = view.facts_instant_ms() else { continue };
+            let id = vm.row.id;
+            if told.get(&id).is_none_or(|known| (known.0, known.1) != (source, since_ms)) {
+                let macs = view.facts().map(|facts: Arc<Facts>| macs(&facts.values)).unwrap_or_default();
+                told.insert(id, (source, since_ms, macs));
+            }
+            for mac in told.get(&id).into_iter().flat_map(|(_, _, macs)| macs) {
+                found.entry(mac.clone()).or_default().push(id);
+            }
+        }
+        found
+    }
+
+    /// The machine of a hypervisor that a host is, if that is clear. The hypervisor is of the host's organisation or of
+    /// one above: nobody hides another's machine by saying that it is theirs.
+    fn domain_of(&self, host: &Host, inventory: &Inventory, of_macs: &HashMap<String, Vec<VmId>>) -> Option<VmId> {
+        let candidates: Vec<Arc<Vm>> = {
+            let index = self.index();
+            let of_uuid = |uuid: &str| index.vms.claims(uuid).map(|(_, vm)| vm).collect();
+            let of_mac = |mac: &str| of_macs.get(mac).cloned().unwrap_or_default();
+            let same = inventory.same(of_uuid, of_mac);
+            same.into_iter().filter_map(|vm| index.vms.all.get(&vm).cloned()).collect()
+        };
+        let ours = candidates
+            .into_iter()
+            .filter(|vm| self.0.access.is_within(host.row.organization, vm.row.organization) && !self.is_gone(vm));
+        let ours: Vec<_> = ours.collect();
+        let own = |vm: &&Arc<Vm>| vm.row.organization == host.row.organization;
+        match ours.as_slice() {
+            [one] => Some(one.row.id),
+            several => {
+                let mut own = several.iter().filter(own);
+                own.next().filter(|_| own.next().is_none()).map(|vm| vm.row.id)
+            }
+        }
+    }
+
+    /// Its hypervisor reports, and lists it no more.
+    fn is_gone(&self, vm: &Vm) -> bool {
+        let now_ms = self.0.clock.now_ms();
+        let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
+        view.is_some_and(|view| {
+            view.glance(|glance| glance.is_stale(now_ms)) == Some(true) && self.node_reports(&view, now_ms)
+        })
+    }
+}
+
+/// The machine that a host is by its own word: that of the organisation that its agent was enrolled for, and nobody's if
+/// that is the whole city.
+fn own(host: &Host, id: VmId) -> Vm {
+    let owner = Some(host.row.organization).filter(|organization| *organization != ROOT);
+    let row = VmRow {
+        id,
+        organization: host.row.organization,
+        uuid: VmRow::uuid_of(host.row.id),
+        created_ms: host.row.created_ms,
+        version: 1,
+        owner,
+        assigned_ms: owner.map(|_| host.row.created_ms),
+        application: None,
+        purpose: None,
+        expires_ms: None,
+        provider: None,
+        host: Some(host.row.id),
+    };
+    Vm { row, sources: Vec::new(), places: Vec::new(), conflict: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(facts: &[(&str, &str)]) -> Inventory {
+        let facts = facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Inventory::of("0b5a6f3e2d1c4b7a9e8f112233445566", &facts)
+    }
+
+    #[test]
+    fn what_is_virtual_and_what_it_is_told_by() {
+        for (facts, is_virtual) in [
+            (&[("virtualization", "kvm")][..], true),
+            (&[("virtualization", "none")], false),
+            (&[("virtualization", "kvm"), ("container", "docker")], false),
+            (&[], false),
+        ] {
+            assert_eq!(inventory(facts).is_virtual, is_virtual, "{facts:?}");
+        }
+        let zero = "00000000-0000-0000-0000-000000000000";
+        let said = inventory(&[("hardware_uuid", zero), ("interface.eth0.mac", "52:54:00:AA:00:01")]);
+        assert_eq!((said.uuid, said.macs.len()), (None, 0), "firmware without a UUID, an interface without hardware");
+        let hardware = [("interface.eth0.mac", "52:54:00:AA:00:01"), ("interface.eth0.driver", "virtio_net")];
+        assert_eq!(inventory(&hardware).macs, ["52:54:00:aa:00:01"]);
+    }
+
+    #[test]
+    fn a_firmwares_uuid_comes_before_what_may_be_copied() {
+        let by_uuid = |uuid: &str| match uuid {
+            "0b5a6f3e-2d1c-4b7a-9e8f-112233445566" => vec![VmId(1)],
+            "11111111-2d1c-4b7a-9e8f-112233445566" => vec![VmId(2)],
+            _ => Vec::new(),
+        };
+        let by_mac = |_: &str| vec![VmId(3)];
+        let hardware = [("interface.eth0.mac", "52:54:00:aa:00:01"), ("interface.eth0.driver", "virtio_net")];
+        let with = |uuid: &'static str| inventory(&[&hardware[..], &[("hardware_uuid", uuid)]].concat());
+        assert_eq!(with("11111111-2D1C-4b7a-9e8f-112233445566").same(by_uuid, by_mac), [VmId(2)]);
+        assert_eq!(with("22222222-2d1c-4b7a-9e8f-112233445566").same(by_uuid, by_mac), [], "another platform's");
+        assert_eq!(inventory(&hardware).same(by_uuid, by_mac), [VmId(1)], "its machine id");
+        let cloned = Inventory { machine: None, ..inventory(&hardware) };
+        assert_eq!(cloned.same(by_uuid, by_mac), [VmId(3)], "its hardware address");
+    }
+}
