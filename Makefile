@@ -1,5 +1,5 @@
 # make run    start control and the agent of this machine (see README.md)
-# make build  the binaries as users get them, in dist/, with the agent of this machine to roll out
+# make build  the binaries as users get them, in dist/, with the agents of this machine to roll out
 # make agents then the agents to roll out for old systems too: x86_64 and aarch64, glibc 2.17
 # make test   every test, with the real servers they talk to
 # make check  format, lints, documentation, dependencies, tidiness
@@ -30,7 +30,7 @@ build:
 	$(CARGO) build --locked --profile agent $(AGENTS)
 	mkdir -p dist
 	cp $(TARGET)/release/tongtu $(TARGET)/agent/tongtu-agent $(TARGET)/agent/tongtu-agent-libvirt $(TARGET)/agent/tongtu-simulator dist/
-	scripts/agents.sh pack dist/tongtu-agent
+	scripts/agents.sh pack dist/tongtu-agent dist/tongtu-agent-libvirt
 	@ls -l dist
 
 agents:

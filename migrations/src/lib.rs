@@ -28,6 +28,7 @@ mod m0021_compute;
 mod m0023_ledger;
 mod m0024_rollout;
 mod m0026_inside;
+mod m0027_rollout_program;
 
 /// Steps that bore another name for a while: the old one and the new one.
 const RENAMED: [(&str, &str); 1] = [("m0007_lifetime", "m0008_lifetime")];
@@ -81,6 +82,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0023_ledger::Migration),
             Box::new(m0024_rollout::Migration),
             Box::new(m0026_inside::Migration),
+            Box::new(m0027_rollout_program::Migration),
         ]
     }
 }

@@ -23,7 +23,8 @@ pub(super) async fn run(asked: Deploy) -> Result<(), CliError> {
             let machines =
                 asked.machines.iter().map(|machine| parsed(machine, &asked)).collect::<Result<Vec<_>, _>>()?;
             let order = json!({
-                "action": asked.action, "machines": machines, "credential": credential, "dry_run": asked.dry_run,
+                "action": asked.action, "program": asked.program, "machines": machines, "credential": credential,
+                "dry_run": asked.dry_run,
             });
             client.post("/api/v1/rollouts", &order).await?
         }
@@ -180,6 +181,7 @@ mod tests {
         Deploy {
             machines: Vec::new(),
             action: "install".to_owned(),
+            program: "host".to_owned(),
             site: "east".to_owned(),
             organization: None,
             key: None,

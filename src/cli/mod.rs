@@ -207,7 +207,8 @@ const DEPLOY_HELP: &str = "\
 Examples:
   tongtu agent deploy root@10.1.2.3 ops@10.1.2.4:2222 --key ~/.ssh/id_ed25519
   tongtu agent deploy 10.1.2.3 --password-file FILE --dry-run      look, print the steps, change nothing
-  tongtu agent deploy 10.1.2.3 --key FILE --action upgrade         also: rollback, uninstall";
+  tongtu agent deploy 10.1.2.3 --key FILE --action upgrade         also: rollback, uninstall
+  tongtu agent deploy 10.1.2.9 --key FILE --program libvirt        a hypervisor's agent, beside the host's or alone";
 
 #[derive(Debug, Args)]
 struct Deploy {
@@ -217,6 +218,9 @@ struct Deploy {
     /// What is done
     #[arg(long, value_parser = ["install", "upgrade", "rollback", "uninstall"], default_value = "install", conflicts_with = "resume")]
     action: String,
+    /// To which agent: that of a host, or that of a hypervisor, which needs its libvirt; both may be on one machine
+    #[arg(long, value_parser = ["host", "libvirt"], default_value = "host", conflicts_with = "resume")]
+    program: String,
     /// Where the machines stand; so many of one site are worked on at once
     #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "resume")]
     site: String,
@@ -361,6 +365,7 @@ mod tests {
             "tongtu agent revoke agent_7",
             "tongtu agent deploy root@h h2:2222 --key k --passphrase-file p --site east --organization org_2 --dry-run",
             "tongtu agent deploy h --password-file - --action upgrade --host-key SHA256:x --host-key SHA256:y --data d",
+            "tongtu agent deploy h --key k --program libvirt --action uninstall",
             "tongtu agent deploy --resume rollout_3 --key k --json",
             "tongtu agent configuration --json",
             "tongtu agent configuration --set - --data d",
@@ -375,6 +380,7 @@ mod tests {
             "tongtu agent revoke 7",
             "tongtu agent deploy",
             "tongtu agent deploy h --action reboot",
+            "tongtu agent deploy h --program reboot",
             "tongtu agent deploy h --resume rollout_3",
             "tongtu serve --http localhost",
         ] {

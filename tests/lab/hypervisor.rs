@@ -186,10 +186,30 @@ impl Hypervisor {
         self.daemon_pid()
     }
 
+    /// Makes a user known to it, as one of its own machine is.
+    ///
+    /// # Panics
+    /// When that cannot be written.
+    pub fn add_user(&self, name: &str, id: &str, group: &str) {
+        use std::io::Write as _;
+        let add = |file: &str, line: String| {
+            let file = std::fs::File::options().append(true).open(self.own().join(file));
+            writeln!(file.expect("its users"), "{line}").expect("room");
+        };
+        add("passwd", format!("{name}:x:{id}:{group}::/:/bin/false"));
+        add("group", format!("{name}:x:{group}:"));
+    }
+
+    /// The folder of its sockets, as a hypervisor has it at /run/libvirt.
+    #[must_use]
+    pub fn sockets(&self) -> PathBuf {
+        self.own().join("run")
+    }
+
     /// The address of one of its sockets, `libvirt-sock` or `libvirt-sock-ro`.
     #[must_use]
     pub fn socket(&self, which: &str) -> String {
-        format!("qemu+unix:///system?socket={}", self.own().join("run").join(which).display())
+        format!("qemu+unix:///system?socket={}", self.sockets().join(which).display())
     }
 
     /// The address for a client that may only look.

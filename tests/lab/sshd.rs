@@ -88,7 +88,7 @@ impl Sshd {
              mount -t tmpfs -o size={room}m,mode=755 tmpfs /opt\n\
              for d in /var/lib /run; do mount -t tmpfs -o size=512m,mode=755 tmpfs $d; done\n\
              mkdir -p /run/sshd\n\
-             rm -rf /etc/systemd/system /etc/init.d/tongtu-agent /etc/fstab\n\
+             rm -rf /etc/systemd/system /etc/init.d/tongtu-agent* /etc/fstab\n\
              mkdir /etc/systemd/system\n\
              for user in keeper deployer; do\n\
              id -u $user >/dev/null 2>&1 || useradd -d {folder} -M -s /bin/sh $user\n\

@@ -11,15 +11,17 @@ import { screenshot } from "./walk.mjs";
 const SERVER = "/usr/sbin/sshd";
 const row = (page, text) => page.getByRole("row").filter({ hasText: text });
 
-/** The agent of this machine as a program to roll out, in a directory. */
+/** The agents of this machine as programs to roll out, in a directory. */
 export function packages(directory, binaries) {
   mkdirSync(directory, { recursive: true });
-  const program = readFileSync(join(binaries, "tongtu-agent"));
-  writeFileSync(join(directory, "tongtu-agent"), program);
   const architecture = execFileSync("uname", ["-m"], { encoding: "utf8" }).trim();
-  const sha256 = createHash("sha256").update(program).digest("hex");
-  const one = { program: "tongtu-agent", version: "0.1.0", architecture, glibc: "2.17", sha256, size: program.length, file: "tongtu-agent" };
-  writeFileSync(join(directory, "manifest.json"), JSON.stringify({ packages: [one] }));
+  const all = ["tongtu-agent", "tongtu-agent-libvirt"].map((program) => {
+    const bytes = readFileSync(join(binaries, program));
+    writeFileSync(join(directory, program), bytes);
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    return { program, version: "0.1.0", architecture, glibc: "2.17", sha256, size: bytes.length, file: program };
+  });
+  writeFileSync(join(directory, "manifest.json"), JSON.stringify({ packages: all }));
 }
 
 function free() {
@@ -73,6 +75,13 @@ export async function rollout(page, url) {
     await screenshot(page, "rollouts-empty");
     await page.getByRole("button", { name: "新建部署" }).first().click();
     const dialog = page.getByRole("dialog", { name: "新建部署" });
+    // Either agent, with what it needs and what control has of it.
+    const program = dialog.getByRole("combobox", { name: "探针", exact: true });
+    await program.selectOption("宿主机探针");
+    await dialog.getByText("需要目标主机的 libvirt 及其只读套接字").waitFor();
+    await dialog.getByText(/^宿主机探针 0\.1\.0 /).waitFor();
+    await screenshot(page, "rollout-new-libvirt");
+    await program.selectOption("主机探针");
     await dialog.getByRole("textbox", { name: "主机", exact: true }).fill("two words\n127.0.0.1");
     await dialog.getByRole("textbox", { name: "私钥", exact: true }).fill(there.key);
     const begin = dialog.getByRole("button", { name: "开始试运行" });
@@ -110,7 +119,7 @@ export async function rollout(page, url) {
     if ((await drawer.innerText()).includes("PRIVATE KEY")) throw new Error("a key is shown");
     await page.keyboard.press("Escape");
     await page.goto(`${url}/rollouts`);
-    await row(page, "rollout_1").filter({ hasText: "完成 1" }).waitFor();
+    await row(page, "rollout_1").filter({ hasText: "完成 1" }).filter({ hasText: "主机探针" }).waitFor();
     await page.getByRole("button", { name: "主机密钥", exact: true }).click();
     await page.getByRole("dialog", { name: "主机密钥" }).getByText(there.fingerprint).waitFor();
     await screenshot(page, "rollout-host-keys");

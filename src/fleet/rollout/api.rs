@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::credential::closed;
 use super::packages::Package;
 use super::plan::{Action, Step};
+use super::program::Program;
 use super::{Credential, KnownKey, Line, Order, PackagesError, Rollout, RolloutError, Rollouts, State, Target, Told};
 use crate::access::Permit;
 use crate::access::Principal;
@@ -72,6 +72,8 @@ struct RolloutReport {
     organization: OrganizationId,
     /// What is done.
     action: Action,
+    /// To which agent.
+    program: Program,
     /// Whether nothing is changed.
     dry_run: bool,
     /// Who asked for it, as they were called then.
@@ -88,10 +90,10 @@ struct RolloutReport {
 
 impl RolloutReport {
     fn new(rollout: Rollout, states: impl IntoIterator<Item = (State, usize)>) -> Self {
-        let Rollout { id, organization, action, dry_run, made_by, created_ms, finished_ms } = rollout;
+        let Rollout { id, organization, action, program, dry_run, made_by, created_ms, finished_ms } = rollout;
         let machines = states.into_iter().collect();
         let plan = action.plan().to_vec();
-        Self { id, organization, action, dry_run, made_by, created_ms, finished_ms, machines, plan }
+        Self { id, organization, action, program, dry_run, made_by, created_ms, finished_ms, machines, plan }
     }
 }
 
@@ -239,9 +241,8 @@ impl From<KnownKey> for HostKeyReport {
 /// A program that can be rolled out.
 #[derive(Debug, Serialize, ToSchema)]
 struct PackageReport {
-    /// Its name.
-    #[schema(example = "tongtu-agent")]
-    program: String,
+    /// Which agent it is.
+    program: Program,
     /// Its version.
     version: String,
     /// As `uname -m` says it.
@@ -250,6 +251,9 @@ struct PackageReport {
     /// The oldest glibc on which it runs.
     #[schema(example = "2.17")]
     glibc: String,
+    /// The oldest libvirt with which it runs; null: it needs none.
+    #[schema(example = "1.2.14")]
+    libvirt: Option<String>,
     /// Of its file.
     sha256: String,
     /// Bytes.
@@ -258,8 +262,9 @@ struct PackageReport {
 
 impl From<Package> for PackageReport {
     fn from(package: Package) -> Self {
-        let Package { program, version, architecture, glibc: (major, minor), sha256, size, file: _ } = package;
-        Self { program, version, architecture, glibc: format!("{major}.{minor}"), sha256, size }
+        let Package { program, version, architecture, glibc: (major, minor), libvirt, sha256, size, file: _ } = package;
+        let libvirt = libvirt.map(|(major, minor, micro)| format!("{major}.{minor}.{micro}"));
+        Self { program, version, architecture, glibc: format!("{major}.{minor}"), libvirt, sha256, size }
     }
 }
 
@@ -344,7 +349,6 @@ fn no_rollout(id: RolloutId) -> Problem {
 #[serde(deny_unknown_fields)]
 struct ResumeRequest {
     /// With what control logs in: it kept none.
-    #[serde(deserialize_with = "closed")]
     credential: Credential,
 }
 

@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Secret {
 
 /// A key, a password, or both. Used for this run alone and stored nowhere.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Credential {
     /// The password of the login.
     #[serde(default)]
@@ -68,14 +68,17 @@ pub struct Credential {
     pub sudo_password: Option<Secret>,
 }
 
-/// Reads a credential. What stands in its place may be the secret itself: no fault repeats it.
-pub(super) fn closed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Credential, D::Error> {
-    use serde::de::Error;
-    let value = serde_json::Value::deserialize(deserializer)?;
-    if !value.is_object() {
-        return Err(D::Error::custom("a credential is an object with password or private_key"));
+/// What stands in a credential's place may be the secret itself: no fault repeats it.
+impl<'de> Deserialize<'de> for Credential {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let value = serde_json::Value::deserialize(deserializer)?;
+        if !value.is_object() {
+            return Err(D::Error::custom("a credential is an object with password or private_key"));
+        }
+        // The derived one, which is not the trait's.
+        Self::deserialize(value).map_err(D::Error::custom)
     }
-    Credential::deserialize(value).map_err(D::Error::custom)
 }
 
 impl Credential {
@@ -112,10 +115,10 @@ mod tests {
     #[test]
     fn no_fault_repeats_what_stands_in_a_secrets_place() {
         for wrong in [r#""hunter2""#, r#"{"password":1234567}"#, r#"{"private_key":["hunter2"]}"#, "1234567"] {
-            let fault = closed(&mut serde_json::Deserializer::from_str(wrong)).expect_err("no credential").to_string();
+            let fault = serde_json::from_str::<Credential>(wrong).expect_err("no credential").to_string();
             assert!(!fault.contains("hunter2") && !fault.contains("1234567"), "{fault}");
         }
-        assert!(closed(&mut serde_json::Deserializer::from_str(r#"{"password":"x"}"#)).is_ok());
+        assert!(serde_json::from_str::<Credential>(r#"{"password":"x"}"#).is_ok());
     }
 
     #[test]

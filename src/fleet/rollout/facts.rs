@@ -4,9 +4,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::fault::{Fault, said};
-use super::layout::{DATA, PROGRAMS};
+use super::libvirt::{self, Libvirt};
 use super::packages::Package;
 use super::plan::Action;
+use super::program::Program;
 use crate::fleet::authority::sha256;
 
 /// The oldest C library that agents are built for: CentOS 7, Kylin V10.
@@ -52,10 +53,17 @@ pub(super) struct Facts {
     /// SHA-256 of the certificate by which it knows its control.
     pub(super) authority: Option<[u8; 32]>,
     pub(super) missing: Vec<String>,
+    /// Looked for where the agent of a hypervisor is to be.
+    pub(super) libvirt: Libvirt,
 }
 
 /// Prints a line `key=value` for each of them. Changes nothing.
-pub(super) const SCRIPT: &str = r#"
+pub(super) fn script(program: Program) -> String {
+    let script = program.in_text(SCRIPT);
+    if program == Program::Libvirt { script + libvirt::SCRIPT } else { script }
+}
+
+const SCRIPT: &str = r#"
 room() {
     p=$1
     while [ ! -d "$p" ]; do p=${p%/*}; [ -n "$p" ] || p=/; done
@@ -74,20 +82,20 @@ if [ -d /run/systemd/system ]; then
 else
     echo "init=plain"
 fi
-echo "programs=$(room /opt/tongtu-agent)"
-echo "data=$(room /var/lib/tongtu-agent)"
+echo "programs=$(room /opt/@program@)"
+echo "data=$(room /var/lib/@program@)"
 echo "machine_id=$(cat /etc/machine-id 2>/dev/null)"
-echo "current=$(readlink /opt/tongtu-agent/current 2>/dev/null)"
-echo "previous=$(readlink /opt/tongtu-agent/previous 2>/dev/null)"
-echo "identity=$(cat /var/lib/tongtu-agent/identity.json 2>/dev/null | tr -d '\n')"
-echo "authority=$(cat /var/lib/tongtu-agent/ca.pem 2>/dev/null | tr '\n' '|')"
+echo "current=$(readlink /opt/@program@/current 2>/dev/null)"
+echo "previous=$(readlink /opt/@program@/previous 2>/dev/null)"
+echo "identity=$(cat /var/lib/@program@/identity.json 2>/dev/null | tr -d '\n')"
+echo "authority=$(cat /var/lib/@program@/ca.pem 2>/dev/null | tr '\n' '|')"
 for program in sha256sum useradd chown mv ln su; do
     command -v "$program" >/dev/null 2>&1 || echo "missing=$program"
 done
 "#;
 
 impl Facts {
-    /// Reads what [`SCRIPT`] printed.
+    /// Reads what [`script`] printed.
     pub(super) fn read(printed: &str) -> Self {
         let value = |key: &str| {
             let line = printed.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -115,6 +123,7 @@ impl Facts {
             agent: identity.and_then(|identity| identity["agent_id"].as_str().map(ToOwned::to_owned)),
             authority: value("authority").and_then(authority),
             missing: printed.lines().filter_map(|line| line.strip_prefix("missing=")).map(said).collect(),
+            libvirt: Libvirt::read(printed),
         }
     }
 
@@ -157,11 +166,18 @@ impl Facts {
             let found = self.glibc.map_or_else(|| "another C library".to_owned(), |(a, b)| format!("{a}.{b}"));
             return Err(Fault::GlibcTooOld { needed: format!("{}.{}", needed.0, needed.1), found });
         }
+        if package.program == Program::Libvirt {
+            self.libvirt.judge(package.libvirt)?;
+        }
         // The version is there already: it takes no room again.
         let is_there = self.current.as_deref() == Some(package.directory().as_str());
         let rooms = [
-            (PROGRAMS, if is_there { 0 } else { package.size.div_ceil(1024) + SLACK_KIB }, self.programs_kib),
-            (DATA, if self.agent.is_some() { SLACK_KIB } else { DATA_KIB }, self.data_kib),
+            (
+                package.program.directory(),
+                if is_there { 0 } else { package.size.div_ceil(1024) + SLACK_KIB },
+                self.programs_kib,
+            ),
+            (package.program.data(), if self.agent.is_some() { SLACK_KIB } else { DATA_KIB }, self.data_kib),
         ];
         match rooms.into_iter().find(|(_, needed_kib, free_kib)| free_kib < needed_kib) {
             Some((path, needed_kib, free_kib)) => Err(Fault::NoSpace { path, needed_kib, free_kib }),
@@ -169,8 +185,8 @@ impl Facts {
         }
     }
 
-    /// What of them is worth a line, in English and Chinese.
-    pub(super) fn shown(&self, now_ms: i64) -> Vec<[String; 2]> {
+    /// What of them is worth a line before a program comes there, in English and Chinese.
+    pub(super) fn shown(&self, program: Program, now_ms: i64) -> Vec<[String; 2]> {
         let glibc = self.glibc.map_or_else(|| "-".to_owned(), |(a, b)| format!("{a}.{b}"));
         let Self { hostname, os, architecture, .. } = self;
         let init = match self.init {
@@ -184,6 +200,9 @@ impl Facts {
             format!("room: {programs} MiB for programs, {data} MiB for data"),
             format!("剩余空间：程序 {programs} MiB，数据 {data} MiB"),
         ]);
+        if program == Program::Libvirt && self.libvirt.is_there {
+            shown.push([self.libvirt.shown(), self.libvirt.shown()]);
+        }
         let seconds = self.clock_s(now_ms);
         if seconds.abs() > CLOCK_NOTED_S {
             shown.push([
@@ -243,10 +262,11 @@ mod tests {
 
     fn package() -> Package {
         Package {
-            program: "tongtu-agent".to_owned(),
+            program: Program::Host,
             version: "0.1.0".to_owned(),
             architecture: "x86_64".to_owned(),
             glibc: (2, 17),
+            libvirt: None,
             sha256: "ab".repeat(32),
             size: 3 << 20,
             file: "x86_64/tongtu-agent".into(),
@@ -266,7 +286,7 @@ mod tests {
         assert_eq!((facts.programs_kib, facts.data_kib), (3_500_000, 700_000));
         assert_eq!((facts.current.clone(), facts.agent.clone()), (None, None));
         assert_eq!(facts.judge(Action::Install, Some(&package()), NOW_MS), Ok(()));
-        let lines = facts.shown(NOW_MS);
+        let lines = facts.shown(Program::Host, NOW_MS);
         assert!(lines[0][0].contains("web-1: CentOS Linux 7 (Core), x86_64, glibc 2.17, systemd 219"), "{lines:?}");
         assert_eq!(lines.len(), 3, "a clock that is right is no line: {lines:?}");
     }
@@ -328,6 +348,18 @@ mod tests {
         // The same version once more needs no room for the program.
         let again = with(|facts| (facts.current, facts.programs_kib) = (Some(package().directory()), 0));
         assert_eq!(judge(again, Install), Ok(()));
+        // The agent of a hypervisor asks for what it needs besides, and the one of a host does not.
+        let of_libvirt = Package { program: Program::Libvirt, libvirt: Some((1, 2, 14)), ..package() };
+        assert_eq!(with(|_| {}).judge(Install, Some(&of_libvirt), NOW_MS), Err(Fault::NoLibvirt));
+        let printed =
+            format!("{CENTOS}libvirt=/usr/lib64/libvirt.so.0.4005.0\nsocket=777 root /run/libvirt/libvirt-sock-ro\n");
+        let hosting = Facts::read(&printed);
+        assert_eq!(hosting.judge(Install, Some(&of_libvirt), NOW_MS), Ok(()));
+        let lines = hosting.shown(Program::Libvirt, NOW_MS);
+        assert!(
+            lines.iter().any(|[line, _]| line.contains("libvirt 4.5.0, /run/libvirt/libvirt-sock-ro 777")),
+            "{lines:?}"
+        );
         let newer = Package { glibc: (2, 34), ..package() };
         let old = Facts::read(CENTOS).judge(Install, Some(&newer), NOW_MS);
         assert_eq!(old, Err(Fault::GlibcTooOld { needed: "2.34".into(), found: "2.17".into() }));
@@ -337,7 +369,7 @@ mod tests {
     fn a_clock_that_is_off_is_noted() {
         let slow = with(|facts| facts.unix_s -= 60);
         assert_eq!(slow.clock_s(NOW_MS), -60);
-        assert!(slow.shown(NOW_MS).iter().any(|[english, _]| english.contains("-60 s")));
+        assert!(slow.shown(Program::Host, NOW_MS).iter().any(|[english, _]| english.contains("-60 s")));
     }
 
     #[test]

@@ -28,10 +28,26 @@ pub(super) enum Fault {
     TimedOut { step: &'static str, seconds: u64 },
     #[error("this is {said}, and the agent runs on Linux")]
     NotLinux { said: String },
-    #[error("control has no agent for {architecture}; it has: {there}")]
-    NoPackage { architecture: String, there: String },
+    #[error("control has no {program} for {architecture}; it has: {there}")]
+    NoPackage { program: &'static str, architecture: String, there: String },
     #[error("the agent needs glibc {needed} or newer, and the machine has {found}")]
     GlibcTooOld { needed: String, found: String },
+    #[error(
+        "libvirt.so.0, with which the agent of a hypervisor is linked, is not there: install libvirt0 (Debian, Ubuntu) or libvirt-libs (CentOS, Kylin, openEuler)"
+    )]
+    NoLibvirt,
+    #[error("the agent needs libvirt {needed} or newer, and the machine has {found}")]
+    LibvirtTooOld { needed: String, found: String },
+    #[error(
+        "libvirt's read-only socket is not there: is this a hypervisor whose libvirtd (or virtqemud) runs? `systemctl enable --now libvirtd` starts it"
+    )]
+    NoLibvirtSocket,
+    #[error(
+        "only root may connect to {path} (mode {mode}): set unix_sock_ro_perms, and unix_sock_group if not everybody may, in /etc/libvirt/libvirtd.conf (or virtqemud.conf) and restart it"
+    )]
+    LibvirtSocketClosed { path: String, mode: String },
+    #[error("the agent's own user cannot look at libvirt: {said}")]
+    LibvirtRefuses { said: String },
     #[error("{path} has {free_kib} KiB of room, and {needed_kib} KiB are needed")]
     NoSpace { path: &'static str, needed_kib: u64, free_kib: u64 },
     #[error("the machine's clock differs by {seconds} seconds from control's: set it first")]
@@ -79,6 +95,11 @@ impl Fault {
             Self::NotLinux { .. } => "not_linux",
             Self::NoPackage { .. } => "no_package",
             Self::GlibcTooOld { .. } => "glibc_too_old",
+            Self::NoLibvirt => "no_libvirt",
+            Self::LibvirtTooOld { .. } => "libvirt_too_old",
+            Self::NoLibvirtSocket => "no_libvirt_socket",
+            Self::LibvirtSocketClosed { .. } => "libvirt_socket_closed",
+            Self::LibvirtRefuses { .. } => "libvirt_refuses",
             Self::NoSpace { .. } => "no_space",
             Self::ClockOff { .. } => "clock_off",
             Self::Missing { .. } => "missing_program",
@@ -115,10 +136,19 @@ impl Fault {
             Self::ConnectionLost => "连接中断；已完成的步骤保留，继续部署时从断点接着做".to_owned(),
             Self::TimedOut { step, seconds } => format!("步骤 {step} 未在 {seconds} 秒内完成"),
             Self::NotLinux { said } => format!("目标主机是 {said}，而探针运行在 Linux 上"),
-            Self::NoPackage { architecture, there } => {
-                format!("控制端没有适用于 {architecture} 的探针程序；现有：{there}")
+            Self::NoPackage { program, architecture, there } => {
+                format!("控制端没有适用于 {architecture} 的 {program}；现有：{there}")
             }
             Self::GlibcTooOld { needed, found } => format!("探针需要 glibc {needed} 或更新版本，目标主机为 {found}"),
+            Self::NoLibvirt => "缺少宿主机探针所链接的 libvirt.so.0：请安装 libvirt0（Debian、Ubuntu）或 libvirt-libs（CentOS、麒麟、openEuler）".to_owned(),
+            Self::LibvirtTooOld { needed, found } => {
+                format!("探针需要 libvirt {needed} 或更新版本，目标主机为 {found}")
+            }
+            Self::NoLibvirtSocket => "没有 libvirt 的只读套接字：目标主机是否为宿主机，libvirtd（或 virtqemud）是否在运行？可用 `systemctl enable --now libvirtd` 启动".to_owned(),
+            Self::LibvirtSocketClosed { path, mode } => format!(
+                "只有 root 可以连接 {path}（权限 {mode}）：请在 /etc/libvirt/libvirtd.conf（或 virtqemud.conf）中设置 unix_sock_ro_perms，如不对所有人开放则另设 unix_sock_group，然后重启该服务"
+            ),
+            Self::LibvirtRefuses { said } => format!("探针的专用用户无法查看 libvirt：{said}"),
             Self::NoSpace { path, needed_kib, free_kib } => {
                 format!("{path} 剩余空间 {free_kib} KiB，需要 {needed_kib} KiB")
             }
@@ -180,8 +210,13 @@ mod tests {
             Fault::ConnectionLost,
             Fault::TimedOut { step: "check", seconds: 1 },
             Fault::NotLinux { said: text() },
-            Fault::NoPackage { architecture: text(), there: text() },
+            Fault::NoPackage { program: "tongtu-agent", architecture: text(), there: text() },
             Fault::GlibcTooOld { needed: text(), found: text() },
+            Fault::NoLibvirt,
+            Fault::LibvirtTooOld { needed: text(), found: text() },
+            Fault::NoLibvirtSocket,
+            Fault::LibvirtSocketClosed { path: text(), mode: text() },
+            Fault::LibvirtRefuses { said: text() },
             Fault::NoSpace { path: "/opt", needed_kib: 2, free_kib: 1 },
             Fault::ClockOff { seconds: 90_000 },
             Fault::Missing { program: text() },

@@ -1,22 +1,18 @@
 //! What an installation is made of on a machine: paths, unit, service script, and the commands of each step. Pure.
 //!
 //! ```text
-//! /opt/tongtu-agent/0.1.0-1a2b3c4d/bin/tongtu-agent    a version (SELinux takes what lies in a bin for programs)
-//! /opt/tongtu-agent/0.1.0-1a2b3c4d/good                 it has run: control had a record of it
-//! /opt/tongtu-agent/current, previous                  links to versions
-//! /var/lib/tongtu-agent                                identity and spool, of the user tongtu-agent alone
-//! /etc/systemd/system/tongtu-agent.service             or, without systemd, /etc/init.d/tongtu-agent
+//! /opt/PROGRAM/0.1.0-1a2b3c4d/bin/PROGRAM    a version (SELinux takes what lies in a bin for programs)
+//! /opt/PROGRAM/0.1.0-1a2b3c4d/good           it has run: control had a record of it
+//! /opt/PROGRAM/current, previous             links to versions
+//! /var/lib/PROGRAM                           identity and spool, of the user PROGRAM alone
+//! /etc/systemd/system/PROGRAM.service        or, without systemd, /etc/init.d/PROGRAM
 //! ```
 //!
 //! What must hold: each command may run again without harm; nothing but names that [`is_name`](super::facts::is_name)
 //! takes and hexadecimal digits is put into one; a secret comes by the standard input, never as an argument.
 
 use super::facts::Init;
-
-/// Versions of the program.
-pub(super) const PROGRAMS: &str = "/opt/tongtu-agent";
-/// Identity and spool.
-pub(super) const DATA: &str = "/var/lib/tongtu-agent";
+use super::program::Program;
 
 /// Systemd's names for groups of system calls, `@system-service` among them, are there from this version on. An older
 /// one would take the line for a list without any call, and end the agent at its first.
@@ -60,59 +56,78 @@ pub(super) const RIGHTS: &str = "sh -c 'export LC_ALL=C PATH=\"$PATH:/usr/bin:/b
      if ! command -v sudo >/dev/null 2>&1; then echo absent; elif sudo -k -n sh -c : 2>/dev/null; then echo free; else echo asks; fi'";
 
 /// The unit, for a systemd of this version. What an older one does not know it leaves out.
-pub(super) fn unit(systemd: u32) -> String {
+pub(super) fn unit(program: Program, systemd: u32) -> String {
     let is_known = |line: &&str| systemd >= SYSTEM_SERVICE_SINCE || !line.starts_with("SystemCall");
-    include_str!("tongtu-agent.service").lines().filter(is_known).fold(String::new(), |unit, line| unit + line + "\n")
+    let unit = include_str!("agent.service").lines().filter(is_known);
+    program.in_text(&unit.fold(String::new(), |unit, line| unit + line + "\n"))
 }
 
 /// The service where there is no systemd.
-pub(super) const INIT_SCRIPT: &str = include_str!("tongtu-agent.init");
+const INIT_SCRIPT: &str = include_str!("agent.init");
 
 /// What of a version is there: `whole=SHA256`, `part=BYTES SHA256`.
-pub(super) fn look(version: &str) -> String {
-    format!(
-        r#"d={PROGRAMS}/{version}
+pub(super) fn look(program: Program, version: &str) -> String {
+    program.in_text(&format!(
+        r#"d=/opt/@program@/{version}
 mkdir -p "$d/bin"
-[ ! -f "$d/bin/tongtu-agent" ] || echo "whole=$(sha256sum <"$d/bin/tongtu-agent" | cut -c 1-64)"
+[ ! -f "$d/bin/@program@" ] || echo "whole=$(sha256sum <"$d/bin/@program@" | cut -c 1-64)"
 [ ! -f "$d/part" ] || echo "part=$(wc -c <"$d/part" | tr -d ' ') $(sha256sum <"$d/part" | cut -c 1-64)"
 "#
-    )
+    ))
 }
 
 /// Takes what comes by the standard input as the rest of the part, or as its beginning.
-pub(super) fn take(version: &str, from_the_beginning: bool) -> String {
+pub(super) fn take(program: Program, version: &str, from_the_beginning: bool) -> String {
     let into = if from_the_beginning { ">" } else { ">>" };
-    format!("exec cat {into}{PROGRAMS}/{version}/part\n")
+    program.in_text(&format!("exec cat {into}/opt/@program@/{version}/part\n"))
+}
+
+/// Takes a part away that found no room, so that it does not fill what others need as well.
+pub(super) fn give_up(program: Program, version: &str) -> String {
+    program.in_text(&format!(
+        "cd /opt/@program@\nrm -f \"{version}/part\"\nrmdir \"{version}/bin\" \"{version}\" 2>/dev/null || true\n"
+    ))
 }
 
 /// Says `found=SHA256` of the part, and makes it the program if that is right.
-pub(super) fn finish(version: &str, sha256: &str) -> String {
-    format!(
-        r#"d={PROGRAMS}/{version}
+pub(super) fn finish(program: Program, version: &str, sha256: &str) -> String {
+    program.in_text(&format!(
+        r#"d=/opt/@program@/{version}
 found=$(sha256sum <"$d/part" | cut -c 1-64)
 echo "found=$found"
 if [ "$found" = {sha256} ]; then
     chmod 755 "$d/part"
     sync "$d/part" 2>/dev/null || sync
-    mv -f "$d/part" "$d/bin/tongtu-agent"
-    ! command -v restorecon >/dev/null 2>&1 || restorecon -R {PROGRAMS} 2>/dev/null || true
+    mv -f "$d/part" "$d/bin/@program@"
+    ! command -v restorecon >/dev/null 2>&1 || restorecon -R /opt/@program@ 2>/dev/null || true
 else
     rm -f "$d/part"
 fi
 "#
-    )
+    ))
 }
 
 /// Runs the program for its version.
-pub(super) fn try_out(version: &str) -> String {
-    format!("{PROGRAMS}/{version}/bin/tongtu-agent --version\n")
+pub(super) fn try_out(program: Program, version: &str) -> String {
+    program.in_text(&format!("/opt/@program@/{version}/bin/@program@ --version\n"))
 }
 
 /// Makes a version the current one, the current one the previous if it is good, and removes the others.
-pub(super) fn activate(version: &str) -> String {
-    format!(
-        r#"cd {PROGRAMS}
-[ -x "{version}/bin/tongtu-agent" ] || {{ echo "{version} is not there" >&2; exit 1; }}
+///
+/// | current | previous | made current | current | previous | goes |
+/// |---|---|---|---|---|---|
+/// | – | – | A | A | – | |
+/// | A | – | A | A | – | |
+/// | A, good | – | B | B | A | |
+/// | B, good | A | A (back) | A | B | |
+/// | B, good | A | C | C | B | A |
+/// | B, never ran | A | C | C | A | B |
+/// | B, never ran | A | A (back) | A | – | B |
+/// | any | any | what is not there | as it was | as it was | |
+pub(super) fn activate(program: Program, version: &str) -> String {
+    program.in_text(&format!(
+        r#"cd /opt/@program@
+[ -x "{version}/bin/@program@" ] || {{ echo "{version} is not there" >&2; exit 1; }}
 old=$(readlink current || true)
 if [ "$old" != "{version}" ]; then
     if [ -n "$old" ] && [ -e "$old/good" ]; then
@@ -134,109 +149,128 @@ for d in */; do
     esac
 done
 "#
-    )
+    ))
 }
 
 /// Says of a version that it has run here.
-pub(super) fn good(version: &str) -> String {
-    format!(": >{PROGRAMS}/{version}/good\n")
+pub(super) fn good(program: Program, version: &str) -> String {
+    program.in_text(&format!(": >/opt/@program@/{version}/good\n"))
 }
 
 /// Enrols with the token of the standard input.
-pub(super) fn enrol(version: &str, replace: bool) -> String {
+pub(super) fn enrol(program: Program, version: &str, replace: bool) -> String {
     let replace = if replace { " --replace" } else { "" };
-    format!(
-        "{USER}mkdir -p {DATA}\nchmod 700 {DATA}\n\
-         {PROGRAMS}/{version}/bin/tongtu-agent enroll --token - --data {DATA}{replace}\n\
-         chown -R tongtu-agent: {DATA}\n"
-    )
+    program.in_text(&format!(
+        "{USER}mkdir -p /var/lib/@program@\nchmod 700 /var/lib/@program@\n\
+         /opt/@program@/{version}/bin/@program@ enroll --token - --data /var/lib/@program@{replace}\n\
+         chown -R @program@: /var/lib/@program@\n"
+    ))
 }
 
 /// Makes the user.
-const USER: &str = "id -u tongtu-agent >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/tongtu-agent \
-     --no-create-home --shell /sbin/nologin tongtu-agent\n";
+const USER: &str = "id -u @program@ >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/@program@ \
+     --no-create-home --shell /sbin/nologin @program@\n";
 
-/// Sets up the service, whose text comes by the standard input.
-pub(super) fn service(init: Init) -> String {
+/// Sets up the service, whose text comes by the standard input; its user joins a group if it needs one. Says `boot=`
+/// why it will not start with the machine, if so.
+pub(super) fn service(program: Program, init: Init, group: Option<&str>) -> String {
+    let join = group.map_or_else(String::new, |group| format!("usermod -a -G {group} @program@\n"));
     let rest = match init {
         Init::Systemd(_) => {
             r"d=/etc/systemd/system
-cat >$d/tongtu-agent.service.new
-chmod 644 $d/tongtu-agent.service.new
-mv -f $d/tongtu-agent.service.new $d/tongtu-agent.service
+cat >$d/@program@.service.new
+chmod 644 $d/@program@.service.new
+mv -f $d/@program@.service.new $d/@program@.service
 systemctl daemon-reload
-systemctl enable tongtu-agent.service >/dev/null 2>&1
+systemctl enable --quiet @program@.service
 "
         }
         Init::Plain => {
-            r"mkdir -p /etc/init.d
-cat >/etc/init.d/tongtu-agent.new
-chmod 755 /etc/init.d/tongtu-agent.new
-mv -f /etc/init.d/tongtu-agent.new /etc/init.d/tongtu-agent
+            r#"mkdir -p /etc/init.d
+cat >/etc/init.d/@program@.new
+chmod 755 /etc/init.d/@program@.new
+mv -f /etc/init.d/@program@.new /etc/init.d/@program@
 if command -v update-rc.d >/dev/null 2>&1; then
-    update-rc.d tongtu-agent defaults >/dev/null 2>&1 || true
+    said=$(update-rc.d @program@ defaults 2>&1) || echo "boot=update-rc.d: $said" | tr '
+' ' '
 elif command -v chkconfig >/dev/null 2>&1; then
-    chkconfig --add tongtu-agent >/dev/null 2>&1 || true
+    said=$(chkconfig --add @program@ 2>&1) || echo "boot=chkconfig: $said" | tr '
+' ' '
+else
+    echo "boot=neither update-rc.d nor chkconfig is there"
 fi
-"
+"#
         }
     };
     // An enrolment by hand, or one that was cut, left files of root there.
-    format!("{USER}mkdir -p {DATA}\nchown -R tongtu-agent: {DATA}\n{rest}")
+    program.in_text(&format!("{USER}{join}mkdir -p /var/lib/@program@\nchown -R @program@: /var/lib/@program@\n{rest}"))
 }
 
 /// The text of the service.
-pub(super) fn service_text(init: Init) -> String {
+pub(super) fn service_text(program: Program, init: Init) -> String {
     match init {
-        Init::Systemd(version) => unit(version),
-        Init::Plain => INIT_SCRIPT.to_owned(),
+        Init::Systemd(version) => unit(program, version),
+        Init::Plain => program.in_text(INIT_SCRIPT),
     }
+}
+
+/// Lets the service's user collect once, from what it is there for.
+pub(super) fn probe(program: Program) -> String {
+    program.in_text("su -s /bin/sh @program@ -c 'cd / && /opt/@program@/current/bin/@program@ check'\n")
 }
 
 /// Starts it, anew if it runs, and looks after a moment whether it still does.
-pub(super) fn start(init: Init) -> &'static str {
-    match init {
+pub(super) fn start(program: Program, init: Init) -> String {
+    program.in_text(match init {
         Init::Systemd(_) => {
-            "systemctl restart tongtu-agent.service\nsleep 2\nsystemctl is-active --quiet tongtu-agent.service \
-             || { journalctl -u tongtu-agent.service -n 3 --no-pager -o cat >&2; exit 1; }\n"
+            "systemctl restart @program@.service\nsleep 2\nsystemctl is-active --quiet @program@.service \
+             || { journalctl -u @program@.service -n 3 --no-pager -o cat >&2; exit 1; }\n"
         }
         Init::Plain => {
-            "/etc/init.d/tongtu-agent restart\nsleep 2\n/etc/init.d/tongtu-agent status \
-             || { tail -n 3 /var/lib/tongtu-agent/agent.log >&2; exit 1; }\n"
+            "/etc/init.d/@program@ restart\nsleep 2\n/etc/init.d/@program@ status \
+             || { tail -n 3 /var/lib/@program@/agent.log >&2; exit 1; }\n"
         }
-    }
+    })
 }
 
 /// The last lines of its log.
-pub(super) fn log(init: Init) -> &'static str {
-    match init {
-        Init::Systemd(_) => "journalctl -u tongtu-agent.service -n 3 --no-pager -o cat\n",
-        Init::Plain => "tail -n 3 /var/lib/tongtu-agent/agent.log\n",
-    }
+pub(super) fn log(program: Program, init: Init) -> String {
+    program.in_text(match init {
+        Init::Systemd(_) => "journalctl -u @program@.service -n 3 --no-pager -o cat\n",
+        Init::Plain => "tail -n 3 /var/lib/@program@/agent.log\n",
+    })
 }
 
 /// Stops it and removes its service, of whichever kind.
-pub(super) const STOP: &str = r"if [ -e /etc/systemd/system/tongtu-agent.service ]; then
-    [ ! -d /run/systemd/system ] || systemctl stop tongtu-agent.service
-    systemctl disable tongtu-agent.service >/dev/null 2>&1 || true
-    rm -f /etc/systemd/system/tongtu-agent.service
+pub(super) fn stop(program: Program) -> String {
+    program.in_text(
+        r"if [ -e /etc/systemd/system/@program@.service ]; then
+    [ ! -d /run/systemd/system ] || systemctl stop @program@.service
+    systemctl disable @program@.service >/dev/null 2>&1 || true
+    rm -f /etc/systemd/system/@program@.service
     systemctl daemon-reload >/dev/null 2>&1 || true
 fi
-if [ -e /etc/init.d/tongtu-agent ]; then
-    /etc/init.d/tongtu-agent stop
-    ! command -v chkconfig >/dev/null 2>&1 || chkconfig --del tongtu-agent >/dev/null 2>&1 || true
-    rm -f /etc/init.d/tongtu-agent
-    ! command -v update-rc.d >/dev/null 2>&1 || update-rc.d tongtu-agent remove >/dev/null 2>&1 || true
+if [ -e /etc/init.d/@program@ ]; then
+    /etc/init.d/@program@ stop
+    ! command -v chkconfig >/dev/null 2>&1 || chkconfig --del @program@ >/dev/null 2>&1 || true
+    rm -f /etc/init.d/@program@
+    ! command -v update-rc.d >/dev/null 2>&1 || update-rc.d @program@ remove >/dev/null 2>&1 || true
 fi
-if pgrep -u tongtu-agent -x tongtu-agent >/dev/null 2>&1; then
+if pgrep -u @program@ >/dev/null 2>&1; then
     echo 'the agent still runs' >&2
     exit 1
 fi
-";
+",
+    )
+}
 
 /// Removes program, data and user.
-pub(super) const REMOVE: &str = "rm -rf /opt/tongtu-agent /var/lib/tongtu-agent\n\
-     ! id -u tongtu-agent >/dev/null 2>&1 || userdel tongtu-agent >/dev/null 2>&1 || true\n";
+pub(super) fn remove(program: Program) -> String {
+    program.in_text(
+        "rm -rf /opt/@program@ /var/lib/@program@\n\
+         ! id -u @program@ >/dev/null 2>&1 || userdel @program@ >/dev/null 2>&1 || true\n",
+    )
+}
 
 #[cfg(test)]
 mod tests {
@@ -259,33 +293,51 @@ mod tests {
     /// Every script that a machine is given is one that `sh` understands.
     #[test]
     fn every_script_is_one() {
-        let scripts = [
-            super::super::facts::SCRIPT.to_owned(),
-            INIT_SCRIPT.to_owned(),
-            look("1-a"),
-            take("1-a", true),
-            finish("1-a", "ab"),
-            try_out("1-a"),
-            activate("1-a"),
-            good("1-a"),
-            enrol("1-a", true),
-            service(Init::Plain),
-            service(Init::Systemd(252)),
-            start(Init::Plain).to_owned(),
-            start(Init::Systemd(252)).to_owned(),
-            log(Init::Plain).to_owned(),
-            STOP.to_owned(),
-            REMOVE.to_owned(),
-        ];
-        for script in scripts {
-            let checked = Command::new("sh").args(["-n", "-c", &script]).output().expect("a shell");
-            assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+        for program in [Program::Host, Program::Libvirt] {
+            let scripts = [
+                super::super::facts::script(program),
+                service_text(program, Init::Plain),
+                look(program, "1-a"),
+                take(program, "1-a", true),
+                give_up(program, "1-a"),
+                finish(program, "1-a", "ab"),
+                try_out(program, "1-a"),
+                activate(program, "1-a"),
+                good(program, "1-a"),
+                enrol(program, "1-a", true),
+                service(program, Init::Plain, Some("libvirt")),
+                service(program, Init::Systemd(252), None),
+                probe(program),
+                start(program, Init::Plain),
+                start(program, Init::Systemd(252)),
+                log(program, Init::Plain),
+                stop(program),
+                remove(program),
+            ];
+            for script in scripts {
+                let checked = Command::new("sh").args(["-n", "-c", &script]).output().expect("a shell");
+                assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+                assert!(!script.contains('@'), "a name is missing:\n{script}");
+            }
         }
+    }
+
+    /// Of the other program's names none stands in a script: neither touches what is the other's.
+    #[test]
+    fn a_program_touches_only_its_own() {
+        let all = |program| {
+            [service_text(program, Init::Plain), unit(program, 252), stop(program), remove(program)].concat()
+                + &activate(program, "1-a")
+                + &service(program, Init::Systemd(252), None)
+        };
+        let (host, libvirt) = (all(Program::Host), all(Program::Libvirt));
+        assert!(!host.contains("libvirt"), "{host}");
+        assert_eq!(libvirt.matches("tongtu-agent").count(), libvirt.matches("tongtu-agent-libvirt").count());
     }
 
     #[test]
     fn what_a_machine_prints_of_itself_is_read() {
-        let printed = shell(&Rights::Root.line(super::super::facts::SCRIPT));
+        let printed = shell(&Rights::Root.line(&super::super::facts::script(Program::Libvirt)));
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let facts = super::super::facts::Facts::read(&String::from_utf8_lossy(&printed.stdout));
         assert_eq!(facts.system, "Linux");
@@ -304,7 +356,9 @@ mod tests {
             std::fs::copy("/bin/true", bin.join("tongtu-agent")).expect("a program");
             std::fs::write(root.path().join(version).join("good"), "").expect("room");
         }
-        let script = |version: &str| format!("set -e\n{}", activate(version).replace(PROGRAMS, &at));
+        let script = |version: &str| {
+            format!("set -e\n{}", activate(Program::Host, version).replace(Program::Host.directory(), &at))
+        };
         let link = |name: &str| {
             std::fs::read_link(root.path().join(name)).map(|to| to.display().to_string()).unwrap_or_default()
         };
@@ -346,7 +400,7 @@ mod tests {
         let run = |script: String, input: &[u8]| {
             use std::io::Write as _;
             let mut child = Command::new("sh")
-                .args(["-c", &format!("set -e\n{}", script.replace(PROGRAMS, &at))])
+                .args(["-c", &format!("set -e\n{}", script.replace(Program::Host.directory(), &at))])
                 .stdin(std::process::Stdio::piped())
                 .stdout(std::process::Stdio::piped())
                 .spawn()
@@ -356,17 +410,17 @@ mod tests {
         };
         let digest = |bytes: &[u8]| super::super::packages::hex(&crate::fleet::authority::sha256(bytes));
         let whole = b"#!/bin/sh\necho tongtu-agent 9.9\n";
-        assert_eq!(run(look("9-f"), b""), "");
-        run(take("9-f", true), &whole[..7]);
-        assert_eq!(run(look("9-f"), b"").trim(), format!("part=7 {}", digest(&whole[..7])));
-        run(take("9-f", false), &whole[7..]);
-        let wrong = run(finish("9-f", &"0".repeat(64)), b"");
+        assert_eq!(run(look(Program::Host, "9-f"), b""), "");
+        run(take(Program::Host, "9-f", true), &whole[..7]);
+        assert_eq!(run(look(Program::Host, "9-f"), b"").trim(), format!("part=7 {}", digest(&whole[..7])));
+        run(take(Program::Host, "9-f", false), &whole[7..]);
+        let wrong = run(finish(Program::Host, "9-f", &"0".repeat(64)), b"");
         assert_eq!(wrong.trim(), format!("found={}", digest(whole)));
-        assert_eq!(run(look("9-f"), b""), "", "what is wrong is not kept");
-        run(take("9-f", true), whole);
-        run(finish("9-f", &digest(whole)), b"");
-        assert_eq!(run(look("9-f"), b"").trim(), format!("whole={}", digest(whole)));
-        assert_eq!(run(try_out("9-f"), b"").trim(), "tongtu-agent 9.9");
+        assert_eq!(run(look(Program::Host, "9-f"), b""), "", "what is wrong is not kept");
+        run(take(Program::Host, "9-f", true), whole);
+        run(finish(Program::Host, "9-f", &digest(whole)), b"");
+        assert_eq!(run(look(Program::Host, "9-f"), b"").trim(), format!("whole={}", digest(whole)));
+        assert_eq!(run(try_out(Program::Host, "9-f"), b"").trim(), "tongtu-agent 9.9");
     }
 
     /// systemd's own judgement, where its tool is.
@@ -378,35 +432,41 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().expect("a directory");
-        let file = folder.path().join("tongtu-agent.service");
-        // The program and the user are not on this machine.
-        let text = unit(252).replace("/opt/tongtu-agent/current/bin/tongtu-agent", "/bin/true");
-        std::fs::write(&file, text).expect("room");
-        let verified = Command::new("systemd-analyze").arg("verify").arg(&file).output().expect("it runs");
-        let said = String::from_utf8_lossy(&verified.stderr);
-        assert!(verified.status.success() && said.trim().is_empty(), "{said}");
-        let judged = Command::new("systemd-analyze")
-            .args(["security", "--offline=yes", "--no-pager", "--threshold=25"])
-            .arg(&file)
-            .output()
-            .expect("it runs");
-        assert!(judged.status.success(), "exposed more than 2.5: {}", String::from_utf8_lossy(&judged.stdout));
+        let judge = |file: &std::path::Path| {
+            let mut command = Command::new("systemd-analyze");
+            command.args(["security", "--offline=yes", "--no-pager", "--threshold=25"]).arg(file);
+            command.output().expect("it runs")
+        };
+        for program in [Program::Host, Program::Libvirt] {
+            let name = program.file();
+            let file = folder.path().join(format!("{name}.service"));
+            // The program and the user are not on this machine.
+            let text = unit(program, 252).replace(&format!("/opt/{name}/current/bin/{name}"), "/bin/true");
+            std::fs::write(&file, text).expect("room");
+            let verified = Command::new("systemd-analyze").arg("verify").arg(&file).output().expect("it runs");
+            let said = String::from_utf8_lossy(&verified.stderr);
+            assert!(verified.status.success() && said.trim().is_empty(), "{said}");
+            let judged = judge(&file);
+            assert!(judged.status.success(), "exposed more than 2.5: {}", String::from_utf8_lossy(&judged.stdout));
+        }
         // The threshold would notice: without its walls it is exposed.
+        let file = folder.path().join("open.service");
         std::fs::write(&file, "[Service]\nExecStart=/bin/true\n").expect("room");
-        let open = Command::new("systemd-analyze")
-            .args(["security", "--offline=yes", "--no-pager", "--threshold=25"])
-            .arg(&file)
-            .output()
-            .expect("it runs");
-        assert!(!open.status.success());
+        assert!(!judge(&file).status.success());
     }
 
     #[test]
     fn an_old_systemd_is_not_given_groups_of_calls() {
-        assert!(!unit(219).contains("SystemCallFilter") && unit(252).contains("SystemCallFilter=@system-service"));
-        for line in ["ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "User=tongtu-agent"] {
-            assert!(unit(219).contains(line) && unit(252).contains(line), "{line}");
+        for (program, user) in [(Program::Host, "tongtu-agent"), (Program::Libvirt, "tongtu-agent-libvirt")] {
+            let [old, new] = [219, 252].map(|version| unit(program, version));
+            assert!(!old.contains("SystemCallFilter") && new.contains("SystemCallFilter=@system-service"));
+            // Libvirt's socket is one of the machine's own.
+            let families = "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK\n";
+            let walls = ["ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", families];
+            for line in walls.into_iter().chain([format!("User={user}\n").as_str()]) {
+                assert!(old.contains(line) && new.contains(line), "{line}");
+            }
+            assert!(!new.contains("PrivateTmp="));
         }
-        assert!(!unit(252).contains("PrivateTmp="));
     }
 }

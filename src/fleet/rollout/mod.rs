@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `plan`, `fault` | the steps of each action; why one fails, in both languages |
 //! | `facts`, `layout` | what a machine says of itself; paths, unit, commands |
-//! | `packages` | the programs that control can roll out |
+//! | `program`, `packages` | which agents there are to roll out; their files as control has them |
+//! | `libvirt` | what the agent of a hypervisor needs of a machine |
 //! | `host_key`, `credential` | whether a machine is the confirmed one; with what control logs in |
 //! | `caps` | how many machines at once |
 //! | `ssh` | a connection |
@@ -41,9 +42,11 @@ mod facts;
 mod fault;
 mod host_key;
 mod layout;
+mod libvirt;
 mod order;
 mod packages;
 mod plan;
+mod program;
 mod ssh;
 mod store;
 #[cfg(test)]
@@ -54,6 +57,7 @@ pub use credential::{Credential, Secret};
 pub use order::{Machine, Order, OrderFault};
 pub use packages::PackagesError;
 pub use plan::{Action, Step};
+pub use program::Program;
 
 use caps::Caps;
 use fault::Fault;
@@ -103,6 +107,8 @@ pub struct Rollout {
     pub organization: OrganizationId,
     /// What is done.
     pub action: Action,
+    /// To which agent.
+    pub program: Program,
     /// Whether nothing is changed.
     pub dry_run: bool,
     /// Who asked for it, as they were called then.
@@ -285,7 +291,8 @@ impl Rollouts {
     /// See [`RolloutError`].
     pub async fn create(&self, permit: Permit<AgentsWrite>, order: Order) -> Result<RolloutId, RolloutError> {
         let fleet = &self.0.fleet;
-        let Order { action, machines, credential, dry_run } = order.checked().map_err(RolloutError::Invalid)?;
+        let Order { action, program, machines, credential, dry_run } =
+            order.checked().map_err(RolloutError::Invalid)?;
         let packages = self.packages_for(action)?;
         for machine in &machines {
             if let Some(organization) = machine.organization
@@ -302,6 +309,7 @@ impl Rollouts {
             id: RolloutId(super::store::next_id(&transaction, "rollout").await?),
             organization: permit.organization(),
             action,
+            program,
             dry_run,
             made_by: fleet.access.actor_name(permit.actor()),
             created_ms,
@@ -326,12 +334,14 @@ impl Rollouts {
         };
         let targets: Vec<Target> = machines.into_iter().zip(1..).map(target).collect();
         store::rollout_insert(&transaction, &rollout, &targets, KEPT).await?;
-        let after = json!({ "action": action.name(), "dry_run": dry_run, "machines": listed(&targets) });
+        let after = json!({
+            "action": action.name(), "program": program.name(), "dry_run": dry_run, "machines": listed(&targets),
+        });
         let change = Change { action: "rollout.create", resource: rollout.id.to_string(), before: Value::Null, after };
         let recorded = fleet.access.record(&transaction, &permit, change).await?;
         transaction.commit().await?;
         fleet.access.recorded(recorded);
-        tracing::info!(rollout = %rollout.id, action = action.name(), machines = targets.len(), "roll-out begun");
+        tracing::info!(rollout = %rollout.id, action = action.name(), program = program.name(), machines = targets.len(), "roll-out begun");
         let id = rollout.id;
         self.begin(
             Run { rollout, permit, credential, packages, programs: tokio::sync::Mutex::default() },

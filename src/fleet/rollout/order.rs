@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::credential::Credential;
 use super::place;
 use super::plan::Action;
+use super::program::Program;
 use crate::platform::ids::OrganizationId;
 
 /// Machines of one roll-out.
@@ -51,11 +52,14 @@ fn root() -> String {
 pub struct Order {
     /// What is done.
     pub action: Action,
+    /// To which agent.
+    #[serde(default)]
+    #[schema(default = "host")]
+    pub program: Program,
     /// On which machines.
     #[schema(min_items = 1, max_items = 500)]
     pub machines: Vec<Machine>,
     /// With what control logs in. It is kept in memory while the roll-out runs, and stored nowhere.
-    #[serde(deserialize_with = "super::credential::closed")]
     pub credential: Credential,
     /// Looks, and prints what would be done; changes nothing.
     #[serde(default)]
@@ -165,6 +169,7 @@ mod tests {
         assert_eq!((first.address.as_str(), first.port, first.user.as_str()), ("web-1.example", 22, "root"));
         assert_eq!(place(&order.machines[1].address, order.machines[1].port), "[fd00::1]:2222");
         assert!(!order.dry_run);
+        assert_eq!(order.program, Program::Host);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::facts::is_name;
 use super::fault::Fault;
+use super::libvirt;
+use super::program::Program;
 use crate::fleet::authority::sha256;
 
 /// What names the files.
@@ -19,14 +21,18 @@ const SIZE_MAX: u64 = 512 << 20;
 /// One program for one architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Package {
-    /// `tongtu-agent`.
-    pub(super) program: String,
+    /// By the name of its file, `tongtu-agent` or `tongtu-agent-libvirt`.
+    #[serde(deserialize_with = "program")]
+    pub(super) program: Program,
     pub(super) version: String,
     /// As `uname -m` says it.
     pub(super) architecture: String,
     /// The C library that it needs.
     #[serde(deserialize_with = "major_minor")]
     pub(super) glibc: (u32, u32),
+    /// The libvirt that it needs, if it links one.
+    #[serde(default, deserialize_with = "major_minor_micro")]
+    pub(super) libvirt: Option<libvirt::Version>,
     pub(super) sha256: String,
     pub(super) size: u64,
     /// Below the directory.
@@ -86,6 +92,20 @@ fn major_minor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(u32, u32),
     parsed.ok_or_else(|| serde::de::Error::custom("glibc is like \"2.17\""))
 }
 
+fn major_minor_micro<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<libvirt::Version>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let numbers: Result<Vec<u32>, _> = text.split('.').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[major, minor, micro]) => Ok(Some((major, minor, micro))),
+        _ => Err(serde::de::Error::custom("libvirt is like \"1.2.14\"")),
+    }
+}
+
+fn program<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Program, D::Error> {
+    let file = String::deserialize(deserializer)?;
+    Program::of_file(&file).ok_or_else(|| serde::de::Error::custom("a program is tongtu-agent or tongtu-agent-libvirt"))
+}
+
 /// The packages of a directory.
 pub(super) fn read(directory: &Path) -> Result<Vec<Package>, PackagesError> {
     let path = directory.join(MANIFEST);
@@ -102,20 +122,19 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Package>, PackagesError> {
     }
 }
 
-/// The one for an architecture.
-pub(super) fn choose<'a>(packages: &'a [Package], architecture: &str) -> Result<&'a Package, Fault> {
-    let found = packages.iter().find(|package| package.architecture == architecture && package.program == PROGRAM);
+/// The one of a program for an architecture.
+pub(super) fn choose<'a>(packages: &'a [Package], program: Program, architecture: &str) -> Result<&'a Package, Fault> {
+    let found = packages.iter().find(|package| package.architecture == architecture && package.program == program);
     found.ok_or_else(|| {
-        let there: Vec<&str> = packages.iter().map(|package| package.architecture.as_str()).collect();
+        let name = |package: &Package| format!("{} {}", package.program.file(), package.architecture);
+        let there: Vec<String> = packages.iter().map(name).collect();
         Fault::NoPackage {
+            program: program.file(),
             architecture: architecture.to_owned(),
             there: if there.is_empty() { "-".to_owned() } else { there.join(", ") },
         }
     })
 }
-
-/// What is rolled out: the agent of a host.
-const PROGRAM: &str = "tongtu-agent";
 
 /// A package's bytes, if they are what the manifest says.
 pub(super) fn load(directory: &Path, package: &Package) -> Result<Vec<u8>, PackagesError> {
@@ -147,20 +166,24 @@ mod tests {
         directory
     }
 
-    fn manifest(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    fn package(change: impl FnOnce(&mut serde_json::Value)) -> serde_json::Value {
         let mut package = serde_json::json!({
             "program": "tongtu-agent", "version": "0.1.0", "architecture": "x86_64", "glibc": "2.17",
             "sha256": hex(&sha256(b"program")), "size": 7, "file": "x86_64/tongtu-agent",
         });
         change(&mut package);
-        serde_json::json!({ "packages": [package] }).to_string()
+        package
+    }
+
+    fn manifest(packages: &[serde_json::Value]) -> String {
+        serde_json::json!({ "packages": packages }).to_string()
     }
 
     #[test]
     fn a_package_is_what_its_manifest_says_or_none() {
-        let directory = directory(&manifest(|_| {}));
+        let directory = directory(&manifest(&[package(|_| {})]));
         let packages = read(directory.path()).expect("read");
-        let package = choose(&packages, "x86_64").expect("there");
+        let package = choose(&packages, Program::Host, "x86_64").expect("there");
         assert_eq!(package.directory(), format!("0.1.0-{}", &package.sha256[..8]));
         assert!(load(directory.path(), package).is_err(), "the file is missing");
         std::fs::create_dir(directory.path().join("x86_64")).expect("room");
@@ -169,8 +192,26 @@ mod tests {
         assert_eq!(load(directory.path(), package).expect("whole"), b"program");
         std::fs::write(&file, b"progrem").expect("room");
         assert!(load(directory.path(), package).is_err(), "it was changed");
-        let fault = choose(&packages, "mips").expect_err("none");
-        assert_eq!(fault, Fault::NoPackage { architecture: "mips".into(), there: "x86_64".into() });
+        for (program, architecture) in [(Program::Host, "mips"), (Program::Libvirt, "x86_64")] {
+            let fault = choose(&packages, program, architecture).expect_err("none");
+            let there = "tongtu-agent x86_64".to_owned();
+            let expected = Fault::NoPackage { program: program.file(), architecture: architecture.to_owned(), there };
+            assert_eq!(fault, expected);
+        }
+    }
+
+    #[test]
+    fn each_program_has_its_own() {
+        let of_libvirt = package(|package| {
+            package["program"] = "tongtu-agent-libvirt".into();
+            package["libvirt"] = "1.2.14".into();
+        });
+        let directory = directory(&manifest(&[package(|_| {}), of_libvirt]));
+        let packages = read(directory.path()).expect("read");
+        for (program, libvirt) in [(Program::Host, None), (Program::Libvirt, Some((1, 2, 14)))] {
+            let package = choose(&packages, program, "x86_64").expect("there");
+            assert_eq!((package.program, package.libvirt), (program, libvirt));
+        }
     }
 
     #[test]
@@ -182,8 +223,10 @@ mod tests {
             ("sha256", "ab"),
             ("glibc", "two"),
             ("architecture", ""),
+            ("program", "reboot"),
+            ("libvirt", "new"),
         ] {
-            let directory = directory(&manifest(|package| package[field] = value.into()));
+            let directory = directory(&manifest(&[package(|package| package[field] = value.into())]));
             assert!(matches!(read(directory.path()), Err(PackagesError::Damaged { .. })), "{field} = {value}");
         }
         let empty = tempfile::tempdir().expect("a directory");

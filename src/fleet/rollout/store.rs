@@ -5,12 +5,14 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Order, QueryResult};
 
 use super::host_key::HostKey;
 use super::plan::{Action, Step};
+use super::program::Program;
 use super::{KnownKey, Line, Rollout, State, Target, Told};
 use crate::fleet::FleetError;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostKeyId, OrganizationId, RolloutId};
 
-const ROLLOUT: [&str; 7] = ["id", "organization_id", "action", "dry_run", "made_by", "created_ms", "finished_ms"];
+const ROLLOUT: [&str; 8] =
+    ["id", "organization_id", "action", "program", "dry_run", "made_by", "created_ms", "finished_ms"];
 const TARGET: [&str; 19] = [
     "rollout_id",
     "number",
@@ -45,11 +47,12 @@ const KEY: [&str; 9] = [
 ];
 
 fn rollout(row: &QueryResult) -> Result<Rollout, FleetError> {
-    let action: String = row.try_get("", "action")?;
+    let [action, program]: [String; 2] = [row.try_get("", "action")?, row.try_get("", "program")?];
     Ok(Rollout {
         id: RolloutId(row.try_get("", "id")?),
         organization: OrganizationId(row.try_get("", "organization_id")?),
         action: Action::of_name(&action).ok_or(FleetError::Unknown { table: "rollout", column: "action" })?,
+        program: Program::of_name(&program).ok_or(FleetError::Unknown { table: "rollout", column: "program" })?,
         dry_run: row.try_get::<i64>("", "dry_run")? != 0,
         made_by: row.try_get("", "made_by")?,
         created_ms: row.try_get("", "created_ms")?,
@@ -205,6 +208,7 @@ pub(super) async fn rollout_insert(
             rollout.id.0.into(),
             rollout.organization.0.into(),
             rollout.action.name().into(),
+            rollout.program.name().into(),
             i64::from(rollout.dry_run).into(),
             rollout.made_by.as_str().into(),
             rollout.created_ms.into(),

@@ -75,7 +75,8 @@ async fn a_roll_out_is_remembered_and_its_own_organisations() {
         let ports = [closed(), closed()];
         let id = rollouts.create(writing(DEPARTMENT), order(&ports)).await.expect("begun");
         let (rollout, targets) = ended(&rollouts, id).await;
-        assert_eq!((rollout.organization, rollout.action), (DEPARTMENT, Action::Uninstall), "{}", database.name);
+        let ordered = (rollout.organization, rollout.action, rollout.program);
+        assert_eq!(ordered, (DEPARTMENT, Action::Uninstall, Program::Host), "{}", database.name);
         let places: Vec<_> = targets.iter().map(|target| (target.number, target.port)).collect();
         assert_eq!(places, [(1, ports[0]), (2, ports[1])]);
         for target in &targets {
@@ -197,6 +198,7 @@ async fn stored(rollouts: &Rollouts, id: i64, key: &str) -> RolloutId {
         id,
         organization: ROOT,
         action: Action::Install,
+        program: Program::Libvirt,
         dry_run: false,
         made_by: "somebody".to_owned(),
         created_ms: 1,
@@ -219,6 +221,7 @@ async fn what_the_end_of_control_cut_off_is_interrupted() {
         let after = rollouts(&database).await;
         let (rollout, targets) = after.fetch(&reading(ROOT), id).await.expect("read").expect("there");
         assert!(rollout.finished_ms.is_some(), "{}", database.name);
+        assert_eq!(rollout.program, Program::Libvirt);
         let expected = Target {
             state: State::Failed,
             fault: Some(Told::from(&Fault::Interrupted)),

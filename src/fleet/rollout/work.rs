@@ -11,6 +11,7 @@ use super::fault::{Fault, said};
 use super::layout;
 use super::packages::{self, Package, hex};
 use super::plan::{Action, Step};
+use super::program::Program;
 use super::ssh::{self, Connection};
 use super::{Line, Rollouts, Run, State, Target, Told, place, store};
 use crate::access::audit::Change;
@@ -84,6 +85,10 @@ impl Work<'_> {
         Ok(())
     }
 
+    fn program(&self) -> Program {
+        self.run.rollout.program
+    }
+
     fn now_ms(&self) -> UnixMs {
         self.rollouts.0.fleet.clock.now_ms()
     }
@@ -148,7 +153,8 @@ impl Work<'_> {
             resource: format!("{rollout}/{number}"),
             before: json!({ "version": self.target.version_before }),
             after: json!({
-                "machine": at, "action": self.run.rollout.action.name(), "state": state.name(), "fault": fault,
+                "machine": at, "action": self.run.rollout.action.name(),
+                "program": self.program().name(), "state": state.name(), "fault": fault,
                 "step": self.target.step.map(Step::name), "agent": agent.map(|agent| agent.to_string()), "version": version,
             }),
         });
@@ -180,10 +186,11 @@ impl Work<'_> {
 
     async fn look(&mut self, connection: &Connection) -> Result<(), Fault> {
         self.step(Step::Check).await?;
-        let asking = connection.run(facts::SCRIPT, &[]);
+        let (program, script) = (self.program(), facts::script(self.program()));
+        let asking = connection.run(&script, &[]);
         let printed = tokio::time::timeout(limit(Step::Check), asking).await.map_err(|_| timed_out(Step::Check))??;
         let facts = Facts::read(&printed.ok()?);
-        for [english, chinese] in facts.shown(self.now_ms()) {
+        for [english, chinese] in facts.shown(program, self.now_ms()) {
             self.note(english, chinese);
         }
         // The same machine under another name. (Copies of one machine share its identity, not its name.)
@@ -191,7 +198,7 @@ impl Work<'_> {
         let _occupied = self.rollouts.occupy(vec![machine]).map_err(|_| Fault::Busy)?;
         let action = self.run.rollout.action;
         let package = match action.brings_a_program() {
-            true => Some(packages::choose(&self.run.packages, facts.package_architecture())?.clone()),
+            true => Some(packages::choose(&self.run.packages, program, facts.package_architecture())?.clone()),
             false => None,
         };
         facts.judge(action, package.as_ref(), self.now_ms())?;
@@ -234,7 +241,7 @@ impl Work<'_> {
     /// What ran before runs again, if the machine still answers: a program that does not run is no reason to have none.
     async fn go_back(&mut self, connection: &Connection, known: &Known) {
         let Some(before) = self.target.version_before.clone().filter(|before| *before != known.version) else { return };
-        let script = format!("{}{}", layout::activate(&before), layout::start(known.facts.init));
+        let script = layout::activate(self.program(), &before) + &layout::start(self.program(), known.facts.init);
         let going = tokio::time::timeout(limit(Step::Start), connection.run(&script, &[]));
         match going.await.map_err(|_| timed_out(Step::Start)).flatten().and_then(super::ssh::Printed::ok) {
             Ok(_) => self.note(
@@ -249,33 +256,41 @@ impl Work<'_> {
     }
 
     async fn change(&mut self, step: Step, connection: &Connection, known: &mut Known) -> Result<(), Fault> {
-        let init = known.facts.init;
+        let (program, init) = (self.program(), known.facts.init);
         match step {
             Step::Connect | Step::Check => Ok(()),
             Step::Upload => self.upload(connection, known).await,
             Step::Activate => {
-                connection.run(&layout::activate(&known.version), &[]).await?.ok()?;
+                connection.run(&layout::activate(program, &known.version), &[]).await?.ok()?;
                 self.note(format!("current: {}", known.version), format!("当前版本：{}", known.version));
                 Ok(())
             }
             Step::Enrol => self.enrol(connection, known).await,
             Step::Service => {
-                let text = layout::service_text(init);
-                connection.run(&layout::service(init), text.as_bytes()).await?.ok()?;
+                let (service, text) =
+                    (layout::service(program, init, known.facts.libvirt.group()), layout::service_text(program, init));
+                let printed = connection.run(&service, text.as_bytes()).await?.ok()?;
+                if let Some(why) = printed.lines().find_map(|line| line.strip_prefix("boot=")) {
+                    let why = said(why);
+                    self.note(format!("it will not start with the machine: {why}"), format!("它不会随系统启动：{why}"));
+                }
+                if program == Program::Libvirt {
+                    self.probe(connection).await?;
+                }
                 Ok(())
             }
             Step::Start => {
                 known.started_ms = self.now_ms();
-                let started = connection.run(layout::start(init), &[]).await?;
+                let started = connection.run(&layout::start(program, init), &[]).await?;
                 match started.status {
                     Some(0) => Ok(()),
                     _ => Err(Fault::NotStarted { said: said(&started.err) }),
                 }
             }
             Step::Report => self.report(connection, known).await,
-            Step::Stop => connection.run(layout::STOP, &[]).await?.ok().map(drop),
+            Step::Stop => connection.run(&layout::stop(program), &[]).await?.ok().map(drop),
             Step::Remove => {
-                connection.run(layout::REMOVE, &[]).await?.ok()?;
+                connection.run(&layout::remove(program), &[]).await?.ok()?;
                 // Another control's agent of the same number is not this one's to revoke.
                 if let Some(AgentInfo { id: agent, .. }) = self.ours(&known.facts) {
                     self.target.agent = Some(agent);
@@ -289,14 +304,25 @@ impl Work<'_> {
         }
     }
 
+    /// A record says that the agent runs, not that libvirt lets it look.
+    async fn probe(&mut self, connection: &Connection) -> Result<(), Fault> {
+        let tried = connection.run(&layout::probe(self.program()), &[]).await?;
+        if tried.status != Some(0) {
+            return Err(Fault::LibvirtRefuses { said: said(&format!("{}\n{}", tried.out, tried.err)) });
+        }
+        self.note("its user can look at libvirt", "其专用用户可以查看 libvirt");
+        Ok(())
+    }
+
     async fn upload(&mut self, connection: &Connection, known: &Known) -> Result<(), Fault> {
+        let owner = self.program();
         let Some(package) = &known.package else { return Err(Fault::Internal) };
-        let looked = connection.run(&layout::look(&known.version), &[]).await?.ok()?;
+        let looked = connection.run(&layout::look(owner, &known.version), &[]).await?.ok()?;
         let value = |key: &str| looked.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         if value("whole=") == Some(package.sha256.as_str()) {
             self.note("the program is there already", "程序已在目标主机上");
         } else {
-            let program = self.program(package).await?;
+            let program = self.bytes(package).await?;
             let part = value("part=").and_then(|part| part.split_once(' '));
             let from = part.map_or(0, |(bytes, digest)| resumed(&program, bytes, digest));
             let (size, rest) = (program.len(), program.len() - from);
@@ -308,21 +334,26 @@ impl Work<'_> {
                 ),
             }
             self.save().await?;
-            let taken = connection.run(&layout::take(&known.version, from == 0), &program[from..]).await?;
+            let taken = connection.run(&layout::take(owner, &known.version, from == 0), &program[from..]).await?;
             if taken.status != Some(0) {
-                return Err(match taken.err.contains("No space left") {
-                    true => Fault::NoSpace { path: layout::PROGRAMS, needed_kib: size as u64 / 1024, free_kib: 0 },
-                    false => taken.fault(),
+                if !taken.err.contains("No space left") {
+                    return Err(taken.fault());
+                }
+                connection.run(&layout::give_up(owner, &known.version), &[]).await?.ok()?;
+                return Err(Fault::NoSpace {
+                    path: owner.directory(),
+                    needed_kib: (size as u64).div_ceil(1024),
+                    free_kib: 0,
                 });
             }
-            let finished = connection.run(&layout::finish(&known.version, &package.sha256), &[]).await?.ok()?;
+            let finished = connection.run(&layout::finish(owner, &known.version, &package.sha256), &[]).await?.ok()?;
             let found = finished.trim().trim_start_matches("found=").trim();
             if found != package.sha256 {
                 return Err(Fault::ChecksumWrong { wanted: package.sha256.clone(), found: said(found) });
             }
             self.note(format!("SHA-256 {found}"), format!("SHA-256 {found}"));
         }
-        let tried = connection.run(&layout::try_out(&known.version), &[]).await?;
+        let tried = connection.run(&layout::try_out(owner, &known.version), &[]).await?;
         if tried.status != Some(0) {
             return Err(Fault::DoesNotRun { said: said(&tried.err) });
         }
@@ -331,7 +362,7 @@ impl Work<'_> {
     }
 
     /// A package's bytes, read once for all machines of the run.
-    async fn program(&self, package: &Package) -> Result<Arc<Vec<u8>>, Fault> {
+    async fn bytes(&self, package: &Package) -> Result<Arc<Vec<u8>>, Fault> {
         let mut programs = self.run.programs.lock().await;
         if let Some((_, program)) = programs.iter().find(|(sha256, _)| *sha256 == package.sha256) {
             return Ok(Arc::clone(program));
@@ -360,6 +391,13 @@ impl Work<'_> {
             if info.state != AgentState::Revoked {
                 self.target.agent = Some(info.id);
                 self.note(format!("it is {agent} already"), format!("已登记为 {agent}"));
+                let (owner, ordered) = (info.organization, self.target.organization);
+                if owner != ordered {
+                    self.note(
+                        format!("it stays with {owner}, to which it belongs, and is not given to {ordered}: uninstall it first to enrol it there"),
+                        format!("它仍归 {owner}，不会改归 {ordered}；如需改归，请先卸载再安装"),
+                    );
+                }
                 return Ok(());
             }
             replace = true;
@@ -368,16 +406,24 @@ impl Work<'_> {
         let (token, text) = made.map_err(|error| broken(&error))?;
         let text = zeroize::Zeroizing::new(format!("{text}\n"));
         // Within the step's time, so that what follows is done whatever comes.
-        let enrolling = layout::enrol(&known.version, replace);
+        let enrolling = layout::enrol(self.program(), &known.version, replace);
         let tried = tokio::time::timeout(ENROL, connection.run(&enrolling, text.as_bytes())).await;
         let tried = tried.map_err(|_| timed_out(Step::Enrol)).flatten();
         let agent = fleet.agent_enrolled_with(token.id);
-        // Also of one whose machine did not hear of it: somebody may want to revoke it.
-        self.target.agent = agent.or(self.target.agent);
-        if agent.is_none() {
+        match agent {
             // Nobody else shall use it.
-            let revoked = fleet.token_revoke(&self.run.permit, token.id).await;
-            revoked.map_err(|error| broken(&error))?;
+            None => fleet.token_revoke(&self.run.permit, token.id).await.map(drop).map_err(|error| broken(&error))?,
+            Some(agent) => self.target.agent = Some(agent),
+        }
+        if let Some(agent) = agent
+            && !tried.as_ref().is_ok_and(|tried| tried.status == Some(0))
+        {
+            // Whether its machine heard of it is not known: whoever goes on enrols anew.
+            fleet.agent_revoke(&self.run.permit, agent).await.map_err(|error| broken(&error))?;
+            self.note(
+                format!("{agent} was enrolled, but its machine may not know; it is revoked"),
+                format!("{agent} 已登记，但目标主机可能未收到；现已吊销"),
+            );
         }
         let tried = tried?;
         match agent {
@@ -414,11 +460,11 @@ impl Work<'_> {
                     format!("{agent} ({hostname}, {version}) reports"),
                     format!("{agent}（{hostname}，{version}）已上报"),
                 );
-                connection.run(&layout::good(&known.version), &[]).await?.ok()?;
+                connection.run(&layout::good(self.program(), &known.version), &[]).await?.ok()?;
                 Ok(())
             }
             Err(_) => {
-                let log = connection.run(layout::log(known.facts.init), &[]).await?;
+                let log = connection.run(&layout::log(self.program(), known.facts.init), &[]).await?;
                 Err(Fault::NoReport { seconds: REPORT.as_secs(), said: said(&log.out) })
             }
         }

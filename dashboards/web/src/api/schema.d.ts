@@ -2726,6 +2726,11 @@ export interface components {
             dry_run?: boolean;
             /** @description On which machines. */
             machines: components["schemas"]["Machine"][];
+            /**
+             * @description To which agent.
+             * @default host
+             */
+            program: components["schemas"]["Program"];
         };
         /** @description An organisation, named. */
         OrganizationName: {
@@ -2818,10 +2823,12 @@ export interface components {
              */
             glibc: string;
             /**
-             * @description Its name.
-             * @example tongtu-agent
+             * @description The oldest libvirt with which it runs; null: it needs none.
+             * @example 1.2.14
              */
-            program: string;
+            libvirt?: string | null;
+            /** @description Which agent it is. */
+            program: components["schemas"]["Program"];
             /** @description Of its file. */
             sha256: string;
             /**
@@ -3213,10 +3220,12 @@ export interface components {
                  */
                 glibc: string;
                 /**
-                 * @description Its name.
-                 * @example tongtu-agent
+                 * @description The oldest libvirt with which it runs; null: it needs none.
+                 * @example 1.2.14
                  */
-                program: string;
+                libvirt?: string | null;
+                /** @description Which agent it is. */
+                program: components["schemas"]["Program"];
                 /** @description Of its file. */
                 sha256: string;
                 /**
@@ -3347,6 +3356,8 @@ export interface components {
                 organization: string;
                 /** @description The steps of its action, in order. */
                 plan: components["schemas"]["Step"][];
+                /** @description To which agent. */
+                program: components["schemas"]["Program"];
             }[];
             /** @description What `after` must be for the next page; null: this is the last one. */
             next?: string | null;
@@ -3693,6 +3704,11 @@ export interface components {
              */
             type: string;
         };
+        /**
+         * @description Which agent, named as the kind of agents that it enrols.
+         * @enum {string}
+         */
+        Program: "host" | "libvirt";
         /** @description Another size. */
         Proposal: {
             /**
@@ -3960,6 +3976,8 @@ export interface components {
             organization: string;
             /** @description The steps of its action, in order. */
             plan: components["schemas"]["Step"][];
+            /** @description To which agent. */
+            program: components["schemas"]["Program"];
         };
         /** @description Room on one host. */
         RoomOfHost: {

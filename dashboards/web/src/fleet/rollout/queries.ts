@@ -12,9 +12,11 @@ export type Order = Schemas["Order"];
 export type Machine = Order["machines"][number];
 export type Credential = Order["credential"];
 export type Action = Rollout["action"];
+export type Program = Rollout["program"];
 export type HostKey = Schemas["HostKeyReport"];
 
 export const ACTIONS = ["install", "upgrade", "rollback", "uninstall"] as const satisfies readonly Action[];
+export const PROGRAMS = ["host", "libvirt"] as const satisfies readonly Program[];
 const PAGE = 200;
 /** While something is done, and otherwise. */
 const QUICK = 1_500;

@@ -57,6 +57,8 @@ export default {
   rollouts: {
     create: "New roll-out",
     action: "Action",
+    program: "Agent",
+    package_missing: "Control has no {program} to roll out (`make build` makes it).",
     machines: "Machines",
     machines_hint: "One a line: USER{'@'}HOST:PORT, and the site behind a comma; all but the host may be left out (root, 22). {count} in all",
     machines_example: "10.1.2.3\nadmin{'@'}10.1.2.4:2222, east",
@@ -104,6 +106,11 @@ export default {
     step: "Step",
     fault: "Why it is not done",
     updated: "Changed",
+  },
+  rollout_program: { host: "Agent of a host", libvirt: "Agent of a hypervisor" },
+  rollout_program_text: {
+    host: "tongtu-agent: reports what this machine does.",
+    libvirt: "tongtu-agent-libvirt: reports the virtual machines of a hypervisor; it needs the machine's libvirt and its read-only socket. It stands beside the agent of the host; neither touches the other.",
   },
   rollout_action: { install: "Install", upgrade: "Upgrade", rollback: "Back to the version before", uninstall: "Remove" },
   rollout_action_text: {

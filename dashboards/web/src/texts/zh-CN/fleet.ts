@@ -57,6 +57,8 @@ export default {
   rollouts: {
     create: "新建部署",
     action: "操作",
+    program: "探针",
+    package_missing: "控制服务没有可部署的{program}（可用 `make build` 生成）。",
     machines: "主机",
     machines_hint: "每行一台：用户{'@'}主机:端口，逗号后为地点；除主机外均可省略（默认 root、22）。共 {count} 台",
     machines_example: "10.1.2.3\nadmin{'@'}10.1.2.4:2222, 东机房",
@@ -104,6 +106,11 @@ export default {
     step: "步骤",
     fault: "未完成的原因",
     updated: "更新",
+  },
+  rollout_program: { host: "主机探针", libvirt: "宿主机探针" },
+  rollout_program_text: {
+    host: "tongtu-agent：上报这台主机的状态。",
+    libvirt: "tongtu-agent-libvirt：上报宿主机上的虚拟机，需要目标主机的 libvirt 及其只读套接字；可与主机探针同装一台，互不影响。",
   },
   rollout_action: { install: "安装", upgrade: "升级", rollback: "回退", uninstall: "卸载" },
   rollout_action_text: {
