@@ -378,7 +378,7 @@ pub(super) mod tests {
         assert_eq!((seen(ToldBy::Guest, 6_000), seen(ToldBy::Guest, 8_300)), (1, 1));
         let unassigned = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, "u1", "x", 1) };
         let machines = [unassigned(1, ToldBy::Guest), unassigned(2, ToldBy::Hypervisor)];
-        assert_eq!(reconcile(&[given.clone()], &machines)[0].machine, Some(1));
+        assert_eq!(reconcile(std::slice::from_ref(&given), &machines)[0].machine, Some(1));
     }
 
     proptest! {
