@@ -27,6 +27,8 @@ SCENARIO (TOML; every key may be left out, durations like \"250ms\", \"15s\", \"
   host = \"medium\"           small (358 columns), medium (544), large (about 1,200)
   pattern = \"office\"        office, night, steady, idle
   recording = \"FILE\"        play frames recorded by `tongtu-bench record` instead
+  vms = 20                  they are hypervisors with so many virtual machines each
+  virtual = true            they are virtual machines of another platform, by their own word
   [[group.event]]           to the group above
   at = \"20s\"                after the start
   kind = \"outage\"           outage: no network for `lasts`; frames are made and sent afterwards
