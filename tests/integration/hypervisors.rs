@@ -11,6 +11,7 @@ use tongtu_tests::control::{Control, listed};
 use tongtu_tests::guest::Plan;
 use tongtu_tests::hypervisor::{self, Hypervisor};
 use tongtu_tests::process::Process;
+use tongtu_tests::strace::Strace;
 use tongtu_tests::{database, http, ports, wait};
 
 /// An emulated guest on a busy machine takes its time.
@@ -311,8 +312,8 @@ fn libvirt_may_hang_or_be_gone() {
     let (stuck, well) = (Plan::new("stuck-1", 31), Plan::new("well-1", 32));
     cloud.boot(&stuck);
     cloud.boot(&well);
-    let watched = Watched::start(folder.path(), &cloud);
-    let advances = |key: &str| {
+    let mut watched = Watched::start(folder.path(), &cloud);
+    let advances = |watched: &Watched, key: &str| {
         let before = watched.source(key).expect("it is there").last_ms;
         wait::until(SOON, &format!("frames of {key}"), || {
             let seen = watched.source(key)?;
@@ -321,13 +322,31 @@ fn libvirt_may_hang_or_be_gone() {
     };
     watched.wait_value(&well.uuid, READ, "vda", |_| true);
 
+    // Everything goes over one connection, and a collection is one question, however many guests there are; the node
+    // is asked a few once a minute.
+    wait::until(SOON, "one connection", || {
+        let lookers = cloud.lookers();
+        (lookers == 1).then_some(()).ok_or_else(|| format!("{lookers}"))
+    });
+    if let Some(strace) = Strace::attach(folder.path(), watched.agent.process().id(), &["trace=write"]) {
+        let frames = |watched: &Watched| watched.value("node", "tongtu_agent_frames_total", "");
+        let before = frames(&watched).expect("it is said");
+        let taken = wait::until(SOON, "twenty frames", || {
+            let taken = frames(&watched)? - before;
+            (taken >= 20.0).then_some(taken).ok_or_else(|| taken.to_string())
+        });
+        let asked = strace.detach().iter().filter(|call| call.arguments.contains("<UNIX")).count() as f64;
+        assert!(asked >= taken - 2.0, "{taken} frames, and {asked} questions: others were counted");
+        assert!(asked <= taken + 16.0, "{taken} frames cost {asked} questions");
+    }
+
     // A guest whose process does not answer: libvirt waits for it, and only what it is asked for is missing.
     let process = cloud.process_of("stuck-1");
     hypervisor::send(process, Signal::STOP);
     watched.wait_value("node", "tongtu_libvirt_calls_hanging", "", |calls| calls >= 1.0);
     watched.wait_value(&well.uuid, READ, "vda", |_| true);
-    advances(&well.uuid);
-    advances("node");
+    advances(&watched, &well.uuid);
+    advances(&watched, "node");
     hypervisor::send(process, Signal::CONT);
     watched.wait_value("node", "tongtu_libvirt_calls_hanging", "", |calls| calls == 0.0);
     watched.wait_value(&stuck.uuid, READ, "vda", |_| true);
@@ -335,21 +354,25 @@ fn libvirt_may_hang_or_be_gone() {
     // libvirtd does not answer.
     cloud.signal_daemon(Signal::STOP);
     watched.wait_value("node", "libvirt_up", "", |up| up == 0.0);
-    advances("node");
+    advances(&watched, "node");
     let failed = watched.value("node", "node_scrape_collector_success", "libvirt_domains").expect("it is said");
     assert_eq!(failed, 0.0);
     cloud.signal_daemon(Signal::CONT);
     watched.wait_value("node", "libvirt_up", "", |up| up == 1.0);
-    advances(&well.uuid);
+    advances(&watched, &well.uuid);
 
     // It is gone, and comes back.
     cloud.stop_daemon();
+    wait::until(Duration::from_secs(10), "who listens is told", || {
+        let log = watched.agent.process().log();
+        log.contains("the connection that listens to libvirt is gone").then_some(()).ok_or(log)
+    });
     watched.wait_value("node", "libvirt_up", "", |up| up == 0.0);
-    advances("node");
+    advances(&watched, "node");
     let source = watched.source(&well.uuid).expect("it was there");
     cloud.start_daemon();
     watched.wait_value("node", "libvirt_up", "", |up| up == 1.0);
-    advances(&well.uuid);
+    advances(&watched, &well.uuid);
     assert_eq!(watched.source(&well.uuid).expect("it is there").id, source.id, "it is the same one");
     // Its events are heard again.
     wait::until(SOON, "an event after libvirtd's return", || {
@@ -357,6 +380,7 @@ fn libvirt_may_hang_or_be_gone() {
         cloud.virsh(&["resume", "well-1"]);
         if watched.events(&well, "domain.suspended", "paused") > 0 { Ok(()) } else { Err("none".to_owned()) }
     });
+    assert_eq!(cloud.lookers(), 1, "what was left is closed");
 }
 
 /// Debian's exporter of a hypervisor.

@@ -206,6 +206,20 @@ impl Hypervisor {
         self.own().join("run")
     }
 
+    /// How many connections of clients that may only look libvirtd holds.
+    #[must_use]
+    #[track_caller]
+    pub fn lookers(&self) -> usize {
+        // A connection is in the namespace of who made it, and has the socket's address as libvirtd sees it.
+        let sockets = std::fs::read_to_string("/proc/net/unix").expect("sockets");
+        let looking = |line: &&str| line.ends_with("/run/libvirt/libvirt-sock-ro");
+        let inodes: Vec<_> =
+            sockets.lines().filter(looking).filter_map(|line| line.split_whitespace().nth(6)).collect();
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.daemon_pid())).expect("its files").flatten();
+        let names = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        names.filter(|name| inodes.iter().any(|inode| *name == Path::new(&format!("socket:[{inode}]")))).count()
+    }
+
     /// The address of one of its sockets, `libvirt-sock` or `libvirt-sock-ro`.
     #[must_use]
     pub fn socket(&self, which: &str) -> String {

@@ -5,6 +5,7 @@ use crate::details::Details;
 use crate::domains::{self, Found, Request};
 use crate::events::{Events, Told, What};
 use crate::ffi::Failure;
+use crate::hypervisor::Hypervisor;
 use crate::lifecycle::{Lifecycle, Meaning, stopped};
 use crate::metrics as m;
 use crate::node;
@@ -47,29 +48,37 @@ fn no_thread(error: std::io::Error) -> Unavailable {
 }
 
 fn make_domains(context: &Context) -> Result<Box<dyn Collector>, Unavailable> {
-    let uri = context.target.clone();
-    let events = Events::start(&uri).map_err(no_thread)?;
-    let caller = Caller::new("libvirt-domains", move || domains::Session::new(&uri));
-    Ok(Box::new(Domains { caller, events, lifecycle: Lifecycle::default(), told: HashMap::new() }))
+    let hypervisor = Hypervisor::at(&context.target);
+    let events = Events::start(&hypervisor).map_err(no_thread)?;
+    let of = hypervisor.clone();
+    let caller = Caller::new("libvirt-domains", move || domains::Session::new(&of));
+    Ok(Box::new(Domains { hypervisor, caller, events, lifecycle: Lifecycle::default(), told: HashMap::new() }))
 }
 
 fn make_node(context: &Context) -> Result<Box<dyn Collector>, Unavailable> {
-    let uri = context.target.clone();
+    let hypervisor = Hypervisor::at(&context.target);
     let machine_id = fs::read_to_string(context.root.join("etc/machine-id")).unwrap_or_default().trim().to_owned();
-    let caller = Caller::new("libvirt-node", move || node::Session::new(&uri));
-    Ok(Box::new(Node { caller, machine_id, told: BTreeMap::new() }))
+    let of = hypervisor.clone();
+    let caller = Caller::new("libvirt-node", move || node::Session::new(&of));
+    Ok(Box::new(Node { hypervisor, caller, machine_id, told: BTreeMap::new() }))
 }
 
-/// What libvirt answered, or why it did not.
-fn answer<T>(called: Result<Result<T, Failure>, CallError>) -> Result<T, CollectError> {
+/// What libvirt answered, or why it did not. A connection on which a call hangs is left to that call.
+fn answer<T>(hypervisor: &Hypervisor, called: Result<Result<T, Failure>, CallError>) -> Result<T, CollectError> {
     match called {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(failure)) => Err(CollectError::new(failure.to_string())),
-        Err(error) => Err(CollectError::new(error.to_string())),
+        Err(error) => {
+            if matches!(error, CallError::Timeout(_)) {
+                hypervisor.leave();
+            }
+            Err(CollectError::new(error.to_string()))
+        }
     }
 }
 
 struct Domains {
+    hypervisor: Hypervisor,
     caller: Caller<domains::Session>,
     events: Events,
     lifecycle: Lifecycle,
@@ -84,7 +93,8 @@ impl Collector for Domains {
             changed: events.iter().map(|told| told.uuid.clone()).collect(),
             no_wait: self.caller.hanging() > 0,
         };
-        let found = answer(self.caller.call(PATIENCE, move |session| session.read(&request)));
+        let called = self.caller.call(PATIENCE, move |session| session.read(&request));
+        let found = answer(&self.hypervisor, called);
         out.put(&m::UP, &[], i64::from(found.is_ok()));
         out.put(&m::CALLS_HANGING, &[], self.caller.hanging() as i64);
         match found {
@@ -157,6 +167,7 @@ impl Domains {
 }
 
 struct Node {
+    hypervisor: Hypervisor,
     caller: Caller<node::Session>,
     machine_id: String,
     told: BTreeMap<String, String>,
@@ -164,7 +175,7 @@ struct Node {
 
 impl Collector for Node {
     fn collect(&mut self, out: &mut Values<'_>) -> Result<(), CollectError> {
-        let node = answer(self.caller.call(NODE_PATIENCE, node::Session::read))?;
+        let node = answer(&self.hypervisor, self.caller.call(NODE_PATIENCE, node::Session::read))?;
         let mut put = |metric, labels: &[&str], value: Option<u64>| {
             if let Some(value) = value.and_then(|value| i64::try_from(value).ok()) {
                 out.put(metric, labels, value);

@@ -3,6 +3,7 @@
 
 use crate::details::Details;
 use crate::ffi::{self, Connection, Domain, Failure, Value};
+use crate::hypervisor::Hypervisor;
 use crate::reading::Reading;
 use crate::text::clean;
 use std::collections::{HashMap, HashSet};
@@ -17,10 +18,11 @@ const LOOK_AGAIN_MS: u64 = 300_000;
 /// In one reading at most this share of the domains.
 const LOOK_AGAIN_SHARE: usize = 20;
 
-/// A connection and what it told, in a thread that may hang.
+/// What a hypervisor told, in a thread that may hang.
 pub(crate) struct Session {
-    uri: String,
-    connection: Option<Connection>,
+    hypervisor: Hypervisor,
+    /// Held between two readings, so that it stays open.
+    connection: Option<Arc<Connection>>,
     /// The driver has statistics of all.
     has_bulk: bool,
     known: HashMap<String, Known>,
@@ -49,30 +51,20 @@ pub(crate) struct Found {
 }
 
 impl Session {
-    pub(crate) fn new(uri: &str) -> Self {
-        Self { uri: uri.to_owned(), connection: None, has_bulk: true, known: HashMap::new() }
+    pub(crate) fn new(hypervisor: &Hypervisor) -> Self {
+        Self { hypervisor: hypervisor.clone(), connection: None, has_bulk: true, known: HashMap::new() }
     }
 
-    /// Reads all domains; with a new connection if the old one is no more.
+    /// Reads all domains; again with a new connection if the old one broke meanwhile.
     pub(crate) fn read(&mut self, request: &Request) -> Result<Found, Failure> {
-        let was_open = self.connection.is_some();
         match self.read_once(request) {
-            Err(_) if was_open && !self.is_connected() => self.read_once(request),
+            Err(_) if self.connection.take_if(|connection| !connection.is_alive()).is_some() => self.read_once(request),
             read => read,
         }
     }
 
-    fn is_connected(&mut self) -> bool {
-        self.connection.take_if(|connection| !connection.is_alive());
-        self.connection.is_some()
-    }
-
     fn read_once(&mut self, request: &Request) -> Result<Found, Failure> {
-        let opened = match self.connection.take().filter(Connection::is_alive) {
-            Some(connection) => connection,
-            None => Connection::open(&self.uri)?,
-        };
-        let connection = &*self.connection.insert(opened);
+        let connection = &**self.connection.insert(self.hypervisor.connection()?);
         let mut look = Look {
             request,
             again: self.known.len().div_ceil(LOOK_AGAIN_SHARE).max(1),

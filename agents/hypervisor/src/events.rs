@@ -1,14 +1,15 @@
-//! What libvirt tells of domains between two readings: a connection of its own that listens, made anew when it
-//! breaks. What happened while it was broken is not made up.
+//! What libvirt tells of domains between two readings, over a connection that is made anew when it breaks. What
+//! happened while it was broken is not made up.
 
-use crate::ffi::{Connection, Failure, Watch};
+use crate::ffi::{Failure, Watch};
+use crate::hypervisor::Hypervisor;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Events that wait to be reported; the oldest beyond that go.
 const MOST: usize = 10_000;
-/// Between two looks at the connection.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at a connection whose end nobody told.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts to connect, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
@@ -67,60 +68,82 @@ impl ToldList {
     }
 }
 
+/// Wakes the thread that listens. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bell(Arc<(Mutex<Rung>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Rung {
+    /// Nobody wants to hear any more.
+    over: bool,
+    /// A connection is gone.
+    closed: bool,
+}
+
+impl Bell {
+    fn ring(&self, ring: impl FnOnce(&mut Rung)) {
+        let (rung, changed) = &*self.0;
+        ring(&mut rung.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+
+    /// The connection is gone.
+    pub(crate) fn closed(&self) {
+        self.ring(|rung| rung.closed = true);
+    }
+
+    fn over(&self) {
+        self.ring(|rung| rung.over = true);
+    }
+
+    /// Waits for it; whether it is over.
+    fn wait(&self, longest: Duration) -> bool {
+        let (rung, changed) = &*self.0;
+        let rung = rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(rung, longest, |rung| !rung.over && !rung.closed);
+        let mut rung = waited.unwrap_or_else(PoisonError::into_inner).0;
+        rung.closed = false;
+        rung.over
+    }
+}
+
 /// Listens until it is dropped.
 pub(crate) struct Events {
     pub(crate) told: ToldList,
-    over: Arc<Over>,
-}
-
-#[derive(Default)]
-struct Over {
-    is: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Over {
-    /// Waits for the end; whether it came.
-    fn wait(&self, longest: Duration) -> bool {
-        let over = self.is.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(over, longest, |over| !*over);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
+    bell: Bell,
 }
 
 impl Events {
     /// Begins to listen to a hypervisor, in a thread of its own.
-    pub(crate) fn start(uri: &str) -> std::io::Result<Self> {
-        let (told, over) = (ToldList::default(), Arc::<Over>::default());
+    pub(crate) fn start(hypervisor: &Hypervisor) -> std::io::Result<Self> {
+        let (told, bell) = (ToldList::default(), Bell::default());
         let watch = {
-            let (uri, told, over) = (uri.to_owned(), told.clone(), Arc::clone(&over));
-            move || listen(&uri, &told, &over)
+            let (hypervisor, told, bell) = (hypervisor.clone(), told.clone(), bell.clone());
+            move || listen(&hypervisor, &told, &bell)
         };
         std::thread::Builder::new().name("libvirt-watch".into()).spawn(watch)?;
-        Ok(Self { told, over })
+        Ok(Self { told, bell })
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        *self.over.is.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.over.changed.notify_all();
+        self.bell.over();
     }
 }
 
-fn listen(uri: &str, told: &ToldList, over: &Over) {
+fn listen(hypervisor: &Hypervisor, told: &ToldList, bell: &Bell) {
     let mut pause = Duration::ZERO;
     let mut failing = false;
-    while !over.wait(pause) {
-        let watch = Connection::open(uri).and_then(|connection| Watch::start(connection, told));
-        match watch {
+    while !bell.wait(pause) {
+        match hypervisor.connection().and_then(|connection| Watch::start(connection, told, bell)) {
             Ok(watch) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("libvirt's events are heard again");
                 }
                 pause = Duration::ZERO;
                 while watch.is_alive() {
-                    if over.wait(LOOK_EVERY) {
+                    if bell.wait(LOOK_EVERY) {
                         return;
                     }
                 }
@@ -150,8 +173,9 @@ mod tests {
 
     #[test]
     fn what_a_driver_tells_is_heard_with_its_time() {
-        let _first = Connection::open("test:///default").expect("the loop is there before a connection is");
-        let events = Events::start("test:///default").expect("a thread");
+        let hypervisor = Hypervisor::at("test:///default");
+        let _first = hypervisor.connection().expect("the loop is there before a connection is");
+        let events = Events::start(&hypervisor).expect("a thread");
         let mut connection = Connect::open(Some("test:///default")).expect("the test driver");
         let domain = Domain::lookup_by_name(&connection, "test").expect("its domain");
         let begin_ms = clock::boottime_ms();

@@ -4,27 +4,28 @@
 //! What must hold:
 //! - a pointer that libvirt gives is freed once, by the function that libvirt names for it, also on a panic;
 //! - a [`Domain`] lives no longer than the list that it stands in;
-//! - a callback catches its panics and touches nothing but the list it was given, which is freed by libvirt's
-//!   own call when the registration ends;
+//! - a callback catches its panics and touches nothing but the list or bell it was given, which is freed by
+//!   libvirt's own call when the registration ends;
 //! - the event loop is registered before the first connection is opened.
 
 #![expect(unsafe_code, reason = "libvirt is a C library, and its bindings lack these calls")]
 
-use crate::events::{Told, ToldList, What};
+use crate::events::{Bell, Told, ToldList, What};
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tongtu_agent_runtime::clock;
 use virt::connect::Connect;
 use virt_sys as sys;
 
-/// Seconds between two signs of life of a connection, and how many may be missing.
-const KEEP_ALIVE: (i32, u32) = (5, 4);
+/// Seconds without a word after which a connection is asked for a sign of life, and how many may be missing. libvirtd
+/// asks after five, so that as long as it lives this never has to.
+const KEEP_ALIVE: (i32, u32) = (8, 2);
 
 /// What libvirt complains of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -448,17 +449,31 @@ unsafe fn uuid_of(pointer: sys::virDomainPtr) -> Option<String> {
     (answer == 0).then(|| unsafe { text(uuid.as_ptr()) }.to_ascii_lowercase())
 }
 
-/// The events of a connection's domains go to a list; until it is dropped.
+/// The events of a connection's domains go to a list, and its end to a bell; until it is dropped.
 pub(crate) struct Watch {
-    connection: Connection,
+    connection: Arc<Connection>,
     callbacks: Vec<c_int>,
+    /// The bell is known to libvirt.
+    rings: bool,
 }
 
 impl Watch {
-    /// Begins; `told` is filled by libvirt's event loop.
-    pub(crate) fn start(connection: Connection, told: &ToldList) -> Result<Self, Failure> {
+    /// Begins; `told` is filled by libvirt's event loop, and `bell` rung by whoever finds the connection broken.
+    pub(crate) fn start(connection: Arc<Connection>, told: &ToldList, bell: &Bell) -> Result<Self, Failure> {
         type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-        let mut watch = Self { connection, callbacks: Vec::new() };
+        let mut watch = Self { connection, callbacks: Vec::new(), rings: false };
+        let opaque: *mut Bell = Box::into_raw(Box::new(bell.clone()));
+        // SAFETY: the connection is open; the bell is freed by `forget`, once, when the registration ends. A driver
+        // that lives in this process never breaks, takes no registration and keeps the bell.
+        let answer = unsafe {
+            let (call, opaque, free) = (Some(on_close as OnClose), opaque.cast(), Some(forget::<Bell> as Forget));
+            sys::virConnectRegisterCloseCallback(watch.connection.0.as_ptr(), call, opaque, free)
+        };
+        watch.rings = answer >= 0;
+        if !watch.rings {
+            // SAFETY: libvirt does not free what it did not register.
+            unsafe { forget::<Bell>(opaque.cast()) };
+        }
         // SAFETY: libvirt calls each of these with the arguments of the kind of event that it is registered for,
         // which are those of its declaration below.
         let kinds = unsafe {
@@ -491,7 +506,7 @@ impl Watch {
                     kind,
                     Some(callback),
                     opaque.cast(),
-                    Some(forget),
+                    Some(forget::<ToldList>),
                 )
             };
             if id >= 0 {
@@ -500,7 +515,7 @@ impl Watch {
             }
             let failure = Failure::last();
             // SAFETY: libvirt does not free what it did not register.
-            unsafe { forget(opaque.cast()) };
+            unsafe { forget::<ToldList>(opaque.cast()) };
             // Of a driver that knows fewer kinds the others are enough.
             if kind == sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int {
                 return Err(failure);
@@ -517,6 +532,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        if self.rings {
+            // SAFETY: the connection is open until behind this.
+            unsafe { sys::virConnectUnregisterCloseCallback(self.connection.0.as_ptr(), Some(on_close)) };
+        }
         for id in self.callbacks.drain(..) {
             // SAFETY: the connection is open until behind this.
             unsafe { sys::virConnectDomainEventDeregisterAny(self.connection.0.as_ptr(), id) };
@@ -524,9 +543,16 @@ impl Drop for Watch {
     }
 }
 
+type OnClose = unsafe extern "C" fn(sys::virConnectPtr, c_int, *mut c_void);
+type Forget = unsafe extern "C" fn(*mut c_void);
 type OnLifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 type OnDevice = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
 type OnMetadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
+
+unsafe extern "C" fn on_close(_: sys::virConnectPtr, _: c_int, opaque: *mut c_void) {
+    // SAFETY: it is a bell that `Watch::start` gave away and `forget` has not freed.
+    let _ = catch_unwind(AssertUnwindSafe(|| unsafe { &*opaque.cast::<Bell>() }.closed()));
+}
 
 unsafe extern "C" fn on_lifecycle(
     _: sys::virConnectPtr,
@@ -586,8 +612,8 @@ unsafe fn tell(domain: sys::virDomainPtr, opaque: *mut c_void, what: impl FnOnce
     let _ = catch_unwind(AssertUnwindSafe(told));
 }
 
-/// Frees a list that was given away.
-unsafe extern "C" fn forget(opaque: *mut c_void) {
+/// Frees a list or a bell that was given away.
+unsafe extern "C" fn forget<T>(opaque: *mut c_void) {
     // SAFETY: it was made by `Box::into_raw` of this type, and libvirt calls this once.
-    drop(unsafe { Box::from_raw(opaque.cast::<ToldList>()) });
+    drop(unsafe { Box::from_raw(opaque.cast::<T>()) });
 }

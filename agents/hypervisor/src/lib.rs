@@ -31,6 +31,7 @@ mod details;
 mod domains;
 mod events;
 mod ffi;
+mod hypervisor;
 mod lifecycle;
 pub mod metrics;
 mod node;

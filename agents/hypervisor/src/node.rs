@@ -1,12 +1,14 @@
-//! The node itself: its processors and memory, storage pools, networks. Asked once a minute, by a thread and a
-//! connection of its own, because pools on a network may hang.
+//! The node itself: its processors and memory, storage pools, networks. Asked once a minute, by a thread of its
+//! own, because pools on a network may hang. What cannot change while libvirtd runs is asked once a connection.
 
 use crate::details::{child, text};
 use crate::ffi::{Connection, Failure};
+use crate::hypervisor::Hypervisor;
 use crate::text::clean;
 use roxmltree::Document;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use virt::connect::Connect;
 
 /// Pools and networks among the facts, each.
@@ -16,10 +18,12 @@ const POOL_STATES: [&str; 5] = ["inactive", "building", "running", "degraded", "
 const POOL_RUNNING: u32 = 2;
 const KIB: u64 = 1_024;
 
-/// A connection, in a thread that may hang.
+/// What a hypervisor told, in a thread that may hang.
 pub(crate) struct Session {
-    uri: String,
-    connection: Option<Connection>,
+    hypervisor: Hypervisor,
+    /// The last connection, and the facts that stay as long as it does, if all were told.
+    connection: Option<Arc<Connection>>,
+    lasting: Option<BTreeMap<String, String>>,
 }
 
 /// A storage pool that runs, in bytes.
@@ -42,16 +46,16 @@ pub(crate) struct Node {
 }
 
 impl Session {
-    pub(crate) fn new(uri: &str) -> Self {
-        Self { uri: uri.to_owned(), connection: None }
+    pub(crate) fn new(hypervisor: &Hypervisor) -> Self {
+        Self { hypervisor: hypervisor.clone(), connection: None, lasting: None }
     }
 
     pub(crate) fn read(&mut self) -> Result<Node, Failure> {
-        let opened = match self.connection.take().filter(Connection::is_alive) {
-            Some(connection) => connection,
-            None => Connection::open(&self.uri)?,
-        };
-        let connection = self.connection.insert(opened).bindings();
+        let open = self.hypervisor.connection()?;
+        if !self.connection.as_ref().is_some_and(|known| Arc::ptr_eq(known, &open)) {
+            self.lasting = None;
+        }
+        let connection = self.connection.insert(open).bindings();
         let mut node = Node::default();
         // What a driver lacks (storage, networks) is absent; a connection that broke is a failure.
         let info = connection.get_node_info()?;
@@ -67,13 +71,16 @@ impl Session {
             facts.put("cpu_mhz", &info.mhz.to_string());
         }
         facts.put("architecture", &info.model);
-        facts.put("uri", &self.uri);
+        facts.put("uri", self.hypervisor.uri());
         facts.put_if("hostname", connection.get_hostname());
-        facts.put_if("hypervisor", connection.get_type());
         facts.put_if("hypervisor_version", connection.get_hyp_version().map(version));
-        facts.put_if("libvirt_version", connection.get_lib_version().map(version));
-        if let Ok(capabilities) = connection.get_capabilities() {
-            facts.capabilities(&capabilities);
+        match &self.lasting {
+            Some(lasting) => node.facts.extend(lasting.clone()),
+            None => {
+                let (lasting, is_whole) = lasting(connection);
+                node.facts.extend(lasting.clone());
+                self.lasting = is_whole.then_some(lasting);
+            }
         }
         if let Some(memory) = node.memory_bytes {
             node.facts.insert("memory_bytes".to_owned(), memory.to_string());
@@ -139,6 +146,21 @@ impl Node {
     }
 }
 
+/// The facts that stay as long as a connection: another libvirtd, or another boot, ends it. And whether all were told.
+fn lasting(connection: &Connect) -> (BTreeMap<String, String>, bool) {
+    let mut lasting = BTreeMap::new();
+    let mut facts = Facts(&mut lasting);
+    let (hypervisor, libvirt) = (connection.get_type(), connection.get_lib_version());
+    let capabilities = connection.get_capabilities();
+    let is_whole = hypervisor.is_ok() && libvirt.is_ok() && capabilities.is_ok();
+    facts.put_if("hypervisor", hypervisor);
+    facts.put_if("libvirt_version", libvirt.map(version));
+    if let Ok(capabilities) = capabilities {
+        facts.capabilities(&capabilities);
+    }
+    (lasting, is_whole)
+}
+
 /// Whether the hypervisor is that of this machine: its address names no host.
 fn is_local(connection: &Connect) -> bool {
     let uri = connection.get_uri().unwrap_or_default();
@@ -188,6 +210,22 @@ impl Facts<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lasts_is_asked_once_a_connection_and_told_each_time() {
+        // Of nobody else in this process.
+        let hypervisor = Hypervisor::at("test:///default?node");
+        let mut session = Session::new(&hypervisor);
+        let first = session.read().expect("libvirt's own driver").facts;
+        assert_eq!(first["hypervisor"], "TEST");
+        let mark =
+            |session: &mut Session| session.lasting.as_mut().map(|lasting| lasting.insert("mark".into(), "".into()));
+        assert!(mark(&mut session).is_some(), "all was told: {first:?}");
+        let second = session.read().expect("the same").facts;
+        assert!(second.contains_key("mark") && first.iter().all(|(name, value)| second[name] == *value), "{second:?}");
+        hypervisor.leave();
+        assert_eq!(session.read().expect("another").facts, first, "asked anew");
+    }
 
     #[test]
     fn versions_and_empty_members() {
