@@ -10,3 +10,8 @@ export const AGENT_TONES: Record<Agent["state"], Tone> = { up: "good", late: "wa
 export function revokeFault(agent: Agent): string | null {
   return agent.state === "revoked" ? "agents.already_revoked" : null;
 }
+
+/** The word for what an agent tells of; one of a later kind has its own name. */
+export function kindWord({ kind }: Agent, t: (key: string) => string, te: (key: string) => boolean): string {
+  return te(`rollout_program.${kind}`) ? t(`rollout_program.${kind}`) : kind;
+}

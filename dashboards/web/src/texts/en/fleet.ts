@@ -3,6 +3,7 @@ export default {
   agents: {
     state: "State",
     hostname: "Host name",
+    kind: "Kind",
     completeness: "Completeness",
     completeness_hint: "Last hour: frames that are here ÷ frames that should be",
     accepted: "Stored",

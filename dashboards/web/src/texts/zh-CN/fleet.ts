@@ -3,6 +3,7 @@ export default {
   agents: {
     state: "状态",
     hostname: "主机名",
+    kind: "类型",
     completeness: "完整率",
     completeness_hint: "最近一小时：已到的帧 ÷ 应到的帧",
     accepted: "已保存",
