@@ -1,1 +1,0 @@
-const o=["up","late","lost","cloned","never_seen","revoked"],a={up:"good",late:"warn",lost:"bad",cloned:"bad",never_seen:"idle",revoked:"idle"};function n(e){return e.state==="revoked"?"agents.already_revoked":null}export{a as A,o as a,n as r};
