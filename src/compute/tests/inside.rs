@@ -28,6 +28,21 @@ async fn guest(control: &Control, agent: i64, organization: i64, name: &str, mor
     stream
 }
 
+/// A host's agent of the whole city on a machine with a machine id, which came up with a boot, and its first frame.
+async fn booted(
+    control: &Control,
+    (agent, machine, boot): (i64, &str, &str),
+    at_ms: UnixMs,
+    more: &[(&str, &str)],
+) -> Stream {
+    let mut stream = Stream::open_boot(control, agent, 1, machine, (boot, BOOTED_MS));
+    let name = format!("guest-{agent}");
+    let facts = [("hostname", name.as_str()), ("virtualization", "vmware"), ("cpus", CPUS), ("boot_id", boot)];
+    stream.facts(at_ms - 1, agent as u64, &[&facts[..], more].concat()).await;
+    stream.frame(at_ms, agent as u64, FIRST).await;
+    stream
+}
+
 fn names(page: &Value) -> Vec<String> {
     let items = page["items"].as_array().expect("items");
     items.iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
@@ -189,4 +204,57 @@ async fn what_it_used_is_reviewed_as_its_own_agent_measured_it() {
     assert!((mean - 0.25).abs() < 0.01, "{total}");
     drop(one);
     control.stop().await;
+}
+
+#[tokio::test]
+async fn two_machines_with_one_machine_id_are_never_one_and_none_is_given_away() {
+    for test in testing::databases().await {
+        organizations(&test).await;
+        let control = Control::start(&test).await;
+        let card = |mac: &'static str| [("interface.eth0.mac", mac), ("interface.eth0.driver", "virtio_net")];
+        let (own, others) = (card("52:54:00:aa:00:01"), card("52:54:00:aa:00:02"));
+        let first = booted(&control, (21, "machine-t", "boot-a"), NOON, &own).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let given = control.put("/api/v1/vms/vm_1", json!({ "version": 1, "organization": "org_3" })).await;
+        assert_eq!(given.0, StatusCode::OK, "{}", test.name);
+        let school = Permit::<MeasurementsRead>::testing(OrganizationId(3));
+        let school_sees = |source| control.compute.0.access.is_visible(&school, Resource::Source(SourceId(source)));
+
+        // A copy of the same template, which says that it is no virtual machine.
+        let says = [&others[..], &[("virtualization", "none")]].concat();
+        let mut copy = booted(&control, (22, "machine-t", "boot-b"), NOON, &says).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let vm = control.json("/api/v1/vms?conflict=true").await["items"][0].clone();
+        assert_eq!((&vm["name"], &vm["conflict"]), (&"guest-21".into(), &"claimed_twice".into()), "{}", test.name);
+        assert!(school_sees(1) && !school_sees(2), "the copy stays the city's");
+
+        // Nor when the first one is off.
+        control.now.store(NOON + 60_000, Ordering::Relaxed);
+        copy.frame(NOON + 60_000, 22, SECOND).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let vm = control.json("/api/v1/vms/vm_1").await;
+        assert_eq!((&vm["name"], &vm["state"]), (&"guest-21".into(), &"stale".into()), "{}", test.name);
+        assert!(!school_sees(2));
+
+        // The same machine after a reboot, with an agent that was enrolled anew, goes on.
+        let mut anew = booted(&control, (23, "machine-t", "boot-c"), NOON + 60_000, &own).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let vm = control.json("/api/v1/vms/vm_1").await;
+        assert_eq!((&vm["name"], &vm["state"]), (&"guest-23".into(), &"running".into()), "{}", test.name);
+        assert!(school_sees(3) && !school_sees(2));
+        // Until the copy gets a machine id of its own.
+        control.now.store(NOON + 120_000, Ordering::Relaxed);
+        anew.frame(NOON + 120_000, 23, SECOND).await;
+        control.compute.reconcile().await.expect("reconciled");
+        assert_eq!(control.json("/api/v1/vms/vm_1").await["conflict"], Value::Null);
+
+        // Two that are found at once.
+        let one = booted(&control, (31, "machine-u", "boot-d"), NOON + 120_000, &[]).await;
+        let two = booted(&control, (32, "machine-u", "boot-e"), NOON + 120_000, &[]).await;
+        assert_eq!(control.compute.reconcile().await.expect("reconciled").vms, 1);
+        let vm = control.json("/api/v1/vms/vm_2").await;
+        assert_eq!((&vm["name"], &vm["conflict"]), (&"guest-31".into(), &"claimed_twice".into()), "{}", test.name);
+        drop((first, copy, anew, one, two));
+        control.stop().await;
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! What must hold: a machine counts once, a hypervisor's word before its own; a host on hardware, in a container or
 //! that is a hypervisor of ours is never one; what a host says of itself hides nothing but itself, and gives nobody
-//! anything.
+//! anything; two machines with one machine id are never one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -13,11 +13,15 @@ use sea_orm::DbErr;
 use super::placing::Place;
 use super::{Vm, VmJoin, VmRow};
 use crate::access::{ROOT, Resource};
+use crate::compute::joining::Join;
 use crate::compute::reconciler::{Owned, Reconciled};
 use crate::compute::{Compute, Host, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, SourceId, VmId};
 use crate::telemetry::Facts;
+
+/// A source that says nothing of itself for so long is not waited for.
+const NEW_MS: i64 = 600_000;
 
 /// What a pass found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,8 +39,15 @@ pub(in crate::compute) struct Inside {
 /// What was read of inventories, and since when each holds.
 #[derive(Debug, Default)]
 pub(in crate::compute) struct Told {
-    hosts: HashMap<HostId, (SourceId, UnixMs, Inventory)>,
+    hosts: HashMap<SourceId, (UnixMs, Arc<Inventory>)>,
     domains: HashMap<VmId, (SourceId, UnixMs, Vec<String>)>,
+}
+
+/// A host's source, and what it says of the host.
+#[derive(Debug, Clone)]
+struct Said {
+    join: Join,
+    inventory: Arc<Inventory>,
 }
 
 /// What a host's inventory says of what it is.
@@ -49,6 +60,8 @@ struct Inventory {
     machine: Option<String>,
     /// Of its hardware.
     macs: Vec<String>,
+    /// Since its kernel was started.
+    boot: Option<String>,
 }
 
 /// The UUID that a machine's firmware says, unless it is one that firmware without any says.
@@ -75,6 +88,22 @@ impl Inventory {
             uuid: firmware_uuid(facts),
             machine: uuid(machine_id),
             macs: facts.iter().filter_map(mac).collect(),
+            boot: said("boot_id").map(str::to_owned),
+        }
+    }
+
+    /// Whether one of two with the same machine id is a copy of the other: two kernels run `together`, or their hardware
+    /// is not the same.
+    fn is_other(&self, other: &Self, together: bool) -> bool {
+        if together && (self.boot.is_none() || self.boot != other.boot) {
+            return true;
+        }
+        match (&self.uuid, &other.uuid) {
+            (Some(own), Some(other)) => own != other,
+            _ => {
+                let both_say = !self.macs.is_empty() && !other.macs.is_empty();
+                both_say && !self.macs.iter().any(|mac| other.macs.contains(mac))
+            }
         }
     }
 
@@ -108,45 +137,62 @@ impl Compute {
             let nodes: HashSet<HostId> = index.nodes.values().map(|node| node.host).collect();
             (index.hosts.values().cloned().collect::<Vec<_>>(), nodes)
         };
-        let sources: Vec<_> = hosts.iter().map(|host| self.told_host(&mut told.hosts, host)).collect();
-        let needs_macs = told.hosts.values().any(|(_, _, said)| said.is_virtual && said.uuid.is_none());
+        let now_ms = shared.clock.now_ms();
+        let said: Vec<_> = hosts.iter().map(|host| self.told_host(&mut told.hosts, host)).collect();
+        let needs_macs = told.hosts.values().any(|(_, said)| said.is_virtual && said.uuid.is_none());
         let of_macs = if needs_macs { self.told_macs(&mut told.domains) } else { HashMap::new() };
         let mut found = Inside::default();
-        let (mut new, mut joins, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut joins, mut places, mut conflicts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut owned: Owned = Vec::new();
         let mut last = self.index().vms.last();
-        for (host, source) in hosts.iter().zip(sources) {
+        for (host, said) in hosts.iter().zip(&said) {
             let id = host.row.id;
-            let Some((source, (_, _, inventory))) = source.zip(told.hosts.get(&id)) else {
-                found.waiting = true;
-                continue;
-            };
-            let is_virtual = inventory.is_virtual && !nodes.contains(&id);
-            let domain = if is_virtual { self.domain_of(host, inventory, &of_macs) } else { None };
             let known = {
                 let index = self.index();
                 index.vms.of_hosts.get(&id).and_then(|vm| index.vms.all.get(vm)).cloned()
             };
+            let Some(present) = self.present(known.as_deref(), said, now_ms) else {
+                let newest = host.sources().last().copied();
+                found.waiting |= newest.is_some_and(|join| now_ms.saturating_sub(join.from_ms) < NEW_MS);
+                continue;
+            };
+            let is_virtual = present.inventory.is_virtual && !nodes.contains(&id);
+            let domain = if is_virtual { self.domain_of(host, &present.inventory, &of_macs) } else { None };
+            let is_own = is_virtual && domain.is_none();
             if let Some(domain) = domain {
                 found.vms.insert(id, domain);
                 found.hosts.insert(domain, id);
             }
-            if domain.is_some() || !is_virtual {
-                found.hidden.extend(known.map(|known| known.row.id));
-                continue;
+            if !is_own {
+                found.hidden.extend(known.as_ref().map(|known| known.row.id));
             }
-            let vm = known.unwrap_or_else(|| {
+            let make = || {
                 last += 1;
                 let vm = own(host, VmId(last));
                 new.push(vm.row.clone());
                 owned.extend(crate::compute::reconciler::owners(&vm));
                 Arc::new(vm)
-            });
-            found.vms.insert(id, vm.row.id);
-            // Up to the one that says what it is.
-            let mut since_ms = vm.places.last().map_or(UnixMs::MIN, |place| place.from_ms);
+            };
+            // One that is hidden keeps its sources together as well: people may have said whose they are.
+            let Some(vm) = known.or_else(|| is_own.then(make)) else { continue };
+            if is_own {
+                found.vms.insert(id, vm.row.id);
+            }
+            let here = present.join.source;
+            let others = said.iter().filter(|one| one.join.source != here);
+            let (copies, same): (Vec<_>, Vec<_>) = others.partition(|one| self.is_other(present, one, now_ms));
+            let conflict = copies.iter().rev().map(|one| one.join.source).find(|copy| self.reports(*copy, now_ms));
+            if conflict != vm.conflict {
+                conflicts.push((vm.row.id, conflict));
+            }
+            // Of one that is new all that are the same machine's; later those that came after the one where it is.
+            let is_new = vm.places.is_empty();
             let joined = |of: SourceId| vm.sources.iter().any(|own| own.source == of);
-            let loose = host.sources().into_iter().filter(|join| join.source <= source && !joined(join.source));
+            let loose = said.iter().map(|one| one.join).filter(|join| {
+                let is_same = join.source == here || same.iter().any(|one| one.join.source == join.source);
+                is_same && (is_new || join.source > here) && !joined(join.source)
+            });
+            let mut since_ms = vm.places.last().map_or(UnixMs::MIN, |place| place.from_ms);
             for join in loose {
                 joins.push(VmJoin { source: join.source, vm: vm.row.id, from_ms: join.from_ms });
                 since_ms = join.from_ms.max(since_ms.saturating_add(1));
@@ -167,30 +213,59 @@ impl Compute {
             shared.access.owned(&owned);
         }
         done.vms += new.len();
-        if joins.is_empty() && self.index().vms.inside == found {
+        if joins.is_empty() && conflicts.is_empty() && self.index().vms.inside == found {
             return Ok(());
         }
         let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
         index.revision += 1;
         super::joining::VmDecision { new, joins, places }.put(&mut index.vms);
+        for (id, conflict) in conflicts {
+            if let Some(source) = conflict {
+                tracing::warn!(vm = %id, %source, "another machine has the machine id of a virtual machine");
+            }
+            let changed = index.vms.all.get(&id).map(|known| Vm { conflict, ..Vm::clone(known) });
+            changed.into_iter().for_each(|vm| index.vms.put(vm));
+        }
         index.vms.inside = found;
         Ok(())
     }
 
-    /// Looks at what a host says of itself, and by which source. `None`: it has not said anything.
-    fn told_host(&self, told: &mut HashMap<HostId, (SourceId, UnixMs, Inventory)>, host: &Host) -> Option<SourceId> {
-        let sources = host.sources();
-        let newest = sources.iter().rev().find_map(|join| {
+    /// What a host's sources say of it, those that say anything, the newest last.
+    fn told_host(&self, told: &mut HashMap<SourceId, (UnixMs, Arc<Inventory>)>, host: &Host) -> Vec<Said> {
+        let said = |join: Join| {
             let view = self.0.telemetry.source_known(join.source)?;
-            Some((join.source, view.facts_instant_ms()?, view))
-        });
-        let (source, since_ms, view) = newest?;
-        let id = host.row.id;
-        if told.get(&id).is_none_or(|known| (known.0, known.1) != (source, since_ms)) {
-            let inventory = Inventory::of(&host.row.machine_id, &view.facts()?.values);
-            told.insert(id, (source, since_ms, inventory));
+            let since_ms = view.facts_instant_ms()?;
+            let inventory = match told.get(&join.source) {
+                Some((known_ms, inventory)) if *known_ms == since_ms => Arc::clone(inventory),
+                _ => {
+                    let inventory = Arc::new(Inventory::of(&host.row.machine_id, &view.facts()?.values));
+                    told.insert(join.source, (since_ms, Arc::clone(&inventory)));
+                    inventory
+                }
+            };
+            Some(Said { join, inventory })
+        };
+        host.sources().into_iter().filter_map(said).collect()
+    }
+
+    /// The source by which a host is judged: the one where its machine is; of one that is new the first that reports,
+    /// else the newest. So nobody takes a machine over by naming its machine id.
+    fn present<'a>(&self, known: Option<&Vm>, said: &'a [Said], now_ms: UnixMs) -> Option<&'a Said> {
+        match known.and_then(Vm::source) {
+            Some(here) => said.iter().find(|one| one.join.source == here),
+            None => said.iter().find(|one| self.reports(one.join.source, now_ms)).or(said.last()),
         }
-        Some(source)
+    }
+
+    /// Whether a source of a host is of another machine than the one by which it is judged.
+    fn is_other(&self, present: &Said, other: &Said, now_ms: UnixMs) -> bool {
+        let together = self.reports(present.join.source, now_ms) && self.reports(other.join.source, now_ms);
+        present.inventory.is_other(&other.inventory, together)
+    }
+
+    fn reports(&self, source: SourceId, now_ms: UnixMs) -> bool {
+        let view = self.0.telemetry.source_known(source);
+        view.and_then(|view| view.glance(|glance| !glance.is_stale(now_ms))).unwrap_or(false)
     }
 
     /// Hypervisors' machines by hardware address.
@@ -312,5 +387,34 @@ mod tests {
         assert_eq!(inventory(&hardware).same(by_uuid, by_mac), [VmId(1)], "its machine id");
         let cloned = Inventory { machine: None, ..inventory(&hardware) };
         assert_eq!(cloned.same(by_uuid, by_mac), [VmId(3)], "its hardware address");
+    }
+
+    #[test]
+    fn a_copy_is_told_by_its_kernel_while_both_run_and_else_by_its_hardware() {
+        let one = |boot: &'static str, mac: &'static str, uuid: &'static str| {
+            let facts = [
+                ("boot_id", boot),
+                ("interface.eth0.mac", mac),
+                ("interface.eth0.driver", "virtio_net"),
+                ("hardware_uuid", uuid),
+            ];
+            inventory(&facts)
+        };
+        let (first, second) = ("52:54:00:aa:00:01", "52:54:00:aa:00:02");
+        let uuid = "11111111-2d1c-4b7a-9e8f-112233445566";
+        let known = one("a", first, "");
+        for (other, together, alone) in [
+            (one("a", first, ""), false, false),
+            (one("b", first, ""), true, false),
+            (one("b", second, ""), true, true),
+            (one("", first, ""), true, false),
+            (inventory(&[("boot_id", "b")]), true, false),
+        ] {
+            assert_eq!(known.is_other(&other, true), together, "{other:?}");
+            assert_eq!(known.is_other(&other, false), alone, "{other:?}");
+        }
+        let known = one("a", first, uuid);
+        assert!(!known.is_other(&one("b", second, uuid), false), "it got another network card");
+        assert!(known.is_other(&one("b", first, "22222222-2d1c-4b7a-9e8f-112233445566"), false));
     }
 }

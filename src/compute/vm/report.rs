@@ -276,6 +276,8 @@ impl Compute {
         let is_shown = |vm| self.0.access.is_visible(permit, Resource::Vm(vm));
         let claimed = index.vms.claims(&vm.row.uuid).any(|(_, other)| other != vm.row.id && is_shown(other));
         let conflict = match vm.conflict {
+            // Another machine has its machine id.
+            Some(_) if vm.row.host.is_some() => Some(VmConflict::ClaimedTwice),
             Some(_) => Some(VmConflict::RunningTwice),
             None => claimed.then_some(VmConflict::ClaimedTwice),
         };
