@@ -187,17 +187,18 @@ impl Compute {
             done += some.len();
             job.done(done);
         }
-        let owned = self.vms_put(&transaction, &plan.machines).await?;
+        let machines = self.with_guests(plan.machines.clone());
+        let owned = self.vms_put(&transaction, &machines).await?;
         job.done(done + plan.machines.len());
         store::ledger::import_set(&transaction, &imported).await?;
-        let changes = [audited(job, plan)].into_iter().chain(vm_changes(&plan.machines));
+        let changes = [audited(job, plan)].into_iter().chain(vm_changes(&machines));
         let recorded = shared.access.record_all(&transaction, permit, changes).await?;
         transaction.commit().await?;
         shared.access.recorded(recorded);
         let lines = merged(ledger, plan);
         let mut index = shared.index.write().unwrap_or_else(PoisonError::into_inner);
         index.ledger = Arc::new(Ledger { lines, imported: Some(imported) });
-        self.vms_took(&mut index, owned, plan.machines.iter().cloned());
+        self.vms_took(&mut index, owned, machines);
         Ok(())
     }
 }

@@ -258,3 +258,61 @@ async fn two_machines_with_one_machine_id_are_never_one_and_none_is_given_away()
         control.stop().await;
     }
 }
+
+#[tokio::test]
+async fn the_host_inside_goes_with_its_machine_or_back_to_nobody() {
+    for test in testing::databases().await {
+        organizations(&test).await;
+        let control = Control::start(&test).await;
+        let give = async |vm: &str, version: i64, organization: &str| {
+            control.now.fetch_add(1_000, Ordering::Relaxed);
+            let said = json!({ "version": version, "organization": organization });
+            let (status, answer) = control.put(&format!("/api/v1/vms/{vm}"), said).await;
+            assert_eq!(status, StatusCode::OK, "{}: {answer}", test.name);
+        };
+        let sees = |organization, resource| {
+            control.compute.0.access.is_visible(&Permit::<MeasurementsRead>::testing(organization), resource)
+        };
+        let (health, school) = (OrganizationId(2), OrganizationId(3));
+        let other_uuid = "22222222-2d1c-4b7a-9e8f-112233445566";
+        let with = |uuid| [("hardware_uuid", uuid)];
+        let first = booted(&control, (21, "machine-21", "boot-a"), NOON, &with(UUID)).await;
+        let second = booted(&control, (22, "machine-22", "boot-b"), NOON, &with(other_uuid)).await;
+        control.compute.reconcile().await.expect("reconciled");
+        give("vm_1", 1, "org_3").await;
+        give("vm_2", 1, "org_3").await;
+        // Then the city looks into its hypervisors.
+        let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+        ours.frame(NOON, RUNNING, 100).await;
+        let mut more = Hypervisor::open_with(&control, 8, 1, "machine-b", other_uuid).await;
+        more.frame(NOON, RUNNING, 100).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let anew = booted(&control, (23, "machine-21", "boot-a"), NOON, &with(UUID)).await;
+        control.compute.reconcile().await.expect("reconciled");
+        let (host, source) = (Resource::Host(HostId(1)), source_of(&control, "host_1").await);
+        assert!(sees(school, host) && sees(school, source), "{}: an agent that is enrolled anew", test.name);
+
+        // The same owner of both, and then another: the host goes with the machine.
+        give("vm_3", 1, "org_3").await;
+        assert!(sees(school, host) && sees(school, source));
+        give("vm_3", 2, "org_2").await;
+        assert!(!sees(school, host) && !sees(school, source), "{}: its owner reads it no more", test.name);
+        assert!(sees(health, host) && sees(health, source));
+        // Nobody had said of this one that it is the school's as well.
+        let (host, source) = (Resource::Host(HostId(2)), source_of(&control, "host_2").await);
+        assert!(sees(school, host) && sees(school, source));
+        give("vm_4", 1, "org_2").await;
+        for organization in [health, school] {
+            assert!(!sees(organization, host) && !sees(organization, source), "{}: {organization:?}", test.name);
+        }
+        assert!(sees(health, Resource::Vm(VmId(4))));
+        drop((first, second, ours, more, anew));
+        control.stop().await;
+    }
+}
+
+/// The source that a host's page shows.
+async fn source_of(control: &Control, host: &str) -> Resource {
+    let page = control.json(&format!("/api/v1/hosts/{host}")).await;
+    Resource::Source(page["source"].as_str().expect("a source").parse().expect("an id"))
+}

@@ -148,7 +148,7 @@ impl Compute {
             // It is said already.
             return Ok(Some(()));
         }
-        let changed = [(known, row)];
+        let changed = self.with_guests(vec![(known, row)]);
         let transaction = shared.db.begin("vm_change").await?;
         let owned = self.vms_put(&transaction, &changed).await?;
         let recorded = shared.access.record_all(&transaction, permit, vm_changes(&changed)).await?;
@@ -159,6 +159,14 @@ impl Compute {
         shared.access.recorded(recorded);
         self.vms_took(&mut shared.index.write().unwrap_or_else(PoisonError::into_inner), owned, changed);
         Ok(Some(()))
+    }
+
+    /// The same, and what follows of it for the hosts inside: see [`of_guest`].
+    pub(in crate::compute) fn with_guests(&self, mut changed: Vec<(Arc<Vm>, VmRow)>) -> Vec<(Arc<Vm>, VmRow)> {
+        let index = self.index();
+        let guests: Vec<_> = changed.iter().filter_map(|(known, row)| of_guest(&index, known, row)).collect();
+        changed.extend(guests);
+        changed
     }
 
     /// Writes what is said of machines: as they were, and as they are to be. After the commit call
@@ -190,6 +198,20 @@ impl Compute {
             index.vms.put(Vm { row, ..Vm::clone(&known) });
         }
     }
+}
+
+/// What becomes of a host's own row when the hypervisor's row of the same machine gets another owner. If people had said
+/// the same owner of both, the host and what it measures go with the machine; if they had given it to somebody else, it
+/// is nobody's: whose machine it was reads it no more, and nobody gets it by a guest's word. An agent that was
+/// enrolled for an organisation stays theirs.
+fn of_guest(index: &Index, known: &Vm, row: &VmRow) -> Option<(Arc<Vm>, VmRow)> {
+    let host = index.vms.inside.hosts.get(&row.id).filter(|_| row.owner != known.row.owner)?;
+    let own = index.vms.all.get(index.vms.of_hosts.get(host)?)?;
+    let given = own.row.owner.filter(|owner| *owner != own.row.organization && row.owner != Some(*owner))?;
+    let owner = row.owner.filter(|_| known.row.owner == Some(given));
+    let from_ms = row.owned().1.max(own.row.owned().1);
+    let changed = VmRow { version: own.row.version + 1, owner, assigned_ms: Some(from_ms), ..own.row.clone() };
+    Some((Arc::clone(own), changed))
 }
 
 /// What the audit log says of changed machines, one entry each.
