@@ -15,14 +15,15 @@ use super::capacity::{Holder, Room, Size, room};
 use super::figures::Reading;
 use super::survey::{PERIODS, Period, Used};
 use super::usage::Usage;
-use super::vm::report::disk_bytes;
+use super::vm::figures::{VmPlan, figures};
+use super::vm::report::{disk_bytes, number};
 use super::vm::{Node, Vm};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, ROOT, Resource};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, VmId};
-use crate::telemetry::Glance;
 use crate::telemetry::query::evidence_stars;
+use crate::telemetry::{Glance, SourceView};
 
 /// What machines are given is looked at anew after this.
 const GIVEN_FOR_MS: i64 = 10_000;
@@ -391,7 +392,7 @@ impl Compute {
                 continue;
             }
             let Some(view) = self.0.telemetry.source_known(node.source) else { continue };
-            let fact = |name: &str| view.facts().and_then(|facts| facts.values.get(name)?.parse::<f64>().ok());
+            let fact = |name: &str| view.facts().and_then(|facts| number(facts.values.get(name)?));
             let mut known = Hypervisor {
                 host: node.host,
                 name: self.host_named(permit, Some(node), agent).host_name,
@@ -442,7 +443,7 @@ impl Compute {
             let Some(view) = vm.source().and_then(|source| self.0.telemetry.source_known(source)) else { continue };
             if vm.row.host.is_some() {
                 // What it has stays known while it does not report. Nobody sees where it is.
-                let Some(size) = view.facts().map(|facts| given_inside(&facts.values)) else { continue };
+                let Some(size) = given_inside(&vm, &view) else { continue };
                 let provider = Self::provider_of(&self.index(), &vm, None);
                 given.insert(vm.row.id, Given { size, host: None, provider });
                 continue;
@@ -464,11 +465,16 @@ impl Compute {
     }
 }
 
-/// What a machine is given, by its own inventory.
-fn given_inside(facts: &BTreeMap<String, String>) -> Size {
-    let number = |name: &str| facts.get(name).and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let disk_bytes = disk_bytes(facts).unwrap_or(0.0);
-    Size { cpus: number("cpus"), memory_bytes: number("memory_bytes"), disk_bytes }
+/// What a machine has by its own inventory, else by its last frame. `None`: it is not known, so it is in no sum.
+fn given_inside(vm: &Vm, view: &SourceView) -> Option<Size> {
+    let facts = view.facts();
+    let said = |name: &str| facts.as_ref().and_then(|facts| number(facts.values.get(name)?));
+    let seen = || view.glance(|glance| figures(&VmPlan::of(vm, glance.schema), &glance)).unwrap_or_default();
+    Some(Size {
+        cpus: said("cpus").or_else(|| seen().vcpus)?,
+        memory_bytes: said("memory_bytes").or_else(|| seen().memory_bytes)?,
+        disk_bytes: facts.as_ref().and_then(|facts| disk_bytes(&facts.values)).unwrap_or(0.0),
+    })
 }
 
 /// What a machine is given, by its last frame.

@@ -316,3 +316,27 @@ async fn source_of(control: &Control, host: &str) -> Resource {
     let page = control.json(&format!("/api/v1/hosts/{host}")).await;
     Resource::Source(page["source"].as_str().expect("a source").parse().expect("an id"))
 }
+
+#[tokio::test]
+async fn what_cannot_be_a_size_makes_no_sum_wrong() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let sane = guest(&control, 21, 1, "sane", &[]).await;
+    let sizes = [("cpus", "NaN"), ("memory_bytes", "inf"), ("disk.sda.size_bytes", "-42949672960")];
+    let wild = guest(&control, 22, 1, "wild", &sizes).await;
+    // One that has said no more than that it is.
+    let mut bare = Stream::open(&control, 23, 1, "machine-23");
+    bare.facts(NOON, 23, &[("hostname", "bare"), ("virtualization", "kvm"), ("cpus", "1e300")]).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let vm = control.json("/api/v1/vms/vm_2").await;
+    assert_eq!((&vm["name"], &vm["vcpus"]), (&"wild".into(), &1.into()), "as its frames say");
+    assert_eq!((&vm["memory_bytes"], &vm["disk_capacity_bytes"]), (&(8 * GIB).into(), &Value::Null));
+    let vm = control.json("/api/v1/vms/vm_3").await;
+    assert_eq!((&vm["name"], &vm["vcpus"], &vm["memory_bytes"]), (&"bare".into(), &Value::Null, &Value::Null));
+    let total = control.json("/api/v1/capacity?by=organization").await["total"].clone();
+    assert_eq!((&total["vms"], &total["cpu"]["allocated"]), (&2.into(), &3.0.into()), "{total}");
+    assert_eq!(total["memory"]["allocated"], (16 * GIB) as f64);
+    assert_eq!(total["storage"]["allocated"], (40 * GIB) as f64);
+    drop((sane, wild, bare));
+    control.stop().await;
+}

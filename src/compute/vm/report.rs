@@ -428,7 +428,7 @@ pub(super) fn seen(plan: &VmPlan, glance: &Glance<'_>, now_ms: UnixMs, gone: boo
 /// A machine as lists show it.
 pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, now_ms: UnixMs) -> VmSummary {
     let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
-    let number = |name: &str| fact(name).and_then(|text| text.parse::<f64>().ok());
+    let number = |name: &str| fact(name).and_then(|text| number(&text));
     let Seen { state, last_report_ms, figures } = seen;
     let row = &vm.row;
     let is_inside = row.host.is_some();
@@ -472,12 +472,17 @@ pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, n
     }
 }
 
+/// A size or a count that a machine says of itself. What can be none is not known: one machine makes no sum wrong.
+pub(in crate::compute) fn number(text: &str) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|value| (0.0..1e18).contains(value))
+}
+
 /// The size of the disks that a host's inventory names: not of what is made of them.
 pub(in crate::compute) fn disk_bytes(facts: &BTreeMap<String, String>) -> Option<f64> {
     const MADE: [&str; 5] = ["dm-", "md", "bcache", "drbd", "nbd"];
     let disk = |(name, size): (&String, &String)| {
         let disk = name.strip_prefix("disk.")?.strip_suffix(".size_bytes")?;
-        size.parse::<f64>().ok().filter(|_| MADE.iter().all(|made| !disk.starts_with(made)))
+        number(size).filter(|_| MADE.iter().all(|made| !disk.starts_with(made)))
     };
     facts.iter().filter_map(disk).reduce(|a, b| a + b)
 }
