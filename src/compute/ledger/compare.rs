@@ -144,6 +144,10 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>], counting: Counting) 
             let theirs_unnamed = theirs.iter().any(|at| others[*at].uuid.is_none());
             mine.retain(|at| theirs_unnamed || ones[*at].uuid.is_none());
             theirs.retain(|at| mine_unnamed || others[*at].uuid.is_none());
+            // By a name that it chooses a guest takes nothing from what a hypervisor tells of.
+            if theirs.iter().any(|at| !others[*at].inside) {
+                theirs.retain(|at| !others[*at].inside);
+            }
             if let ([one], [other]) = (mine.as_slice(), theirs.as_slice())
                 && (ones[*one].uuid.is_none() || others[*other].uuid.is_none())
             {
@@ -379,6 +383,16 @@ pub(super) mod tests {
         let unassigned = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, "u1", "x", 1) };
         let machines = [unassigned(1, ToldBy::Guest), unassigned(2, ToldBy::Hypervisor)];
         assert_eq!(reconcile(std::slice::from_ref(&given), &machines)[0].machine, Some(1));
+    }
+
+    #[test]
+    fn a_guest_that_takes_anothers_name_makes_it_no_less_clear() {
+        let named = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, &format!("u{id}"), "web", 1) };
+        let machines = [named(1, ToldBy::Guest), named(2, ToldBy::Hypervisor)];
+        let found = |machines: &[MachineReport]| reconcile(&[line(1, None, "web", 2)], machines)[0].machine;
+        assert_eq!(found(&machines), Some(1));
+        assert_eq!(found(&machines[..1]), Some(0), "alone its word is enough");
+        assert_eq!(found(&[named(1, ToldBy::Guest), named(3, ToldBy::Guest)]), None, "two guests are not clear");
     }
 
     proptest! {
