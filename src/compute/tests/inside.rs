@@ -89,7 +89,12 @@ async fn a_virtual_host_is_a_machine_once_whoever_tells_of_it() {
         let vm = &listed["items"][0];
         assert_eq!((&vm["told_by"], &vm["guest"]), (&"hypervisor".into(), &"host_1".into()));
         assert_eq!(control.json("/api/v1/hosts/host_1").await["vm"], "vm_2");
-        assert_eq!(control.get("/api/v1/vms/vm_1").await.0, StatusCode::NOT_FOUND);
+        // Its own row is in no list, and there by its id: what people say of it is taken and answered.
+        let said = json!({ "version": 1, "organization": "org_2" });
+        assert_eq!(control.put("/api/v1/vms/vm_1", said).await.0, StatusCode::OK, "{}", test.name);
+        let own = control.json("/api/v1/vms/vm_1").await;
+        assert_eq!((&own["organization"], &own["version"]), (&"org_2".into(), &2.into()), "{}", test.name);
+        assert_eq!(names(&control.json("/api/v1/vms").await), ["web"]);
         assert_eq!(control.json("/api/v1/ledger").await["counts"]["only_measured"], 1);
         drop((out, metal, one));
         control.stop().await;
