@@ -118,10 +118,11 @@ pub(super) fn matched(ones: &[Key<'_>], others: &[Key<'_>], counting: Counting) 
     }
     for (one, found) in ones.iter().zip(&mut found) {
         let same = one.uuid.and_then(|uuid| by_uuid.get(uuid)).map(Vec::as_slice).unwrap_or_default();
-        // A UUID that two organisations claim: the one that is there, of the same organisation if that may be.
+        // A UUID that two claim: the one that is there, if that may be no other's, a hypervisor's word first.
         let own = same.iter().min_by_key(|at| {
             let other = &others[**at];
-            (other.gone, other.organization != one.organization, other.inside)
+            let is_others = other.organization.is_some() && other.organization != one.organization;
+            (other.gone, is_others, other.inside, other.organization != one.organization)
         });
         let free = own.copied().filter(|at| !std::mem::replace(&mut taken[*at], true));
         *found = free.map(|at| (at, By::Uuid));
@@ -383,6 +384,12 @@ pub(super) mod tests {
         let unassigned = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, "u1", "x", 1) };
         let machines = [unassigned(1, ToldBy::Guest), unassigned(2, ToldBy::Hypervisor)];
         assert_eq!(reconcile(std::slice::from_ref(&given), &machines)[0].machine, Some(1));
+        // The department's own agent says so of what another's hypervisor has and nobody was given.
+        let own = MachineReport { told_by: ToldBy::Guest, ..machine(1, "u1", "x", 2) };
+        let machines = [own.clone(), unassigned(2, ToldBy::Hypervisor)];
+        assert_eq!(reconcile(std::slice::from_ref(&given), &machines)[0].machine, Some(1));
+        let machines = [own, machine(2, "u1", "x", 3)];
+        assert_eq!(reconcile(std::slice::from_ref(&given), &machines)[0].machine, Some(0), "that one is another's");
     }
 
     #[test]

@@ -345,3 +345,23 @@ async fn what_cannot_be_a_size_makes_no_sum_wrong() {
     drop((sane, wild, bare));
     control.stop().await;
 }
+
+#[tokio::test]
+async fn a_guest_is_the_machine_that_its_organisation_was_given_whoevers_the_hypervisor_is() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let control = Control::start(&test).await;
+    let mut theirs = Hypervisor::open(&control, 7, 3, "machine-a").await;
+    theirs.facts(2, NOON - 30_000, &[("name", "web")]).await;
+    theirs.frame(NOON, RUNNING, 100).await;
+    let inside = guest(&control, 21, 2, "inside", &[("hardware_uuid", UUID)]).await;
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(names(&control.json("/api/v1/vms?sort=name").await), ["inside", "web"], "the school's is the school's");
+    let given = control.put("/api/v1/vms/vm_1", json!({ "version": 1, "organization": "org_2" })).await;
+    assert_eq!((given.0, &given.1["name"]), (StatusCode::OK, &"web".into()));
+    control.compute.reconcile().await.expect("reconciled");
+    let listed = control.json("/api/v1/vms").await;
+    assert_eq!((names(&listed), &listed["items"][0]["guest"]), (vec!["web".to_owned()], &"host_1".into()));
+    drop((theirs, inside));
+    control.stop().await;
+}

@@ -291,8 +291,8 @@ impl Compute {
         found
     }
 
-    /// The machine of a hypervisor that a host is, if that is clear. The hypervisor is of the host's organisation or of
-    /// one above: nobody hides another's machine by saying that it is theirs.
+    /// The machine of a hypervisor that a host is, if that is clear. It is of the host's organisation or of one above, by
+    /// its hypervisor or by what people said of it: nobody hides another's machine by saying that it is theirs.
     fn domain_of(&self, host: &Host, inventory: &Inventory, of_macs: &HashMap<String, Vec<VmId>>) -> Option<VmId> {
         let candidates: Vec<Arc<Vm>> = {
             let index = self.index();
@@ -301,10 +301,11 @@ impl Compute {
             let same = inventory.same(of_uuid, of_mac);
             same.into_iter().filter_map(|vm| index.vms.all.get(&vm).cloned()).collect()
         };
-        let ours = candidates
-            .into_iter()
-            .filter(|vm| self.0.access.is_within(host.row.organization, vm.row.organization) && !self.is_gone(vm));
-        let ours: Vec<_> = ours.collect();
+        let is_ours = |vm: &Arc<Vm>| {
+            let mut above = [Some(vm.row.organization), vm.row.owner].into_iter().flatten();
+            above.any(|above| self.0.access.is_within(host.row.organization, above))
+        };
+        let ours: Vec<_> = candidates.into_iter().filter(|vm| is_ours(vm) && !self.is_gone(vm)).collect();
         let own = |vm: &&Arc<Vm>| vm.row.organization == host.row.organization;
         match ours.as_slice() {
             [one] => Some(one.row.id),
