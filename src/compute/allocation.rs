@@ -441,6 +441,10 @@ impl Compute {
         let mut given = HashMap::with_capacity(vms.len());
         for vm in vms {
             let Some(view) = vm.source().and_then(|source| self.0.telemetry.source_known(source)) else { continue };
+            let stale = view.glance(|glance| glance.is_stale(now_ms));
+            if stale != Some(false) && self.vm_is_over(&vm, &view, now_ms) {
+                continue;
+            }
             if vm.row.host.is_some() {
                 // What it has stays known while it does not report. Nobody sees where it is.
                 let Some(size) = given_inside(&vm, &view) else { continue };
@@ -448,12 +452,7 @@ impl Compute {
                 given.insert(vm.row.id, Given { size, host: None, provider });
                 continue;
             }
-            let Some((size, stale)) = view.glance(|glance| (given_to(&glance), glance.is_stale(now_ms))) else {
-                continue;
-            };
-            if stale && self.node_reports(&view, now_ms) {
-                continue;
-            }
+            let Some(size) = view.glance(|glance| given_to(&glance)) else { continue };
             let index = self.index();
             let host = Self::node(&index, view.agent()).map(|node| node.host);
             let provider = Self::provider_of(&index, &vm, Some(view.agent()));

@@ -111,6 +111,12 @@ impl Fleet {
         self.directory.get(id).map(|agent| agent.details().hostname.clone())
     }
 
+    /// Whether an agent may report no more.
+    #[must_use]
+    pub fn agent_is_revoked(&self, id: AgentId) -> bool {
+        self.directory.get(id).is_some_and(|agent| agent.details().revoked_ms.is_some())
+    }
+
     /// An agent that the permit's organisations own now.
     #[must_use]
     pub fn agent_shown<C>(&self, permit: &Permit<C>, id: AgentId) -> Option<AgentInfo> {

@@ -365,3 +365,35 @@ async fn a_guest_is_the_machine_that_its_organisation_was_given_whoevers_the_hyp
     drop((theirs, inside));
     control.stop().await;
 }
+
+#[tokio::test]
+async fn one_whose_agent_was_revoked_counts_no_more() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let (kept, left) = (guest(&control, 21, 1, "kept", &[]).await, guest(&control, 22, 1, "left", &[]).await);
+    control.compute.reconcile().await.expect("reconciled");
+    drop((kept, left));
+    control.stop().await;
+    let transaction = test.db.begin("test").await.expect("begun");
+    for insert in [
+        "INSERT INTO enrolment_token (id, hash, organization_id, created_ms, expires_ms, uses, uses_left) \
+         VALUES (1, zeroblob(32), 1, 0, 0, 2, 0)",
+        "INSERT INTO agent (id, kind, machine_id, hostname, version, protocol, interval_ms, enrolled_ms, \
+         enrolment_token_id, enrolment_key, revoked_ms) \
+         VALUES (21, 'host', 'machine-21', 'kept', '', 1, 15000, 0, 1, zeroblob(32), NULL), \
+         (22, 'host', 'machine-22', 'left', '', 1, 15000, 0, 1, zeroblob(32), 1)",
+    ] {
+        sea_orm::ConnectionTrait::execute_unprepared(&transaction, insert).await.expect("inserted");
+    }
+    transaction.commit().await.expect("committed");
+
+    let control = Control::start(&test).await;
+    control.now.store(NOON + 60_000, Ordering::Relaxed);
+    control.compute.reconcile().await.expect("reconciled");
+    let items = control.json("/api/v1/vms").await["items"].clone();
+    assert_eq!((&items[0]["state"], &items[1]["state"]), (&"stale".into(), &"gone".into()), "{items}");
+    assert_eq!(control.json("/api/v1/vms/vm_2").await["state"], "gone");
+    assert_eq!(control.json("/api/v1/capacity?by=organization").await["total"]["vms"], 1);
+    assert_eq!(control.json("/api/v1/ledger").await["counts"]["only_measured"], 1, "it stands in no list of what is there");
+    control.stop().await;
+}

@@ -316,12 +316,12 @@ impl Compute {
         }
     }
 
-    /// Its hypervisor reports, and lists it no more.
+    /// It is there no more.
     fn is_gone(&self, vm: &Vm) -> bool {
         let now_ms = self.0.clock.now_ms();
         let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
         view.is_some_and(|view| {
-            view.glance(|glance| glance.is_stale(now_ms)) == Some(true) && self.node_reports(&view, now_ms)
+            view.glance(|glance| glance.is_stale(now_ms)) == Some(true) && self.vm_is_over(vm, &view, now_ms)
         })
     }
 }

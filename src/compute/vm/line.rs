@@ -70,8 +70,8 @@ impl Line for VmLine {
         let expired = self.vm.row.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms);
         let facts_ms = self.view.as_ref().and_then(SourceView::facts_instant_ms);
         // Asked only of those that may not report, and before its frames are held.
-        let gone =
-            now_ms > self.up_until_ms && self.view.as_ref().is_some_and(|view| compute.node_reports(view, now_ms));
+        let is_over = |view: &SourceView| compute.vm_is_over(&self.vm, view, now_ms);
+        let gone = now_ms > self.up_until_ms && self.view.as_ref().is_some_and(is_over);
         let Self { vm, view, head, key: known, plan, .. } = self;
         let measured = view.as_ref().and_then(|view| {
             view.glance(|glance| {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::figures::{VmFigures, VmPlan, devices, figures};
 use super::inside::firmware_uuid;
 use super::placing::stays;
-use super::{HostNamed, Purpose, Vm};
+use super::{HostNamed, Purpose, Vm, VmJoin};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::compute::Compute;
@@ -292,7 +292,7 @@ impl Compute {
     }
 
     /// Whether the hypervisor that a source is of reports now that libvirt answers.
-    pub(in crate::compute) fn node_reports(&self, view: &SourceView, now_ms: UnixMs) -> bool {
+    fn node_reports(&self, view: &SourceView, now_ms: UnixMs) -> bool {
         let node = Self::node(&self.index(), view.agent());
         let node = node.and_then(|node| self.0.telemetry.source_known(node.source));
         let reports = node.and_then(|node| {
@@ -304,13 +304,23 @@ impl Compute {
         reports.unwrap_or(false)
     }
 
+    /// Whether a machine that is not measured now is there no more: its hypervisor reports and does not list it, or
+    /// every agent that told of it was revoked.
+    pub(in crate::compute) fn vm_is_over(&self, vm: &Vm, view: &SourceView, now_ms: UnixMs) -> bool {
+        let is_revoked = |join: &VmJoin| {
+            let agent = self.0.telemetry.source_known(join.source).map(|view| view.agent());
+            agent.is_some_and(|agent| self.0.fleet.agent_is_revoked(agent))
+        };
+        self.node_reports(view, now_ms) || vm.sources.iter().all(is_revoked)
+    }
+
     /// A machine's page.
     pub(in crate::compute) fn vm_detail(&self, permit: &Permit<MeasurementsRead>, vm: &Vm) -> VmDetail {
         let now_ms = self.0.clock.now_ms();
         let view = vm.source().and_then(|source| self.0.telemetry.source(permit, source));
         let head = self.vm_head(permit, vm, view.as_ref());
         let facts = view.as_ref().and_then(SourceView::facts);
-        let gone = view.as_ref().is_some_and(|view| self.node_reports(view, now_ms));
+        let gone = view.as_ref().is_some_and(|view| self.vm_is_over(vm, view, now_ms));
         let seen = view.as_ref().and_then(|view| {
             view.glance(|glance| {
                 let plan = VmPlan::of(vm, glance.schema);
@@ -408,7 +418,7 @@ impl Compute {
     }
 }
 
-/// What a machine's newest frame says. `gone`: its host reports, so it is not listed any more if no frame comes.
+/// What a machine's newest frame says. `gone`: it is there no more if no frame comes.
 pub(super) fn seen(plan: &VmPlan, glance: &Glance<'_>, now_ms: UnixMs, gone: bool) -> Seen {
     let state = match (glance.is_stale(now_ms), gone) {
         (false, _) if plan.is_inside() => VmState::Running,
