@@ -271,7 +271,7 @@ impl Compute {
     ) -> CapacityItem {
         let mut total = Group::default();
         self.hypervisors(permit).iter().for_each(|host| total.host(host));
-        let seen = given.iter().filter(|(vm, _)| self.0.access.is_visible(permit, Resource::Vm(**vm)));
+        let seen = given.iter().filter(|(vm, _)| self.vm_is_listed(permit, **vm));
         seen.for_each(|(_, given)| total.vm(given));
         let whole = used.filter(|_| permit.organization() == ROOT).map(|used| &used.whole);
         total.item(None, whole)
@@ -312,7 +312,7 @@ impl Compute {
                         groups.entry(organization).or_default().host(host);
                     }
                 }
-                for (vm, given) in given.iter().filter(|(vm, _)| access.is_visible(permit, Resource::Vm(**vm))) {
+                for (vm, given) in given.iter().filter(|(vm, _)| self.vm_is_listed(permit, **vm)) {
                     if let Some(owner) = access.owner(Resource::Vm(*vm)) {
                         groups.entry(owner).or_default().vm(given);
                     }
@@ -329,7 +329,7 @@ impl Compute {
                 for host in &hypervisors {
                     groups.entry(host.provider).or_default().host(host);
                 }
-                for (_, given) in given.iter().filter(|(vm, _)| access.is_visible(permit, Resource::Vm(**vm))) {
+                for (_, given) in given.iter().filter(|(vm, _)| self.vm_is_listed(permit, **vm)) {
                     groups.entry(given.provider).or_default().vm(given);
                 }
                 let names: BTreeMap<ProviderId, String> =
@@ -437,7 +437,8 @@ impl Compute {
         {
             return Arc::clone(given);
         }
-        let vms: Vec<Arc<Vm>> = self.index().vms.counted().cloned().collect();
+        // Who sees which of two rows of one machine is asked where they are added up.
+        let vms: Vec<Arc<Vm>> = self.index().vms.all.values().cloned().collect();
         let mut given = HashMap::with_capacity(vms.len());
         for vm in vms {
             let Some(view) = vm.source().and_then(|source| self.0.telemetry.source_known(source)) else { continue };

@@ -235,8 +235,12 @@ impl Compute {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             provider: host.row.provider,
             vm: {
-                let vm = self.index().vms.inside.vms.get(&host.row.id).copied();
-                vm.filter(|vm| self.0.access.is_visible(permit, Resource::Vm(*vm)))
+                let (same, own) = {
+                    let vms = &self.index().vms;
+                    let same = vms.inside.vms.get(&host.row.id).copied();
+                    (same, same.and_then(|_| vms.of_hosts.get(&host.row.id).copied()))
+                };
+                [same, own].into_iter().flatten().find(|vm| self.vm_is_listed(permit, *vm))
             },
             summary,
             machine_id: host.row.machine_id.clone(),

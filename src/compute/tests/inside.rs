@@ -397,3 +397,35 @@ async fn one_whose_agent_was_revoked_counts_no_more() {
     assert_eq!(control.json("/api/v1/ledger").await["counts"]["only_measured"], 1, "it stands in no list of what is there");
     control.stop().await;
 }
+
+#[tokio::test]
+async fn an_organisation_keeps_its_own_machine_while_it_does_not_see_the_hypervisors() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let control = Control::start(&test).await;
+    let inside = guest(&control, 21, 2, "inside", &[("hardware_uuid", UUID)]).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    ours.facts(2, NOON - 30_000, &[("name", "web")]).await;
+    ours.frame(NOON, RUNNING, 100).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let (city, health) = (OrganizationId(1), OrganizationId(2));
+    // What each is shown in the list, how many count in its capacity, and which one its host is.
+    let seen = |organization| {
+        let permit = Permit::<MeasurementsRead>::testing(organization);
+        let name = |row: &VmLine| row.shown.name.clone();
+        let listed: Vec<String> =
+            control.compute.look(&permit, |board: &Board<VmLine>| board.rows.iter().map(name).collect());
+        let capacity = control.compute.capacity(&permit, allocation::By::Organization, 0);
+        let vm = control.compute.host_fetch(&permit, HostId(1)).expect("a host").vm;
+        (listed, capacity.total.vms, vm)
+    };
+    let shown = |name: &str, vm| (vec![name.to_owned()], 1, Some(VmId(vm)));
+    assert_eq!(seen(city), shown("web", 2));
+    assert_eq!(seen(health), shown("inside", 1), "the city's is not theirs to see");
+    let given = control.put("/api/v1/vms/vm_2", json!({ "version": 1, "organization": "org_2" })).await;
+    assert_eq!(given.0, StatusCode::OK);
+    assert_eq!(seen(health), shown("web", 2), "once");
+    drop((inside, ours));
+    control.stop().await;
+}

@@ -6,7 +6,7 @@ use super::Vm;
 use super::figures::VmPlan;
 use super::report::{Head, Seen, VmSummary, seen, summary};
 use crate::access::capability::MeasurementsRead;
-use crate::access::{Permit, Resource};
+use crate::access::Permit;
 use crate::compute::Compute;
 use crate::compute::board::{Boards, Line};
 use crate::platform::clock::UnixMs;
@@ -50,9 +50,9 @@ impl Line for VmLine {
 
     fn found(compute: &Compute, permit: &Permit<MeasurementsRead>, known: Vec<Self>) -> Vec<Self> {
         // Not while the index is held: each line looks into it as well.
-        let all: Vec<Arc<Vm>> = compute.index().vms.counted().cloned().collect();
+        let all: Vec<Arc<Vm>> = compute.index().vms.all.values().cloned().collect();
         let mut known = known.into_iter().peekable();
-        let visible = all.into_iter().filter(|vm| compute.0.access.is_visible(permit, Resource::Vm(vm.row.id)));
+        let visible = all.into_iter().filter(|vm| compute.vm_is_listed(permit, vm.row.id));
         visible
             .map(|vm| {
                 while known.next_if(|line| line.vm.row.id < vm.row.id).is_some() {}

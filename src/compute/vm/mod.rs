@@ -186,7 +186,7 @@ impl Vms {
         self.all.insert(id, Arc::new(vm));
     }
 
-    /// Those that are machines of their own, each once.
+    /// Those that are machines of their own, each once, for who sees all.
     pub(super) fn counted(&self) -> impl Iterator<Item = &Arc<Vm>> {
         self.all.values().filter(|vm| !self.inside.hidden.contains(&vm.row.id))
     }
@@ -225,6 +225,19 @@ impl Compute {
             return None;
         }
         self.index().vms.all.get(&id).cloned()
+    }
+
+    /// Whether a permit shows a machine among others: a host's own row to those alone who do not see the hypervisor's row
+    /// of the same machine.
+    pub(super) fn vm_is_listed(&self, permit: &Permit<MeasurementsRead>, id: VmId) -> bool {
+        let is_visible = |vm| self.0.access.is_visible(permit, Resource::Vm(vm));
+        if !is_visible(id) {
+            return false;
+        }
+        let index = self.index();
+        let inside = &index.vms.inside;
+        let same = || inside.vms.get(&index.vms.all.get(&id)?.row.host?).copied();
+        !inside.hidden.contains(&id) || same().is_some_and(|same| !is_visible(same))
     }
 
     /// Who provides a machine: its own provider, else that of the host that it is or is on.
