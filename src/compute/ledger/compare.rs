@@ -13,7 +13,7 @@ use super::row::last_day;
 use super::{LedgerLine, MachineReport};
 use crate::compute::list::Named;
 use crate::compute::vm::report::{ToldBy, VmState};
-use crate::platform::ids::OrganizationId;
+use crate::platform::ids::{HostId, OrganizationId};
 
 /// Sizes that are so much apart, of the larger one, differ: a table is in rounded gigabytes.
 const TOLERANCE: f64 = 0.01;
@@ -177,8 +177,10 @@ pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDif
             differences.push(FieldDifference { field, ledger, measured });
         }
     };
-    // Of one that never said its name, that is its UUID.
-    compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|name| Some(name) != vm.uuid.as_ref()));
+    // Of one that never said its name, that is its UUID, or the id of the host that it is.
+    let is_unnamed = Some(&vm.name) == vm.uuid.as_ref()
+        || (vm.told_by == ToldBy::Guest && vm.name.parse::<HostId>().is_ok());
+    compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|_| !is_unnamed));
     let owner = vm.assigned.then(|| vm.organization.to_string());
     compare("organization", Some(line.organization.to_string()), owner);
     compare("application", line.application.clone(), vm.application.clone());
@@ -352,6 +354,8 @@ pub(super) mod tests {
             ..machine(1, "u1", "one", 2)
         };
         assert_eq!(differences(&full, &silent), []);
+        let nameless = MachineReport { name: "host_5".to_owned(), told_by: ToldBy::Guest, ..silent.clone() };
+        assert_eq!(differences(&full, &nameless), [], "a guest that says no name is called as its host");
         // Somebody wrote 23:59 of the same day.
         let by_hand = MachineReport { expires_ms: Some(1_798_732_740_000), ..machine(1, "u1", "one", 2) };
         let of_table = LedgerLine { expires_ms: Some(1_798_732_800_000), ..line(1, Some("u1"), "one", 2) };
