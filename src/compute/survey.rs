@@ -269,8 +269,13 @@ impl Compute {
             let mut measured = MeasuredVm::empty(span.slots);
             for first in (0..span.slots).step_by(SLOTS_OF_DAY) {
                 let day = (span.ms_of(first), span.ms_of(span.slots.min(first + SLOTS_OF_DAY)));
-                let cpu = self.slots(part.clone(), &[HOST_CPU], Some(&["mode"]), day).await?;
-                let memory = self.slots(part.clone(), &[HOST_MEMORY, HOST_AVAILABLE], None, day).await?;
+                // Elsewhere then.
+                if !part.stays.iter().any(|(from_ms, to_ms)| *from_ms < day.1 && day.0 < *to_ms) {
+                    continue;
+                }
+                let metrics = [HOST_CPU, HOST_MEMORY, HOST_AVAILABLE];
+                let series = self.slots(part.clone(), &metrics, Some(&["mode"]), day).await?;
+                let (cpu, memory): (Vec<_>, Vec<_>) = series.into_iter().partition(|one| one.column.metric == HOST_CPU);
                 measured.put_inside(first, &cpu, &memory);
             }
             match &mut whole {
