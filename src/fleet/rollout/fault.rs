@@ -43,7 +43,7 @@ pub(super) enum Fault {
     )]
     NoLibvirtSocket,
     #[error(
-        "only root may connect to {path} (mode {mode}): set unix_sock_ro_perms, and unix_sock_group if not everybody may, in /etc/libvirt/libvirtd.conf (or virtqemud.conf) and restart it"
+        "not everybody may connect to {path} (mode {mode}), and the agent's user joins no group: libvirt's may manage as well. Set unix_sock_ro_perms = \"0777\" in /etc/libvirt/libvirtd.conf (or virtqemud.conf), or, where systemd opens the socket, SocketMode=0666 of libvirtd-ro.socket (or virtqemud-ro.socket), and restart it"
     )]
     LibvirtSocketClosed { path: String, mode: String },
     #[error("the agent's own user cannot look at libvirt: {said}")]
@@ -146,7 +146,7 @@ impl Fault {
             }
             Self::NoLibvirtSocket => "没有 libvirt 的只读套接字：目标主机是否为宿主机，libvirtd（或 virtqemud）是否在运行？可用 `systemctl enable --now libvirtd` 启动".to_owned(),
             Self::LibvirtSocketClosed { path, mode } => format!(
-                "只有 root 可以连接 {path}（权限 {mode}）：请在 /etc/libvirt/libvirtd.conf（或 virtqemud.conf）中设置 unix_sock_ro_perms，如不对所有人开放则另设 unix_sock_group，然后重启该服务"
+                "{path} 未对所有用户开放（权限 {mode}），而 libvirt 的用户组同时具有管理权限，探针的专用用户不会加入：请在 /etc/libvirt/libvirtd.conf（或 virtqemud.conf）中设置 unix_sock_ro_perms = \"0777\"；套接字由 systemd 打开时，改为设置 libvirtd-ro.socket（或 virtqemud-ro.socket）的 SocketMode=0666；然后重启该服务"
             ),
             Self::LibvirtRefuses { said } => format!("探针的专用用户无法查看 libvirt：{said}"),
             Self::NoSpace { path, needed_kib, free_kib } => {

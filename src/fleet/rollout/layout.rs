@@ -171,10 +171,9 @@ pub(super) fn enrol(program: Program, version: &str, replace: bool) -> String {
 const USER: &str = "id -u @program@ >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/@program@ \
      --no-create-home --shell /sbin/nologin @program@\n";
 
-/// Sets up the service, whose text comes by the standard input; its user joins a group if it needs one. Says `boot=`
-/// why it will not start with the machine, if so.
-pub(super) fn service(program: Program, init: Init, group: Option<&str>) -> String {
-    let join = group.map_or_else(String::new, |group| format!("usermod -a -G {group} @program@\n"));
+/// Sets up the service, whose text comes by the standard input. Says `boot=` why it will not start with the machine,
+/// if so.
+pub(super) fn service(program: Program, init: Init) -> String {
     let rest = match init {
         Init::Systemd(_) => {
             r"d=/etc/systemd/system
@@ -203,7 +202,7 @@ fi
         }
     };
     // An enrolment by hand, or one that was cut, left files of root there.
-    program.in_text(&format!("{USER}{join}mkdir -p /var/lib/@program@\nchown -R @program@: /var/lib/@program@\n{rest}"))
+    program.in_text(&format!("{USER}mkdir -p /var/lib/@program@\nchown -R @program@: /var/lib/@program@\n{rest}"))
 }
 
 /// The text of the service.
@@ -305,8 +304,8 @@ mod tests {
                 activate(program, "1-a"),
                 good(program, "1-a"),
                 enrol(program, "1-a", true),
-                service(program, Init::Plain, Some("libvirt")),
-                service(program, Init::Systemd(252), None),
+                service(program, Init::Plain),
+                service(program, Init::Systemd(252)),
                 probe(program),
                 start(program, Init::Plain),
                 start(program, Init::Systemd(252)),
@@ -328,7 +327,7 @@ mod tests {
         let all = |program| {
             [service_text(program, Init::Plain), unit(program, 252), stop(program), remove(program)].concat()
                 + &activate(program, "1-a")
-                + &service(program, Init::Systemd(252), None)
+                + &service(program, Init::Systemd(252))
         };
         let (host, libvirt) = (all(Program::Host), all(Program::Libvirt));
         assert!(!host.contains("libvirt"), "{host}");

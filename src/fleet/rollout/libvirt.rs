@@ -1,6 +1,5 @@
 //! What the agent of a hypervisor needs of its machine: the distribution's libvirt, and its read-only socket. Pure.
 
-use super::facts::is_name;
 use super::fault::{Fault, said};
 
 /// A version of libvirt.
@@ -66,18 +65,12 @@ impl Libvirt {
         }
         match &self.socket {
             None => Err(Fault::NoLibvirtSocket),
-            Some(Socket { path, mode, .. }) if self.group().is_none() && mode & 0o002 == 0 => {
+            // One for a group as well: libvirt gives that group its other socket too, over which it is managed.
+            Some(Socket { path, mode, .. }) if mode & 0o002 == 0 => {
                 Err(Fault::LibvirtSocketClosed { path: path.clone(), mode: format!("{mode:o}") })
             }
             Some(_) => Ok(()),
         }
-    }
-
-    /// The group that the agent's user has to be in, where not everybody may connect.
-    pub(super) fn group(&self) -> Option<&str> {
-        let Socket { mode, group, .. } = self.socket.as_ref()?;
-        let is_for_the_group = mode & 0o002 == 0 && mode & 0o020 != 0 && is_name(group) && group != "root";
-        is_for_the_group.then_some(group)
     }
 
     /// In a line.
@@ -129,7 +122,7 @@ mod tests {
             ("libvirt=/usr/lib64/libvirt.so.0\nsocket=777 root /s\n", Some((4, 5, 0)), Ok(())),
             ("libvirt=/usr/lib64/libvirt.so.0.4005.0\n", None, Err("no_libvirt_socket")),
             (&closed, None, Err("libvirt_socket_closed")),
-            (&of_a_group, None, Ok(())),
+            (&of_a_group, None, Err("libvirt_socket_closed")),
         ] {
             assert_eq!(judge(printed, needed), expected, "{printed}");
         }
@@ -137,20 +130,11 @@ mod tests {
         assert!(old.contains("9.0.0") && old.contains("4.5.0"), "{old}");
         let missing = Libvirt::default().judge(None).expect_err("none").to_string();
         assert!(missing.contains("libvirt0") && missing.contains("libvirt-libs"), "{missing}");
-    }
-
-    #[test]
-    fn a_group_is_joined_only_where_it_opens_the_socket() {
-        for (mode_and_group, expected) in [
-            ("777 root", None),
-            ("777 libvirt", None),
-            ("770 libvirt", Some("libvirt")),
-            ("750 libvirt", None),
-            ("770 root", None),
-            ("770 UNKNOWN;reboot", None),
-        ] {
-            let libvirt = Libvirt::read(&THERE.replace("777 root", mode_and_group));
-            assert_eq!(libvirt.group(), expected, "{mode_and_group}");
+        let group = Libvirt::read(&of_a_group).judge(None).expect_err("closed");
+        for text in [group.to_string(), group.chinese()] {
+            for word in ["/run/libvirt/libvirt-sock-ro", "770", "unix_sock_ro_perms = \"0777\"", "SocketMode=0666"] {
+                assert!(text.contains(word), "{word} is not in {text}");
+            }
         }
     }
 

@@ -267,8 +267,7 @@ impl Work<'_> {
             }
             Step::Enrol => self.enrol(connection, known).await,
             Step::Service => {
-                let (service, text) =
-                    (layout::service(program, init, known.facts.libvirt.group()), layout::service_text(program, init));
+                let (service, text) = (layout::service(program, init), layout::service_text(program, init));
                 let printed = connection.run(&service, text.as_bytes()).await?.ok()?;
                 if let Some(why) = printed.lines().find_map(|line| line.strip_prefix("boot=")) {
                     let why = said(why);
