@@ -604,6 +604,17 @@ fn a_hypervisors_agent_stands_beside_the_hosts() {
         assert!(status.contains(line), "{line} is not in\n{status}");
     }
 
+    // A build that cannot look is not left the current one.
+    let blind =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && exec echo {NAME} {}\nexit 3\n", env!("CARGO_PKG_VERSION"));
+    place.offer_program(NAME, blind.as_bytes(), "2.17");
+    let (failed, target) = place.carried_out(&at(&machine), &of_libvirt("upgrade"));
+    assert_failed(&target, "service", "libvirt_refuses");
+    let said = place.transcript(&failed);
+    assert!(said.contains(&format!("已恢复并启动先前的版本 {version}")), "{said}");
+    assert_eq!(there(NAME).as_ref(), Some(&version));
+    assert_eq!(machine.run_there(&["systemctl", "is-active", &format!("{NAME}.service")]).trim(), "active");
+
     // Another build of it, and back: the host's agent runs on as it was.
     let of_the_host = there("tongtu-agent");
     let newer = place.offer_built(NAME, b"another build", "2.17");

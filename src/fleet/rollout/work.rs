@@ -230,7 +230,8 @@ impl Work<'_> {
             self.step(step).await?;
             let doing = self.change(step, connection, &mut known);
             let done = tokio::time::timeout(limit(step), doing).await.map_err(|_| timed_out(step)).flatten();
-            if done.is_err() && action.brings_a_program() && matches!(step, Step::Start | Step::Report) {
+            if done.is_err() && action.brings_a_program() && matches!(step, Step::Service | Step::Start | Step::Report)
+            {
                 self.go_back(connection, &known).await;
             }
             done?;
