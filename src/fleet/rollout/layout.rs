@@ -213,9 +213,13 @@ pub(super) fn service_text(program: Program, init: Init) -> String {
     }
 }
 
-/// Lets the service's user collect once, from what it is there for.
+/// Lets the service's user collect once, from what it is there for; once more where that fails, for the first question
+/// may be what starts libvirtd.
 pub(super) fn probe(program: Program) -> String {
-    program.in_text("su -s /bin/sh @program@ -c 'cd / && /opt/@program@/current/bin/@program@ check'\n")
+    program.in_text(
+        "check=/opt/@program@/current/bin/@program@\n\
+         su -s /bin/sh @program@ -c \"cd / && { $check check >/dev/null 2>&1 || { sleep 10; $check check; }; }\"\n",
+    )
 }
 
 /// Starts it, anew if it runs, and looks after a moment whether it still does.
