@@ -419,7 +419,8 @@ impl Work<'_> {
             && !tried.as_ref().is_ok_and(|tried| tried.status == Some(0))
         {
             // Whether its machine heard of it is not known: whoever goes on enrols anew.
-            fleet.agent_revoke(&self.run.permit, agent).await.map_err(|error| broken(&error))?;
+            let revoked = fleet.agent_revoke(&self.run.permit, agent).await.map_err(|error| broken(&error))?;
+            revoked.ok_or_else(|| broken(&format!("{agent} is not seen any more, and so is not revoked")))?;
             self.note(
                 format!("{agent} was enrolled, but its machine may not know; it is revoked"),
                 format!("{agent} 已登记，但目标主机可能未收到；现已吊销"),
