@@ -10,6 +10,8 @@
 #
 # What a program needs is read from it, not believed: architecture, oldest glibc and libvirt, SHA-256.
 set -eu
+# What the tools print is read.
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 # The newest symbol version of a library (GLIBC, LIBVIRT) that a program asks for.
