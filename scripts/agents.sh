@@ -19,6 +19,13 @@ newest_of() {
     readelf -V "$2" | grep -o "$1_[0-9][0-9.]*" | sed "s/$1_//" | sort -uV | tail -n 1
 }
 
+# Ends the build where a program asks for a newer version of a library than the machines are promised to need.
+hold_to() {
+    needed=$(newest_of "$1" "$3")
+    [ "$(printf '%s\n%s\n' "$needed" "$2" | sort -V | tail -n 1)" = "$2" ] \
+        || { echo "$3 needs $1 $needed, not $2" >&2; exit 1; }
+}
+
 architecture_of() {
     case "$(readelf -h "$1" | sed -n 's/ *Machine: *//p')" in
         *X86-64*) echo x86_64 ;;
@@ -51,8 +58,10 @@ pack() {
 
 build() {
     cargo=${CARGO:-cargo}
-    $cargo zigbuild --help >/dev/null 2>&1 \
+    cargo-zigbuild zig cc -- --version >/dev/null 2>&1 \
         || { echo "cargo-zigbuild or zig is missing: pip install cargo-zigbuild ziglang, in an environment that is on the path" >&2; exit 1; }
+    pkg-config --atleast-version=6.0.0 libvirt \
+        || { echo "libvirt's development files are missing, or older than 6.0: scripts/install.sh build" >&2; exit 1; }
     target=$($cargo metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
     built=""
     for architecture in x86_64 aarch64; do
@@ -63,9 +72,8 @@ build() {
             $cargo zigbuild --locked --profile agent -p tongtu-agent -p tongtu-agent-libvirt --target "$triple.2.17"
         for program in tongtu-agent tongtu-agent-libvirt; do
             file=$target/$triple/agent/$program
-            needed=$(newest_of GLIBC "$file")
-            [ "$(printf '%s\n2.17\n' "$needed" | sort -V | tail -n 1)" = 2.17 ] \
-                || { echo "$file needs glibc $needed, not 2.17" >&2; exit 1; }
+            hold_to GLIBC 2.17 "$file"
+            hold_to LIBVIRT 1.2.14 "$file"
             built="$built $file"
         done
     done
@@ -75,11 +83,11 @@ build() {
 
 # A libvirt to link with, for an architecture and in a directory: every public name and nothing behind it.
 libvirt_of_names() {
-    version=$(pkg-config --modversion libvirt) \
-        || { echo "libvirt's development files are missing: scripts/install.sh build" >&2; exit 1; }
+    version=$(pkg-config --modversion libvirt)
     mkdir -p "$2"
     readelf --dyn-syms -W "$(pkg-config --variable=libdir libvirt)/libvirt.so" \
         | awk '$4 == "FUNC" && $8 ~ /^vir[A-Za-z0-9_]*@@LIBVIRT_[0-9.]+$/ { sub("@@", " ", $8); print $8 }' >"$2/names"
+    [ -s "$2/names" ] || { echo "this machine's libvirt.so has no names to link with" >&2; exit 1; }
     awk '{ print "void " $1 "(void) {}" }' "$2/names" >"$2/names.c"
     awk '{ names[$2] = names[$2] " " $1 ";" }
          END { for (version in names) print version " { global:" names[version] " };" }' "$2/names" >"$2/names.map"
