@@ -5,6 +5,7 @@ use crate::ffi::{Failure, Watch};
 use crate::hypervisor::Hypervisor;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tongtu_agent_runtime::clock;
 
 /// Events that wait to be reported; the oldest beyond that go.
 const MOST: usize = 10_000;
@@ -12,6 +13,8 @@ const MOST: usize = 10_000;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts to connect, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A connection that did not last so long is not made anew at once.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
 
 /// Something that libvirt told of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,13 +144,15 @@ fn listen(hypervisor: &Hypervisor, told: &ToldList, bell: &Bell) {
                 if std::mem::take(&mut failing) {
                     tracing::info!("libvirt's events are heard again");
                 }
-                pause = Duration::ZERO;
+                let began = clock::monotonic();
                 while watch.is_alive() {
                     if bell.wait(LOOK_EVERY) {
                         return;
                     }
                 }
                 tracing::warn!("the connection that listens to libvirt is gone");
+                let was_short = clock::monotonic().duration_since(began) < SHORT_LIFE;
+                pause = if was_short { Duration::from_secs(1) } else { Duration::ZERO };
             }
             Err(failure) => {
                 note(&failure, &mut failing);
@@ -167,7 +172,6 @@ fn note(failure: &Failure, failing: &mut bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tongtu_agent_runtime::clock;
     use virt::connect::Connect;
     use virt::domain::Domain;
 
