@@ -9,8 +9,10 @@ use tongtu_agent_runtime::clock;
 
 /// Events that wait to be reported; the oldest beyond that go.
 const MOST: usize = 10_000;
-/// Between two looks at a connection whose end nobody told.
+/// Between two looks at a connection whose end libvirt tells.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks at one whose end it does not tell. A look asks nobody.
+const LOOK_OFTEN: Duration = Duration::from_secs(2);
 /// Between two attempts to connect, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A connection that did not last so long is not made anew at once.
@@ -146,7 +148,7 @@ fn listen(hypervisor: &Hypervisor, told: &ToldList, bell: &Bell) {
                 }
                 let began = clock::monotonic();
                 while watch.is_alive() {
-                    if bell.wait(LOOK_EVERY) {
+                    if bell.wait(if watch.rings() { LOOK_EVERY } else { LOOK_OFTEN }) {
                         return;
                     }
                 }

@@ -524,6 +524,11 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Whether libvirt rings when its connection ends.
+    pub(crate) fn rings(&self) -> bool {
+        self.rings
+    }
+
     /// Whether its connection still is one.
     pub(crate) fn is_alive(&self) -> bool {
         self.connection.is_alive()
