@@ -178,8 +178,8 @@ pub(super) fn differences(line: &LedgerLine, vm: &MachineReport) -> Vec<FieldDif
         }
     };
     // Of one that never said its name, that is its UUID, or the id of the host that it is.
-    let is_unnamed = Some(&vm.name) == vm.uuid.as_ref()
-        || (vm.told_by == ToldBy::Guest && vm.name.parse::<HostId>().is_ok());
+    let is_unnamed =
+        Some(&vm.name) == vm.uuid.as_ref() || (vm.told_by == ToldBy::Guest && vm.name.parse::<HostId>().is_ok());
     compare("name", Some(line.name.clone()), Some(vm.name.clone()).filter(|_| !is_unnamed));
     let owner = vm.assigned.then(|| vm.organization.to_string());
     compare("organization", Some(line.organization.to_string()), owner);
@@ -398,7 +398,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_guest_that_takes_anothers_name_makes_it_no_less_clear() {
-        let named = |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, &format!("u{id}"), "web", 1) };
+        let named =
+            |id, told_by| MachineReport { told_by, assigned: false, ..machine(id, &format!("u{id}"), "web", 1) };
         let machines = [named(1, ToldBy::Guest), named(2, ToldBy::Hypervisor)];
         let found = |machines: &[MachineReport]| reconcile(&[line(1, None, "web", 2)], machines)[0].machine;
         assert_eq!(found(&machines), Some(1));

@@ -394,7 +394,11 @@ async fn one_whose_agent_was_revoked_counts_no_more() {
     assert_eq!((&items[0]["state"], &items[1]["state"]), (&"stale".into(), &"gone".into()), "{items}");
     assert_eq!(control.json("/api/v1/vms/vm_2").await["state"], "gone");
     assert_eq!(control.json("/api/v1/capacity?by=organization").await["total"]["vms"], 1);
-    assert_eq!(control.json("/api/v1/ledger").await["counts"]["only_measured"], 1, "it stands in no list of what is there");
+    assert_eq!(
+        control.json("/api/v1/ledger").await["counts"]["only_measured"],
+        1,
+        "it stands in no list of what is there"
+    );
     control.stop().await;
 }
 
