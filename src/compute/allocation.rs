@@ -122,7 +122,10 @@ const DEFINITIONS: [(&str, &str); 6] = [
         "allocated",
         "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not; of those that their own agents tell of, what they have by their inventory; these are in no overcommit",
     ),
-    ("used", "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak"),
+    (
+        "used",
+        "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; of everything only those on hypervisors that report, beside what these have",
+    ),
     ("p95", "nearest rank ⌈0.95·n⌉ over the n slots that are at least half covered"),
     (
         "memory_used",

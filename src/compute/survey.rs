@@ -200,7 +200,10 @@ impl Compute {
             organizations.entry(owner).or_insert_with(|| Sums::new(span.slots)).add(&measured, first);
             let (provider, vcpus, memory_bytes) = self.vm_given(vm);
             providers.entry(provider).or_insert_with(|| Sums::new(span.slots)).add(&measured, measured.first());
-            whole.add(&measured, measured.first());
+            // Beside what our hypervisors have stands what is used of that.
+            if vm.row.host.is_none() {
+                whole.add(&measured, measured.first());
+            }
             for (days, found) in PERIODS.iter().zip(&mut found) {
                 let first = first.max(span.begin_of(*days));
                 found.insert(vm.row.id, measured.reviewed(span, first, (owner, owned_ms), (vcpus, memory_bytes)));

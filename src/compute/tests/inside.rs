@@ -433,3 +433,26 @@ async fn an_organisation_keeps_its_own_machine_while_it_does_not_see_the_hypervi
     drop((inside, ours));
     control.stop().await;
 }
+
+#[tokio::test]
+async fn a_machine_that_is_long_silent_hides_no_guest_that_reports() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    ours.facts(2, NOON - 60_000, &[("name", "web")]).await;
+    ours.frame(NOON - 15_000, RUNNING, 100).await;
+    let mut inside = booted(&control, (21, UUID, "boot-a"), NOON - 5_000, &[]).await;
+    let listed = async || {
+        control.compute.reconcile().await.expect("reconciled");
+        names(&control.json("/api/v1/vms?sort=name").await)
+    };
+    assert_eq!(listed().await, ["web"], "by its machine id");
+    control.now.store(NOON + 300_000, Ordering::Relaxed);
+    inside.frame(NOON + 300_000, 21, SECOND).await;
+    assert_eq!(listed().await, ["web"], "its hypervisor may come back");
+    control.now.store(NOON + 700_000, Ordering::Relaxed);
+    inside.frame(NOON + 700_000, 21, SECOND).await;
+    assert_eq!(listed().await, ["guest-21", "web"], "it was retired");
+    drop((ours, inside));
+    control.stop().await;
+}

@@ -20,8 +20,8 @@ use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, SourceId, VmId};
 use crate::telemetry::Facts;
 
-/// A source that says nothing of itself for so long is not waited for.
-const NEW_MS: i64 = 600_000;
+/// What says nothing for so long is not waited for.
+const LONG_MS: i64 = 600_000;
 
 /// What a pass found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -153,11 +153,11 @@ impl Compute {
             };
             let Some(present) = self.present(known.as_deref(), said, now_ms) else {
                 let newest = host.sources().last().copied();
-                found.waiting |= newest.is_some_and(|join| now_ms.saturating_sub(join.from_ms) < NEW_MS);
+                found.waiting |= newest.is_some_and(|join| now_ms.saturating_sub(join.from_ms) < LONG_MS);
                 continue;
             };
             let is_virtual = present.inventory.is_virtual && !nodes.contains(&id);
-            let domain = if is_virtual { self.domain_of(host, &present.inventory, &of_macs) } else { None };
+            let domain = if is_virtual { self.domain_of(host, present, &of_macs, now_ms) } else { None };
             let is_own = is_virtual && domain.is_none();
             if let Some(domain) = domain {
                 found.vms.insert(id, domain);
@@ -293,19 +293,28 @@ impl Compute {
 
     /// The machine of a hypervisor that a host is, if that is clear. It is of the host's organisation or of one above, by
     /// its hypervisor or by what people said of it: nobody hides another's machine by saying that it is theirs.
-    fn domain_of(&self, host: &Host, inventory: &Inventory, of_macs: &HashMap<String, Vec<VmId>>) -> Option<VmId> {
+    /// One that has long been silent hides nothing that reports: its hypervisor was retired, or it went elsewhere.
+    fn domain_of(
+        &self,
+        host: &Host,
+        present: &Said,
+        of_macs: &HashMap<String, Vec<VmId>>,
+        now_ms: UnixMs,
+    ) -> Option<VmId> {
         let candidates: Vec<Arc<Vm>> = {
             let index = self.index();
             let of_uuid = |uuid: &str| index.vms.claims(uuid).map(|(_, vm)| vm).collect();
             let of_mac = |mac: &str| of_macs.get(mac).cloned().unwrap_or_default();
-            let same = inventory.same(of_uuid, of_mac);
+            let same = present.inventory.same(of_uuid, of_mac);
             same.into_iter().filter_map(|vm| index.vms.all.get(&vm).cloned()).collect()
         };
         let is_ours = |vm: &Arc<Vm>| {
             let mut above = [Some(vm.row.organization), vm.row.owner].into_iter().flatten();
             above.any(|above| self.0.access.is_within(host.row.organization, above))
         };
-        let ours: Vec<_> = candidates.into_iter().filter(|vm| is_ours(vm) && !self.is_gone(vm)).collect();
+        let reports = self.reports(present.join.source, now_ms);
+        let is_past = |vm: &Arc<Vm>| self.is_gone(vm) || (reports && self.is_long_silent(vm, now_ms));
+        let ours: Vec<_> = candidates.into_iter().filter(|vm| is_ours(vm) && !is_past(vm)).collect();
         let own = |vm: &&Arc<Vm>| vm.row.organization == host.row.organization;
         match ours.as_slice() {
             [one] => Some(one.row.id),
@@ -314,6 +323,15 @@ impl Compute {
                 own.next().filter(|_| own.next().is_none()).map(|vm| vm.row.id)
             }
         }
+    }
+
+    /// Nothing has come of it for long: no restart of an agent takes that time.
+    fn is_long_silent(&self, vm: &Vm, now_ms: UnixMs) -> bool {
+        let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
+        let silent = view.and_then(|view| {
+            view.glance(|glance| glance.is_stale(now_ms) && now_ms.saturating_sub(glance.instant_ms) > LONG_MS)
+        });
+        silent == Some(true)
     }
 
     /// It is there no more.

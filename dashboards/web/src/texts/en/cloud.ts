@@ -216,7 +216,7 @@ export default {
   capacity_definition: {
     physical: "what libvirt says that the hypervisors have; pools that several hosts share count with each",
     allocated: "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not",
-    used: "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak",
+    used: "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; of everything only those on hypervisors that report, beside what these have",
     p95: "nearest rank ⌈0.95·n⌉ over the n slots that are at least half covered",
     memory_used: "memory of the hosts that virtual machines take (resident)",
     coverage: "covered ÷ expected time, mean of its virtual machines since each was first measured",
