@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::Compute;
 use super::capacity::{Holder, Room, Size, room};
 use super::figures::Reading;
-use super::survey::{PERIODS, Period, Used};
+use super::survey::{GroupUsed, PERIODS, Period, Used};
 use super::usage::Usage;
 use super::vm::figures::{VmPlan, figures};
 use super::vm::report::{disk_bytes, number};
@@ -124,7 +124,7 @@ const DEFINITIONS: [(&str, &str); 6] = [
     ),
     (
         "used",
-        "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; of everything only those on hypervisors that report, beside what these have",
+        "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; where it has hypervisors that report, only of machines on such, beside what these have",
     ),
     ("p95", "nearest rank ⌈0.95·n⌉ over the n slots that are at least half covered"),
     (
@@ -213,7 +213,12 @@ impl Group {
         }
     }
 
-    fn item(self, key: Option<String>, used: Option<&Used>) -> CapacityItem {
+    /// What is set against what it has: the use of that, or of everything if it has nothing.
+    fn used(&self, used: &GroupUsed) -> Used {
+        if self.hosts > 0 { used.placed } else { used.all }
+    }
+
+    fn item(self, key: Option<String>, used: Option<Used>) -> CapacityItem {
         let [cpus, memory, storage] = self.physical;
         let mut storage = figure(storage, (self.allocated.disk_bytes, self.placed.disk_bytes), None);
         storage.used_mean = self.pool_allocation_bytes;
@@ -276,7 +281,7 @@ impl Compute {
         self.hypervisors(permit).iter().for_each(|host| total.host(host));
         let seen = given.iter().filter(|(vm, _)| self.vm_is_listed(permit, **vm));
         seen.for_each(|(_, given)| total.vm(given));
-        let whole = used.filter(|_| permit.organization() == ROOT).map(|used| &used.whole);
+        let whole = used.filter(|_| permit.organization() == ROOT).map(|used| total.used(&used.whole));
         total.item(None, whole)
     }
 
@@ -304,7 +309,7 @@ impl Compute {
                     }
                 }
                 let item = |(host, group): (HostId, Group)| {
-                    group.item(Some(host.to_string()), used.and_then(|used| used.hosts.get(&host)))
+                    group.item(Some(host.to_string()), used.and_then(|used| used.hosts.get(&host).copied()))
                 };
                 groups.into_iter().map(item).collect()
             }
@@ -322,7 +327,7 @@ impl Compute {
                 }
                 let item = |(organization, mut group): (OrganizationId, Group)| {
                     group.name = Some(access.organization_name(organization)).filter(|name| !name.is_empty());
-                    let used = used.and_then(|used| used.organizations.get(&organization));
+                    let used = used.and_then(|used| used.organizations.get(&organization)).map(|used| group.used(used));
                     group.item(Some(organization.to_string()), used)
                 };
                 groups.into_iter().map(item).collect()
@@ -342,6 +347,7 @@ impl Compute {
                 let item = |(provider, mut group): (Option<ProviderId>, Group)| {
                     group.name = provider.and_then(|provider| names.get(&provider).cloned());
                     let used = used.filter(|_| whole).and_then(|used| used.providers.get(&provider));
+                    let used = used.map(|used| group.used(used));
                     group.item(provider.map(|provider| provider.to_string()), used)
                 };
                 groups.into_iter().map(item).collect()

@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const TIMES: u32 = 100;
 /// As long as nothing was measured.
 const FIRST: Duration = Duration::from_secs(30);
-const SLOT_MS: i64 = 300_000;
+pub(super) const SLOT_MS: i64 = 300_000;
 const SLOT: Duration = Duration::from_millis(SLOT_MS as u64);
 const DAY_MS: i64 = 86_400_000;
 const SLOTS_OF_DAY: usize = (DAY_MS / SLOT_MS) as usize;
@@ -56,6 +56,15 @@ pub(super) struct Used {
     pub cpus: Option<Usage>,
     /// Memory of hosts that was taken.
     pub memory_bytes: Option<Usage>,
+}
+
+/// What a group's machines used.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct GroupUsed {
+    /// All of them.
+    pub all: Used,
+    /// Those on hypervisors of ours.
+    pub placed: Used,
 }
 
 /// A machine over a period.
@@ -88,10 +97,10 @@ pub(super) struct Period {
     pub to_ms: UnixMs,
     pub vms: HashMap<VmId, VmUse>,
     pub hosts: HashMap<HostId, Used>,
-    pub organizations: HashMap<OrganizationId, Used>,
-    pub providers: HashMap<Option<ProviderId>, Used>,
+    pub organizations: HashMap<OrganizationId, GroupUsed>,
+    pub providers: HashMap<Option<ProviderId>, GroupUsed>,
     /// All machines of the city.
-    pub whole: Used,
+    pub whole: GroupUsed,
 }
 
 /// The last pass.
@@ -130,6 +139,31 @@ impl Sums {
             let first = all.saturating_sub(days as usize * SLOTS_OF_DAY);
             Used { cpus: cpus.behind(first).usage(), memory_bytes: memory.behind(first).usage() }
         })
+    }
+}
+
+/// Sums of a group's machines: of all, and of those on hypervisors of ours.
+#[derive(Debug)]
+struct GroupSums {
+    all: Sums,
+    placed: Sums,
+}
+
+impl GroupSums {
+    fn new(slots: usize) -> Self {
+        Self { all: Sums::new(slots), placed: Sums::new(slots) }
+    }
+
+    fn add(&mut self, vm: &Vm, measured: &MeasuredVm, first: usize) {
+        self.all.add(measured, first);
+        if vm.row.host.is_none() {
+            self.placed.add(measured, first);
+        }
+    }
+
+    fn used(&self) -> [GroupUsed; PERIODS.len()] {
+        let (all, placed) = (self.all.used(), self.placed.used());
+        std::array::from_fn(|at| GroupUsed { all: all[at], placed: placed[at] })
     }
 }
 
@@ -183,9 +217,9 @@ impl Compute {
         let span = Span::before(at_ms);
         let vms: Vec<Arc<Vm>> = self.index().vms.counted().cloned().collect();
         let mut hosts: HashMap<HostId, Sums> = HashMap::new();
-        let mut organizations: HashMap<OrganizationId, Sums> = HashMap::new();
-        let mut providers: HashMap<Option<ProviderId>, Sums> = HashMap::new();
-        let mut whole = Sums::new(span.slots);
+        let mut organizations: HashMap<OrganizationId, GroupSums> = HashMap::new();
+        let mut providers: HashMap<Option<ProviderId>, GroupSums> = HashMap::new();
+        let mut whole = GroupSums::new(span.slots);
         let mut found = PERIODS.map(|_| HashMap::with_capacity(vms.len()));
         for vm in &vms {
             let measured = match vm.row.host {
@@ -197,13 +231,11 @@ impl Compute {
             // What was before is another's.
             let owned = if owned_ms > vm.row.created_ms { span.slot_at(owned_ms) } else { 0 };
             let first = owned.max(span.slot_at(vm.row.created_ms).min(measured.first()));
-            organizations.entry(owner).or_insert_with(|| Sums::new(span.slots)).add(&measured, first);
+            let new = || GroupSums::new(span.slots);
+            organizations.entry(owner).or_insert_with(new).add(vm, &measured, first);
             let (provider, vcpus, memory_bytes) = self.vm_given(vm);
-            providers.entry(provider).or_insert_with(|| Sums::new(span.slots)).add(&measured, measured.first());
-            // Beside what our hypervisors have stands what is used of that.
-            if vm.row.host.is_none() {
-                whole.add(&measured, measured.first());
-            }
+            providers.entry(provider).or_insert_with(new).add(vm, &measured, measured.first());
+            whole.add(vm, &measured, measured.first());
             for (days, found) in PERIODS.iter().zip(&mut found) {
                 let first = first.max(span.begin_of(*days));
                 found.insert(vm.row.id, measured.reviewed(span, first, (owner, owned_ms), (vcpus, memory_bytes)));
@@ -211,7 +243,8 @@ impl Compute {
             // Others have their turn.
             tokio::task::yield_now().await;
         }
-        let (mut hosts, mut organizations, mut providers) = (used(&hosts), used(&organizations), used(&providers));
+        let mut hosts = used(&hosts, Sums::used);
+        let (mut organizations, mut providers) = (used(&organizations, GroupSums::used), used(&providers, GroupSums::used));
         let whole = whole.used();
         let mut at = 0;
         let periods = found.map(|vms| {
@@ -290,7 +323,7 @@ impl Compute {
     }
 
     /// What a part of a machine measured between two instants, by slots.
-    async fn slots(
+    pub(super) async fn slots(
         &self,
         part: Part,
         metrics: &[&str],
@@ -360,10 +393,13 @@ impl Span {
     }
 }
 
-fn used<K: Copy + Eq + Hash>(sums: &HashMap<K, Sums>) -> [HashMap<K, Used>; PERIODS.len()] {
-    let mut found = PERIODS.map(|_| HashMap::with_capacity(sums.len()));
+fn used<K: Copy + Eq + Hash, S, U>(
+    sums: &HashMap<K, S>,
+    of: impl Fn(&S) -> [U; PERIODS.len()],
+) -> [HashMap<K, U>; PERIODS.len()] {
+    let mut found = std::array::from_fn(|_| HashMap::with_capacity(sums.len()));
     for (key, sums) in sums {
-        for (found, used) in found.iter_mut().zip(sums.used()) {
+        for (found, used) in found.iter_mut().zip(of(sums)) {
             found.insert(*key, used);
         }
     }

@@ -3,8 +3,9 @@
 use axum::http::Method;
 use serde_json::json;
 
-use super::vm::{Hypervisor, RUNNING, UUID, organizations};
+use super::vm::{Hypervisor, RUNNING, SHUT_OFF, UUID, organizations};
 use super::*;
+use crate::access::capability::MeasurementsWrite;
 use crate::platform::ids::VmId;
 
 const GIB: i64 = 1 << 30;
@@ -208,6 +209,53 @@ async fn what_it_used_is_reviewed_as_its_own_agent_measured_it() {
     let mean = total["cpu"]["used_mean"].as_f64().expect("measured");
     assert!((mean - 0.25).abs() < 0.01, "{total}");
     drop(one);
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn beside_what_hypervisors_have_stands_what_is_used_of_it() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    ours.facts(1, NOON - 1, &[("machine_id", "machine-a"), ("cpus", "16"), ("memory_bytes", MEMORY)]).await;
+    let mut out = Stream::open(&control, 21, 1, "machine-21");
+    out.facts(NOON - 1, 21, &[("hostname", "jia-01"), ("virtualization", "vmware"), ("cpus", "1")]).await;
+    // An hour: half of a processor on ours, a quarter of one elsewhere.
+    for frame in 0..=240_i64 {
+        let at_ms = NOON + frame * 15_000;
+        control.at(at_ms);
+        ours.frame(at_ms, RUNNING, frame * 15 / 2).await;
+        out.frame(at_ms, 21, [frame * 375, frame * 1_125, 8 << 30, 0, 0, BOOTED_MS / 1_000]).await;
+    }
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(control.compute.survey().await.expect("surveyed"), 2);
+    for by in ["provider", "organization"] {
+        let capacity = control.json(&format!("/api/v1/capacity?by={by}&days=1")).await;
+        for group in [&capacity["items"][0], &capacity["total"]] {
+            assert_eq!((&group["vms"], &group["cpu"]["allocated"]), (&2.into(), &3.0.into()), "{by}");
+            let mean = group["cpu"]["used_mean"].as_f64().expect("measured");
+            assert!((mean - 0.5).abs() < 0.01, "of 16 processors: {group}");
+        }
+    }
+    // A provider that no hypervisor is of: all there is to know is what its machines use.
+    let write = Permit::<MeasurementsWrite>::testing(OrganizationId(1));
+    let content = provider::ProviderContent {
+        name: "cloud".to_owned(),
+        kind: provider::ProviderKind::Outsourced,
+        contact: String::new(),
+    };
+    let cloud = control.compute.provider_put(&write, None, content).await.expect("added").expect("an id");
+    let listed = control.json("/api/v1/vms?search=jia-01").await;
+    let id = listed["items"][0]["id"].as_str().expect("an id");
+    let given = control.put(&format!("/api/v1/vms/{id}"), json!({ "version": 1, "provider": cloud })).await;
+    assert_eq!(given.0, StatusCode::OK, "{}", given.1);
+    control.compute.survey().await.expect("surveyed");
+    let capacity = control.json("/api/v1/capacity?by=provider&days=1").await;
+    let group = capacity["items"].as_array().expect("items").iter().find(|item| item["name"] == "cloud");
+    let cpu = &group.expect("listed")["cpu"];
+    let mean = cpu["used_mean"].as_f64().expect("measured");
+    assert!(cpu["physical"].is_null() && (mean - 0.25).abs() < 0.01, "{cpu}");
+    drop((ours, out));
     control.stop().await;
 }
 
@@ -453,6 +501,33 @@ async fn a_machine_that_is_long_silent_hides_no_guest_that_reports() {
     control.now.store(NOON + 700_000, Ordering::Relaxed);
     inside.frame(NOON + 700_000, 21, SECOND).await;
     assert_eq!(listed().await, ["guest-21", "web"], "it was retired");
+    drop((ours, inside));
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_is_long_off_hides_no_guest_that_reports() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut ours = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    ours.facts(2, NOON - 60_000, &[("name", "web")]).await;
+    let mut inside = booted(&control, (21, UUID, "boot-a"), NOON - 5_000, &[]).await;
+    let listed = async || {
+        control.compute.reconcile().await.expect("reconciled");
+        names(&control.json("/api/v1/vms?sort=name").await)
+    };
+    for quarter in 0..=68_i64 {
+        let at_ms = NOON + quarter * 15_000;
+        control.at(at_ms);
+        ours.frame(at_ms, if (1..68).contains(&quarter) { SHUT_OFF } else { RUNNING }, 100).await;
+        inside.frame(at_ms, 21, SECOND).await;
+        match quarter {
+            // Off since a quarter of a minute; through one whole slot and most of another; through two; not any more.
+            1 | 41 | 68 => assert_eq!(listed().await, ["web"], "{quarter}"),
+            61 => assert_eq!(listed().await, ["guest-21", "web"], "it runs elsewhere"),
+            _ => {}
+        }
+    }
     drop((ours, inside));
     control.stop().await;
 }

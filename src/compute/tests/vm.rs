@@ -12,7 +12,7 @@ const CPU: &str = "libvirt_domain_info_cpu_time_seconds_total";
 /// libvirt's states.
 pub(super) const RUNNING: i64 = 1;
 const PAUSED: i64 = 3;
-const SHUT_OFF: i64 = 5;
+pub(super) const SHUT_OFF: i64 = 5;
 
 /// An agent at a hypervisor with one domain.
 pub(super) struct Hypervisor {
@@ -151,7 +151,7 @@ impl Hypervisor {
         self.session.define(v1::Define { boots: Vec::new(), sources: vec![source], schemas }).expect("room");
     }
 
-    async fn node(&mut self, instant_ms: UnixMs) {
+    pub(super) async fn node(&mut self, instant_ms: UnixMs) {
         self.values(1, instant_ms, &[Some(1), Some(100 << 30)]).await;
     }
 }
@@ -167,7 +167,7 @@ impl Control {
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
-    fn at(&self, now_ms: UnixMs) {
+    pub(super) fn at(&self, now_ms: UnixMs) {
         self.now.store(now_ms, Ordering::Relaxed);
     }
 }

@@ -10,6 +10,11 @@ use crate::telemetry::{Glance, StoredSchema};
 
 use super::Vm;
 
+/// libvirt's state of a domain.
+pub(super) const STATE: &str = "libvirt_domain_state_code";
+/// As libvirt numbers it (virDomainState).
+pub(super) const SHUT_OFF: i64 = 5;
+
 /// Where a schema has what a virtual machine is judged by.
 #[derive(Debug, Default)]
 pub(in crate::compute) struct VmPlan {
@@ -66,7 +71,7 @@ impl VmPlan {
             let here = Some(index);
             let device = label(column, "target_device");
             match column.metric.as_str() {
-                "libvirt_domain_state_code" => plan.state = here,
+                STATE => plan.state = here,
                 "libvirt_domain_info_virtual_cpus" => plan.vcpus = here,
                 "libvirt_domain_info_cpu_time_seconds_total" => plan.cpu_time = here,
                 "libvirt_domain_info_memory_usage_bytes" => plan.memory = here,

@@ -10,18 +10,20 @@ use std::sync::{Arc, PoisonError};
 
 use sea_orm::DbErr;
 
+use super::figures::{SHUT_OFF, STATE, VmPlan};
 use super::placing::Place;
 use super::{Vm, VmJoin, VmRow};
 use crate::access::{ROOT, Resource};
 use crate::compute::joining::Join;
 use crate::compute::reconciler::{Owned, Reconciled};
+use crate::compute::survey::SLOT_MS;
 use crate::compute::{Compute, Host, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, SourceId, VmId};
 use crate::telemetry::Facts;
 
-/// What says nothing for so long is not waited for.
-const LONG_MS: i64 = 600_000;
+/// What says nothing for so long is not waited for; two slots.
+const LONG_MS: i64 = 2 * SLOT_MS;
 
 /// What a pass found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -157,7 +159,7 @@ impl Compute {
                 continue;
             };
             let is_virtual = present.inventory.is_virtual && !nodes.contains(&id);
-            let domain = if is_virtual { self.domain_of(host, present, &of_macs, now_ms) } else { None };
+            let domain = if is_virtual { self.domain_of(host, present, &of_macs, now_ms).await? } else { None };
             let is_own = is_virtual && domain.is_none();
             if let Some(domain) = domain {
                 found.vms.insert(id, domain);
@@ -293,14 +295,14 @@ impl Compute {
 
     /// The machine of a hypervisor that a host is, if that is clear. It is of the host's organisation or of one above, by
     /// its hypervisor or by what people said of it: nobody hides another's machine by saying that it is theirs.
-    /// One that has long been silent hides nothing that reports: its hypervisor was retired, or it went elsewhere.
-    fn domain_of(
+    /// One that has long been silent or off hides nothing that reports: its hypervisor was retired, or it went elsewhere.
+    async fn domain_of(
         &self,
         host: &Host,
         present: &Said,
         of_macs: &HashMap<String, Vec<VmId>>,
         now_ms: UnixMs,
-    ) -> Option<VmId> {
+    ) -> Result<Option<VmId>, DbErr> {
         let candidates: Vec<Arc<Vm>> = {
             let index = self.index();
             let of_uuid = |uuid: &str| index.vms.claims(uuid).map(|(_, vm)| vm).collect();
@@ -313,16 +315,22 @@ impl Compute {
             above.any(|above| self.0.access.is_within(host.row.organization, above))
         };
         let reports = self.reports(present.join.source, now_ms);
-        let is_past = |vm: &Arc<Vm>| self.is_gone(vm) || (reports && self.is_long_silent(vm, now_ms));
-        let ours: Vec<_> = candidates.into_iter().filter(|vm| is_ours(vm) && !is_past(vm)).collect();
+        let mut ours = Vec::new();
+        for vm in candidates.into_iter().filter(is_ours) {
+            let is_past = self.is_gone(&vm)
+                || (reports && (self.is_long_silent(&vm, now_ms) || self.is_long_off(&vm, now_ms).await?));
+            if !is_past {
+                ours.push(vm);
+            }
+        }
         let own = |vm: &&Arc<Vm>| vm.row.organization == host.row.organization;
-        match ours.as_slice() {
+        Ok(match ours.as_slice() {
             [one] => Some(one.row.id),
             several => {
                 let mut own = several.iter().filter(own);
                 own.next().filter(|_| own.next().is_none()).map(|vm| vm.row.id)
             }
-        }
+        })
     }
 
     /// Nothing has come of it for long: no restart of an agent takes that time.
@@ -332,6 +340,19 @@ impl Compute {
             view.glance(|glance| glance.is_stale(now_ms) && now_ms.saturating_sub(glance.instant_ms) > LONG_MS)
         });
         silent == Some(true)
+    }
+
+    /// It is off, and was through the last whole slots: nothing that reports runs in it.
+    async fn is_long_off(&self, vm: &Vm, now_ms: UnixMs) -> Result<bool, DbErr> {
+        let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
+        let state = view.and_then(|view| view.glance(|glance| VmPlan::new(glance.schema).state(&glance))?);
+        let part = vm.parts().into_iter().find(|part| Some(part.source) == vm.source());
+        let Some(part) = part.filter(|_| state == Some(SHUT_OFF)) else { return Ok(false) };
+        let to_ms = now_ms.div_euclid(SLOT_MS) * SLOT_MS;
+        let series = self.slots(part, &[STATE], None, (to_ms - LONG_MS, to_ms)).await;
+        let series = series.map_err(|error| DbErr::Custom(error.to_string()))?;
+        let off = [Some(SHUT_OFF as f64); 2];
+        Ok(matches!(series.as_slice(), [one] if one.points.min == off && one.points.max == off))
     }
 
     /// It is there no more.

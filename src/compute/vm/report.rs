@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::figures::{VmFigures, VmPlan, devices, figures};
+use super::figures::{SHUT_OFF, VmFigures, VmPlan, devices, figures};
 use super::inside::firmware_uuid;
 use super::placing::stays;
 use super::{HostNamed, Purpose, Vm, VmJoin};
@@ -49,7 +49,7 @@ impl VmState {
             Some(1 | 2) => Self::Running,
             Some(3) => Self::Paused,
             Some(4) => Self::ShuttingDown,
-            Some(5) => Self::ShutOff,
+            Some(SHUT_OFF) => Self::ShutOff,
             Some(6) => Self::Crashed,
             Some(7) => Self::Suspended,
             _ => Self::Unknown,

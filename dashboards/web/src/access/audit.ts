@@ -60,11 +60,6 @@ export function reasonKey(reason: string): string {
   return `audit.reason_name.${plain(reason)}`;
 }
 
-/** A name's word, or the name itself where a newer service has one more. */
-export function word(key: string, name: string, t: (key: string) => string, te: (key: string) => boolean): string {
-  return te(key) ? t(key) : name;
-}
-
 /** A number of milliseconds above this is no span but an instant. */
 const LONGEST_SPAN_MS = 1e11;
 

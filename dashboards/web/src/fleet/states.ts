@@ -11,7 +11,7 @@ export function revokeFault(agent: Agent): string | null {
   return agent.state === "revoked" ? "agents.already_revoked" : null;
 }
 
-/** The word for what an agent tells of; one of a later kind has its own name. */
-export function kindWord({ kind }: Agent, t: (key: string) => string, te: (key: string) => boolean): string {
-  return te(`rollout_program.${kind}`) ? t(`rollout_program.${kind}`) : kind;
+/** The key of the word for what an agent tells of. */
+export function kindKey({ kind }: Agent): string {
+  return `rollout_program.${kind}`;
 }

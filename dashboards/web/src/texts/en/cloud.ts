@@ -58,6 +58,8 @@ export default {
     running_twice_text: "The same UUID runs in two places, which may damage its disks. Stop one of them:",
     claimed_twice: "UUID claimed twice",
     claimed_twice_text: "A virtual machine of another organisation has the same UUID: one is a copy. They are shown apart, never merged:",
+    machine_twice: "Machine identity used twice",
+    machine_twice_text: "Another machine reports with the machine identity of this one: one of them is a clone. Give the clone its own (delete /etc/machine-id, run systemd-machine-id-setup) and enrol its agent again.",
     expired_text: "Its time is over; extend it or reclaim it:",
     events: "Events",
     events_text: "the latest 50",
@@ -215,10 +217,10 @@ export default {
   },
   capacity_definition: {
     physical: "what libvirt says that the hypervisors have; pools that several hosts share count with each",
-    allocated: "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not",
-    used: "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; of everything only those on hypervisors that report, beside what these have",
+    allocated: "vCPUs, memory and disk sizes of the virtual machines that are defined, running or not; of those that their own agents tell of, what they have by their inventory; these are in no over-commit",
+    used: "the sum over its virtual machines, slot by slot of 5 minutes, then mean, p95 and peak; where there are hypervisors that report, only of machines on such, beside what these have",
     p95: "nearest rank ⌈0.95·n⌉ over the n slots that are at least half covered",
-    memory_used: "memory of the hosts that virtual machines take (resident)",
+    memory_used: "memory of the hosts that virtual machines take (resident); of those that their own agents tell of, memory in use in them",
     coverage: "covered ÷ expected time, mean of its virtual machines since each was first measured",
   },
   review: {

@@ -108,7 +108,7 @@ export default {
     fault: "Why it is not done",
     updated: "Changed",
   },
-  rollout_program: { host: "Agent of a host", libvirt: "Agent of a hypervisor" },
+  rollout_program: { host: "Host agent", libvirt: "Hypervisor agent" },
   rollout_program_text: {
     host: "tongtu-agent: reports what this machine does.",
     libvirt: "tongtu-agent-libvirt: reports the virtual machines of a hypervisor; it needs the machine's libvirt and its read-only socket. It stands beside the agent of the host; neither touches the other.",

@@ -58,6 +58,8 @@ export default {
     running_twice_text: "同一 UUID 正在两处运行，磁盘可能损坏。请停掉其中一处：",
     claimed_twice: "UUID 重复",
     claimed_twice_text: "另一组织的虚拟机有相同的 UUID：其中一台是复制品。两者分别显示，不会合并：",
+    machine_twice: "机器标识重复",
+    machine_twice_text: "另一台机器正以相同的机器标识上报：其中一台是克隆。请为克隆机生成新的标识（删除 /etc/machine-id，再运行 systemd-machine-id-setup），并重新登记其探针。",
     expired_text: "使用期限已过，请续期或回收：",
     events: "事件",
     events_text: "最近 50 条",
@@ -215,10 +217,10 @@ export default {
   },
   capacity_definition: {
     physical: "libvirt 所报的宿主机处理器、内存和存储池；多台宿主机共享的存储池在每台都计入",
-    allocated: "所有已定义虚拟机（无论是否运行）的 vCPU、内存和磁盘容量之和",
-    used: "各虚拟机用量按 5 分钟时段相加，再求均值、p95 与峰值；“全部”一行只计在受监测宿主机上的虚拟机，与物理容量口径一致",
+    allocated: "所有已定义虚拟机（无论是否运行）的 vCPU、内存和磁盘容量之和；由机内探针上报的，按其清单计入，但不计入超分比",
+    used: "各虚拟机用量按 5 分钟时段相加，再求均值、p95 与峰值；有受监测宿主机的，只计其上的虚拟机，与物理容量口径一致",
     p95: "在覆盖率不低于一半的 n 个时段中取第 ⌈0.95·n⌉ 位",
-    memory_used: "虚拟机实际占用的宿主机内存（驻留内存）",
+    memory_used: "虚拟机实际占用的宿主机内存（驻留内存）；由机内探针上报的，为其内部已用内存",
     coverage: "已测得时间 ÷ 应测时间，自首次测得起，取各虚拟机的平均",
   },
   review: {
