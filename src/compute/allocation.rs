@@ -11,17 +11,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Compute;
-use super::capacity::{Holder, Room, Size, room};
+use super::capacity::{Holder, Room, Size, UNKNOWN_DISK, room};
 use super::figures::Reading;
 use super::survey::{GroupUsed, PERIODS, Period, Used};
 use super::usage::Usage;
 use super::vm::figures::{VmPlan, figures};
 use super::vm::report::{disk_bytes, number};
-use super::vm::{Node, Vm};
+use super::vm::{Told, Vm};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, ROOT, Resource};
 use crate::platform::clock::UnixMs;
-use crate::platform::ids::{AgentId, HostId, OrganizationId, ProviderId, VmId};
+use crate::platform::ids::{HostId, OrganizationId, ProviderId, VmId};
 use crate::telemetry::query::evidence_stars;
 use crate::telemetry::{Glance, SourceView};
 
@@ -137,7 +137,7 @@ const DEFINITIONS: [(&str, &str); 6] = [
 /// Room for more machines of a size.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RoomReport {
-    /// Of each hypervisor of which it is known what it has.
+    /// Of each hypervisor that reports and of which it is known what it has.
     pub hosts: Vec<RoomOfHost>,
     /// On all of them.
     pub fits: u64,
@@ -162,13 +162,16 @@ pub(super) struct RoomOfHost {
     pub fits: u64,
 }
 
-const ROOM: &str = "whole machines on one host each: processors × overcommit, memory once, disks within what pools have left; \
-    after a loss the largest by memory is placed first, each where the most memory is left";
+const ROOM: &str = "whole machines on one host each that reports: processors × overcommit, memory once, disks within what pools \
+    have left; after a loss the largest by memory is placed first, each where the most memory is left. A host that tells \
+    of no pool has no room for a machine with a disk, but takes those of a lost host: where their disks are is not known";
 
 /// A hypervisor as capacity counts it.
 #[derive(Debug, Clone)]
 struct Hypervisor {
     host: HostId,
+    /// It reports now.
+    reports: bool,
     name: Option<String>,
     organization: Option<OrganizationId>,
     provider: Option<ProviderId>,
@@ -367,10 +370,10 @@ impl Compute {
         let hypervisors = self.hypervisors(permit);
         let holder = |host: &Hypervisor| Holder {
             host: host.host,
-            physical: host.cpus.zip(host.memory_bytes).map(|(cpus, memory_bytes)| Size {
+            physical: host.cpus.zip(host.memory_bytes).filter(|_| host.reports).map(|(cpus, memory_bytes)| Size {
                 cpus,
                 memory_bytes,
-                disk_bytes: host.pool_available_bytes.unwrap_or(0.0),
+                disk_bytes: host.pool_available_bytes.unwrap_or(UNKNOWN_DISK),
             }),
             vms: on.remove(&host.host).unwrap_or_default(),
         };
@@ -390,20 +393,17 @@ impl Compute {
     /// The hypervisors that a permit shows, in order of host.
     fn hypervisors(&self, permit: &Permit<MeasurementsRead>) -> Vec<Hypervisor> {
         let access = &self.0.access;
-        let nodes: Vec<(AgentId, Node, Option<ProviderId>)> = {
-            let index = self.index();
-            let provider = |host: HostId| index.hosts.get(&host).and_then(|host| host.row.provider);
-            index.nodes.iter().map(|(agent, node)| (*agent, *node, provider(node.host))).collect()
-        };
-        let mut found: BTreeMap<HostId, Hypervisor> = BTreeMap::new();
-        for (agent, node, provider) in nodes {
+        let mut found = Vec::new();
+        for Told { agent, node, reports } in self.hypervisors_told(self.0.clock.now_ms()) {
             if !access.is_visible(permit, Resource::Host(node.host)) {
                 continue;
             }
+            let provider = self.index().hosts.get(&node.host).and_then(|host| host.row.provider);
             let Some(view) = self.0.telemetry.source_known(node.source) else { continue };
             let fact = |name: &str| view.facts().and_then(|facts| number(facts.values.get(name)?));
             let mut known = Hypervisor {
                 host: node.host,
+                reports,
                 name: self.host_named(permit, Some(node), agent).host_name,
                 organization: access.owner(Resource::Host(node.host)),
                 provider,
@@ -432,10 +432,9 @@ impl Compute {
                     }
                 }
             });
-            // Of two agents on one machine the later one says what it has.
-            found.insert(node.host, known);
+            found.push(known);
         }
-        found.into_values().collect()
+        found
     }
 
     /// What every machine is given, at most ten seconds old.

@@ -1,7 +1,8 @@
 //! What hypervisors have, what of it is given to virtual machines, and for how many more of a size there is room. Pure.
 //!
 //! What must hold: room is promised only where every part of a machine fits on one host; with a host lost, what ran
-//! there is placed on the others first; what is not known of a host gives no room.
+//! there is placed on the others first; what is not known of a host gives no room. Of disks that are placed anew only
+//! what is known is asked: they may lie on storage that hosts share.
 
 /// What a machine is given, or a host has: processors, memory, storage.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -10,6 +11,9 @@ pub(super) struct Size {
     pub memory_bytes: f64,
     pub disk_bytes: f64,
 }
+
+/// Of a host that tells nothing of its storage: no new disk finds room, and nothing is said of those that are there.
+pub(super) const UNKNOWN_DISK: f64 = f64::INFINITY;
 
 impl Size {
     pub(super) fn plus(self, other: Self) -> Self {
@@ -36,7 +40,8 @@ impl Size {
     fn times_in(self, free: Self) -> u64 {
         let parts =
             [(self.cpus, free.cpus), (self.memory_bytes, free.memory_bytes), (self.disk_bytes, free.disk_bytes)];
-        let times = parts.into_iter().filter(|(needed, _)| *needed > 0.0).map(|(needed, free)| (free / needed).floor());
+        let needed = parts.into_iter().filter(|(needed, _)| *needed > 0.0);
+        let times = needed.map(|(needed, free)| if free.is_infinite() { 0.0 } else { (free / needed).floor() });
         times.fold(f64::INFINITY, f64::min).clamp(0.0, MOST) as u64
     }
 }
@@ -142,6 +147,16 @@ mod tests {
         assert_eq!(room(&full, size(1.0, 1.0), 4.0).fits_with_one_lost, 0, "what ran there finds no place");
         let one = [holder(1, size(8.0, 32.0), &[])];
         assert_eq!(room(&one, size(1.0, 1.0), 1.0).fits_with_one_lost, 0);
+        // No pool is known: what ran elsewhere is taken, no new disk is promised.
+        let disks = |cpus, memory| Size { disk_bytes: 40.0 * GIB, ..size(cpus, memory) };
+        let elsewhere = |host| {
+            let physical = Size { disk_bytes: UNKNOWN_DISK, ..size(8.0, 32.0) };
+            Holder { host, physical: Some(physical), vms: vec![disks(2.0, 8.0)] }
+        };
+        let two = [elsewhere(1), elsewhere(2)];
+        let found = room(&two, size(1.0, 8.0), 4.0);
+        assert_eq!((found.fits, found.fits_with_one_lost), (6, 2));
+        assert_eq!(room(&two, disks(1.0, 8.0), 4.0).fits, 0);
         let unknown = Holder { host: 3, physical: None, vms: Vec::new() };
         assert_eq!(room(&[unknown], size(1.0, 1.0), 1.0).fits, 0, "what is not known gives no room");
         assert_eq!(room::<u32>(&[], size(1.0, 1.0), 1.0).worst, None);

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::Compute;
 use super::figures::{Reading, label};
+use super::vm::Told;
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::ids::HostId;
@@ -40,9 +41,8 @@ impl Compute {
     /// The pools of the hosts that a permit shows, in order of host and name.
     pub(super) fn pools(&self, permit: &Permit<MeasurementsRead>) -> Vec<PoolReport> {
         let now_ms = self.0.clock.now_ms();
-        let nodes: Vec<_> = self.index().nodes.iter().map(|(agent, node)| (*agent, *node)).collect();
         let mut pools = Vec::new();
-        for (agent, node) in nodes {
+        for Told { agent, node, .. } in self.hypervisors_told(now_ms) {
             if !self.0.access.is_visible(permit, Resource::Host(node.host)) {
                 continue;
             }
@@ -89,7 +89,6 @@ impl Compute {
             });
             pools.extend(known.into_values());
         }
-        pools.sort_by(|a, b| (a.host, &a.name).cmp(&(b.host, &b.name)));
         pools
     }
 }

@@ -17,8 +17,8 @@ const IDLE_MEMORY_PERCENT: f64 = 30.0;
 const OVERUSED_PERCENT: f64 = 80.0;
 /// What is measured less (three stars) is not judged.
 const LEAST_COVERAGE: f64 = 0.8;
-/// A day of slots: of less nobody knows how it is at night.
-const LEAST_SLOTS: usize = 288;
+/// That much of a day's slots: of less nobody knows how it is at night.
+const LEAST_SLOTS: usize = 231;
 /// A load is flat if nine tenths of its slots lie this close together, against its mean…
 const FLAT_SPREAD: f64 = 0.1;
 /// …and the working day differs from the night by no more than this.
@@ -187,7 +187,7 @@ pub(super) const DEFINITIONS: [(&str, &str); 9] = [
     ("overused", "p95 of CPU or of memory > 80 %"),
     ("flat", "mean CPU ≥ 10 %, p95 − p5 ≤ a tenth of the mean, and working hours differ from nights by ≤ 5 % of it"),
     ("proposal", "p95 ÷ size ≤ 60 % (CPU), 80 % (memory), and peak ÷ size ≤ 95 %; a smaller one if it saves a quarter"),
-    ("unknown", "coverage < 80 % or less than a day; or CPU is idle and the guest tells no memory"),
+    ("unknown", "coverage < 80 %, or less than 80 % of a day; or CPU is idle and the guest tells no memory"),
 ];
 
 #[cfg(test)]
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn what_was_measured_too_little_is_not_judged() {
         let some = usage(2.0, 1.0, 5.0, 30.0);
-        for cpu in [Some(Usage { coverage: 0.79, ..some }), Some(Usage { slots: 287, ..some }), None] {
+        for cpu in [Some(Usage { coverage: 0.79, ..some }), Some(Usage { slots: 230, ..some }), None] {
             let found = review(&Measured { cpu, ..machine(some, Some(some)) });
             assert_eq!((found.verdicts, found.proposal), (vec![Verdict::Unknown], None));
             assert_eq!(found.lack, Some(Lack::Coverage));

@@ -30,6 +30,7 @@ mod board;
 mod inside;
 mod ledger;
 mod live;
+mod moved;
 mod overview;
 mod vm;
 

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::json;
 
-use super::vm::{Hypervisor, RUNNING, SHUT_OFF, UUID, organizations};
+use super::vm::{Hypervisor, RUNNING, SHUT_OFF, UUID, enrolled, organizations};
 use super::*;
 use crate::access::capability::MeasurementsWrite;
 use crate::platform::ids::VmId;
@@ -422,18 +422,7 @@ async fn one_whose_agent_was_revoked_counts_no_more() {
     control.compute.reconcile().await.expect("reconciled");
     drop((kept, left));
     control.stop().await;
-    let transaction = test.db.begin("test").await.expect("begun");
-    for insert in [
-        "INSERT INTO enrolment_token (id, hash, organization_id, created_ms, expires_ms, uses, uses_left) \
-         VALUES (1, zeroblob(32), 1, 0, 0, 2, 0)",
-        "INSERT INTO agent (id, kind, machine_id, hostname, version, protocol, interval_ms, enrolled_ms, \
-         enrolment_token_id, enrolment_key, revoked_ms) \
-         VALUES (21, 'host', 'machine-21', 'kept', '', 1, 15000, 0, 1, zeroblob(32), NULL), \
-         (22, 'host', 'machine-22', 'left', '', 1, 15000, 0, 1, zeroblob(32), 1)",
-    ] {
-        sea_orm::ConnectionTrait::execute_unprepared(&transaction, insert).await.expect("inserted");
-    }
-    transaction.commit().await.expect("committed");
+    enrolled(&test, &[(21, false), (22, true)]).await;
 
     let control = Control::start(&test).await;
     control.now.store(NOON + 60_000, Ordering::Relaxed);

@@ -183,6 +183,24 @@ pub(super) async fn organizations(test: &TestDatabase) {
     transaction.commit().await.expect("committed");
 }
 
+/// Agents that are enrolled, and whether each was revoked; taken note of at the next start.
+pub(super) async fn enrolled(test: &TestDatabase, agents: &[(i64, bool)]) {
+    let transaction = test.db.begin("test").await.expect("begun");
+    let token = "INSERT INTO enrolment_token (id, hash, organization_id, created_ms, expires_ms, uses, uses_left) \
+         VALUES (1, zeroblob(32), 1, 0, 0, 9, 0)";
+    sea_orm::ConnectionTrait::execute_unprepared(&transaction, token).await.expect("inserted");
+    for (agent, revoked) in agents {
+        let revoked_ms = if *revoked { "1" } else { "NULL" };
+        let insert = format!(
+            "INSERT INTO agent (id, kind, machine_id, hostname, version, protocol, interval_ms, enrolled_ms, \
+             enrolment_token_id, enrolment_key, revoked_ms) \
+             VALUES ({agent}, 'host', 'machine-{agent}', '', '', 1, 15000, 0, 1, zeroblob(32), {revoked_ms})"
+        );
+        sea_orm::ConnectionTrait::execute_unprepared(&transaction, &insert).await.expect("inserted");
+    }
+    transaction.commit().await.expect("committed");
+}
+
 #[tokio::test]
 async fn a_machine_shows_what_its_hypervisor_says_of_it() {
     for test in testing::databases().await {

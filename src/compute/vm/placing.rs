@@ -107,22 +107,35 @@ pub(in crate::compute) fn decide(here: Place, runs: &[Run]) -> Decision {
     Decision::Moves(Place { source: other.source, from_ms: from_ms.max(here.from_ms.saturating_add(1)) })
 }
 
+/// What happened to it at a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::compute) struct Happened {
+    pub at_ms: UnixMs,
+    pub name: String,
+    /// How, as libvirt says it.
+    pub detail: String,
+}
+
 /// When it arrived, by the events of the source that it arrived at and of the one that it left, where these
-/// tell it better than frames: an event lies between the frame without it and `seen_ms`, the first with it.
+/// tell it better than frames: an event lies between the frame without it and `seen_ms`, the first with it. That it
+/// left by a migration tells it however long ago: what was measured there since comes later.
 pub(in crate::compute) fn arrived(
     seen_ms: UnixMs,
     interval_ms: u32,
-    there: impl Iterator<Item = (UnixMs, String)>,
-    left: impl Iterator<Item = (UnixMs, String)>,
+    there: &[Happened],
+    left: &[Happened],
 ) -> UnixMs {
-    let near = |at_ms: &UnixMs| (seen_ms - i64::from(interval_ms) * 5 / 2..=seen_ms).contains(at_ms);
-    let last = |events: &mut dyn Iterator<Item = (UnixMs, String)>, names: &[&str]| {
-        events.filter(|(at_ms, name)| near(at_ms) && names.contains(&name.as_str())).map(|(at_ms, _)| at_ms).max()
+    let near = |one: &&Happened| (seen_ms - i64::from(interval_ms) * 5 / 2..=seen_ms).contains(&one.at_ms);
+    let last = |events: &'_ [Happened], names: &[&str]| {
+        let named = events.iter().filter(|one| names.contains(&one.name.as_str()));
+        named.max_by_key(|one| one.at_ms).cloned()
     };
-    let (mut there, mut left) = (there, left);
-    last(&mut there, &["domain.migrated_in", "domain.resumed"])
-        .or_else(|| last(&mut left, &["domain.stopped"]))
-        .unwrap_or(seen_ms)
+    let came = last(there, &["domain.migrated_in", "domain.resumed"]).filter(|one| near(&one));
+    let went = || {
+        let last = last(left, &["domain.started", "domain.resumed", "domain.stopped"])?;
+        Some(last).filter(|one| one.name == "domain.stopped" && (near(&one) || one.detail == "migrated"))
+    };
+    came.or_else(went).map_or(seen_ms, |one| one.at_ms)
 }
 
 /// The times in which it was at each source, from its places in order: the last one has no end.
@@ -202,14 +215,19 @@ mod tests {
 
     #[test]
     fn events_tell_it_to_the_second() {
-        let event = |at_ms: i64, name: &str| (at_ms, name.to_owned());
+        let event = |at_ms: i64, name: &str| Happened { at_ms, name: name.to_owned(), detail: String::new() };
         let there =
             [event(1_000, "domain.migrated_in"), event(97_000, "domain.started"), event(99_500, "domain.migrated_in")];
         let left = [event(99_400, "domain.stopped")];
-        let none = Vec::new;
-        assert_eq!(arrived(104_000, 15_000, there.into_iter(), left.clone().into_iter()), 99_500);
-        assert_eq!(arrived(104_000, 15_000, none().into_iter(), left.into_iter()), 99_400);
-        assert_eq!(arrived(104_000, 15_000, none().into_iter(), none().into_iter()), 104_000);
+        assert_eq!(arrived(104_000, 15_000, &there, &left), 99_500);
+        assert_eq!(arrived(104_000, 15_000, &[], &left), 99_400);
+        assert_eq!(arrived(104_000, 15_000, &[], &[]), 104_000);
+        // While nothing came from there it left; or it stopped, and was started there much later.
+        assert_eq!(arrived(4_000_000, 15_000, &[], &left), 4_000_000);
+        let migrated = Happened { detail: "migrated".to_owned(), ..left[0].clone() };
+        assert_eq!(arrived(4_000_000, 15_000, &[], &[migrated.clone()]), 99_400);
+        let again = [event(200_000, "domain.started"), migrated];
+        assert_eq!(arrived(4_000_000, 15_000, &[], &again), 4_000_000, "it came back, and went unseen");
     }
 
     proptest! {

@@ -292,7 +292,7 @@ impl Compute {
     }
 
     /// Whether the hypervisor that a source is of reports now that libvirt answers.
-    fn node_reports(&self, view: &SourceView, now_ms: UnixMs) -> bool {
+    pub(super) fn node_reports(&self, view: &SourceView, now_ms: UnixMs) -> bool {
         let node = Self::node(&self.index(), view.agent());
         let node = node.and_then(|node| self.0.telemetry.source_known(node.source));
         let reports = node.and_then(|node| {

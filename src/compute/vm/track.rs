@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use sea_orm::DbErr;
 
-use super::placing::{self, Decision, Look, Place, Run};
+use super::placing::{self, Decision, Happened, Look, Place, Run};
 use super::{Vm, VmJoin, VmPlan};
 use crate::compute::{Compute, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{SourceId, VmId};
+use crate::telemetry::SourceEvent;
 
 /// Events of a source that are looked through for one move.
 const EVENTS: usize = 50;
@@ -36,6 +37,7 @@ impl Compute {
             let index = self.index();
             index.vms.several.iter().filter_map(|id| index.vms.all.get(id).cloned()).collect()
         };
+        let now_ms = self.0.clock.now_ms();
         let (mut moves, mut conflicts) = (Vec::new(), Vec::new());
         for vm in vms {
             let Some(here) = vm.places.last().copied() else { continue };
@@ -48,15 +50,19 @@ impl Compute {
             if conflict != vm.conflict {
                 conflicts.push((vm.row.id, conflict));
             }
-            if let Decision::Moves(to) = decision {
-                let Some(run) = runs.iter().find(|run| run.source == to.source) else { continue };
-                let place = match vm.conflict {
-                    None => self.refined(here, to, run.interval_ms).await?,
-                    // As long as it ran twice it was said to be here.
-                    Some(_) => Place { from_ms: to.from_ms.max(run.ran_ms), ..to },
-                };
-                moves.push((vm.row.id, place));
-            }
+            let place = match decision {
+                Decision::Moves(to) => {
+                    let Some(run) = runs.iter().find(|run| run.source == to.source) else { continue };
+                    match vm.conflict {
+                        None => Some(self.refined(here, to, run.interval_ms).await?),
+                        // As long as it ran twice it was said to be here.
+                        Some(_) => Some(Place { from_ms: to.from_ms.max(run.ran_ms), ..to }),
+                    }
+                }
+                Decision::Stays => self.told_elsewhere(&vm, here, now_ms),
+                Decision::Conflict(_) => None,
+            };
+            moves.extend(place.map(|place| (vm.row.id, place)));
         }
         if !moves.is_empty() {
             let transaction = self.0.db.begin("vms_move").await?;
@@ -116,18 +122,40 @@ impl Compute {
         }
     }
 
+    /// Where it is told of if it does not run, and is told of no more where it was: another agent reports that
+    /// hypervisor, or the hypervisor does not list it and one other does.
+    fn told_elsewhere(&self, vm: &Vm, here: Place, now_ms: UnixMs) -> Option<Place> {
+        let own = self.0.telemetry.source_known(here.source)?;
+        let last_ms = own.glance(|glance| glance.is_stale(now_ms).then_some(glance.instant_ms))??;
+        let others = vm.sources.iter().map(|join| join.source).filter(|source| *source != here.source);
+        let mut telling = others.filter_map(|source| {
+            let view = self.0.telemetry.source_known(source)?;
+            view.glance(|glance| !glance.is_stale(now_ms))?.then_some((source, view))
+        });
+        let (to, view) = telling.next().filter(|_| telling.next().is_none())?;
+        let host = |agent| Self::node(&self.index(), agent).map(|node| node.host);
+        let same_host = host(own.agent()).is_some_and(|known| host(view.agent()) == Some(known));
+        let is_left = same_host || self.0.fleet.agent_is_revoked(own.agent()) || self.node_reports(&own, now_ms);
+        is_left.then_some(Place { source: to, from_ms: last_ms.max(here.from_ms) + 1 })
+    }
+
     /// The same place, from the instant on that events tell.
     async fn refined(&self, here: Place, to: Place, interval_ms: u32) -> Result<Place, DbErr> {
-        let between = (to.from_ms - i64::from(interval_ms) * 5 / 2, to.from_ms + 1);
-        let there = self.names(to.source, between).await?;
-        let left = self.names(here.source, between).await?;
-        let from_ms = placing::arrived(to.from_ms, interval_ms, there.into_iter(), left.into_iter());
+        let near_ms = to.from_ms - i64::from(interval_ms) * 5 / 2;
+        let there = self.happened(to.source, (near_ms, to.from_ms + 1)).await?;
+        let left = self.happened(here.source, (here.from_ms.min(near_ms), to.from_ms + 1)).await?;
+        let from_ms = placing::arrived(to.from_ms, interval_ms, &there, &left);
         Ok(Place { from_ms: from_ms.max(here.from_ms + 1), ..to })
     }
 
-    /// What happened to a source, and when.
-    async fn names(&self, source: SourceId, between: (UnixMs, UnixMs)) -> Result<Vec<(UnixMs, String)>, DbErr> {
+    /// What happened to a source lately.
+    async fn happened(&self, source: SourceId, between: (UnixMs, UnixMs)) -> Result<Vec<Happened>, DbErr> {
         let events = self.0.telemetry.events(&[source], between, EVENTS).await?;
-        Ok(events.into_iter().map(|event| (event.instant_ms, event.name)).collect())
+        let happened = |mut event: SourceEvent| Happened {
+            at_ms: event.instant_ms,
+            name: event.name,
+            detail: event.attributes.remove("detail").unwrap_or_default(),
+        };
+        Ok(events.into_iter().map(happened).collect())
     }
 }

@@ -194,7 +194,7 @@ export default {
     fits_one_lost: "With one host lost",
     worst: "it matters most if it is",
     room_unseen: "The organisations that you see have no hypervisors, so there is nothing to reckon with.",
-    room_definition: "Whole machines on one host each: processors times the over-commit, memory once, disks within what pools have left; after a loss the largest are placed first, each where the most memory is left.",
+    room_definition: "Whole machines on one host each that reports: processors times the over-commit, memory once, disks within what pools have left; after a loss the largest are placed first, each where the most memory is left. A host that tells of no storage pool has no room for a machine with a disk, but takes those of a lost host: where their disks are is not known.",
     by: { host: "By host", organization: "By organisation" },
     by_what: "Grouped by",
     column: {
@@ -246,7 +246,7 @@ export default {
     proposal_text: "So that p95 is at most 60 % of the new CPU and 80 % of the new memory, and peaks are at most 95 %.",
     none: "There is nothing to review yet",
     none_text: "Verdicts are given once a virtual machine was measured for a day.",
-    lack: { coverage: "Of a part too little is known: less than 80 % of the period, or less than a day, was measured.", memory: "The guest has no balloon driver, so its use of memory is unknown." },
+    lack: { coverage: "Of a part too little is known: less than 80 % of the period, or less than 80 % of a day, was measured.", memory: "The guest has no balloon driver, so its use of memory is unknown." },
     measured: "What it rests on",
     mean: "Mean",
     peak: "Peak",
@@ -271,7 +271,7 @@ export default {
     overused: "p95 of CPU or of memory > 80 %",
     flat: "mean CPU ≥ 10 %, p95 − p5 ≤ a tenth of the mean, and working hours differ from nights by ≤ 5 % of it",
     proposal: "p95 ÷ size ≤ 60 % (CPU), 80 % (memory), and peak ÷ size ≤ 95 %; a smaller one if it saves a quarter",
-    unknown: "coverage < 80 % or less than a day; or CPU is idle and the guest tells no memory",
+    unknown: "coverage < 80 %, or less than 80 % of a day; or CPU is idle and the guest tells no memory",
   },
   providers: {
     name: "Name",
