@@ -46,6 +46,7 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     };
     let steady = |pacing: &str, rest: &str| format!("pacing = \"{pacing}\"\n{rest}\n");
     let paced = |agents| {
+        // The smaller ones show growth.
         let bar = (agents == 10_000).then_some(3e6);
         Case { name: "paced", agents, scenario: steady("paced", ""), duration: paced, bar }
     };
@@ -56,11 +57,7 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let backlog = Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) };
     // The paced ones end with a slot; what came before them is compacted then as well.
     let cases = [saturated, backlog, paced(1_000), paced(3_000), paced(10_000)];
-    // To show growth, which has no bar.
-    let asked = |case: &Case| match only {
-        Some(only) => only == case.title(),
-        None => mode == Mode::Full || case.bar.is_some(),
-    };
+    let asked = |case: &Case| only.is_none_or(|only| only == case.title());
     let cases: Vec<_> = cases.into_iter().filter(asked).collect();
     match mode {
         // One wait for a slot's end for all of them.
@@ -154,7 +151,7 @@ pub(crate) fn restart(mode: Mode) -> Report {
     let folder = tempfile::tempdir().expect("a folder");
     let mut control = control::start(folder.path(), "");
     let (agents, history) = match mode {
-        Mode::Short => (1_000, "1h"),
+        Mode::Short => (1_600, "1h"),
         Mode::Full => (10_000, "30m"),
     };
     let scenario = format!("pacing = \"backlog\"\nhistory = \"{history}\"\n");
