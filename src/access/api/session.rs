@@ -131,6 +131,9 @@ struct Login {
 }
 
 /// Logs in: the answer sets the cookie of a session. An unknown name and a wrong password are answered alike.
+///
+/// A session that nobody uses ends. A request with the header `x-tongtu-automatic: 1`, or one that accepts
+/// `text/event-stream` alone, is answered and counts as no use.
 #[utoipa::path(post, path = "/api/v1/session", tag = "session", security(()), request_body = Login,
     responses(
         (status = 200, response = inline(Welcome)),

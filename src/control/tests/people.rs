@@ -220,6 +220,20 @@ async fn a_session_ends_when_it_idles_and_in_any_case() {
     let again = Person::welcomed(&started.client, started.base(), started.log_in("security", PASSWORD).await).await;
     now.fetch_add(30 * MINUTE, Ordering::Relaxed);
     assert_eq!(status(&again).await, StatusCode::UNAUTHORIZED, "after half an hour without use");
+
+    // What a page asks for by itself is answered and keeps nothing from idling; anything else does.
+    let watched = Person::welcomed(&started.client, started.base(), started.log_in("security", PASSWORD).await).await;
+    let by_itself = async |name: &str, value: &str| {
+        let request = watched.request(Method::GET, "/api/v1/session").header(name, value);
+        request.send().await.expect("an answer").status()
+    };
+    now.fetch_add(29 * MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "0").await, StatusCode::OK, "a person asked");
+    now.fetch_add(29 * MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "1").await, StatusCode::OK);
+    assert_eq!(by_itself("accept", "text/event-stream").await, StatusCode::OK);
+    now.fetch_add(MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "1").await, StatusCode::UNAUTHORIZED, "half an hour after a person");
 }
 
 #[tokio::test]
