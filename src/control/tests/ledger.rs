@@ -111,6 +111,25 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
 }
 
 #[tokio::test]
+async fn an_attempt_with_a_password_says_who_tried_what() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (_, auditor) = started.join(&administrator, "auditor", "auditor").await;
+    let (id, operator) = started.join(&administrator, "op", "operator").await;
+    let change = json!({ "current": "wrong wrong wrong", "new": "a wide thoroughfare" });
+    let changed = operator.send(Method::PUT, "/api/v1/account/password", Some(change)).await;
+    problem(changed, StatusCode::UNPROCESSABLE_ENTITY).await;
+    started.running.parts.authentication.access().refusals_settled().await;
+    let refused = json_of(auditor.send(Method::GET, "/api/v1/audit?result=refused", None).await).await;
+    let said = |action: &str| {
+        let entries = refused["items"].as_array().expect("entries").iter().filter(|entry| entry["action"] == action);
+        entries.map(|it| json!([it["actor"]["name"], it["resource"], it["reason"]])).collect::<Vec<_>>()
+    };
+    assert_eq!(said("account.password"), [json!(["op", id, "wrong name or password"])]);
+    assert!(said("session.begin").is_empty(), "nobody wanted to log in: {refused}");
+}
+
+#[tokio::test]
 async fn what_is_refused_while_control_stops_is_in_the_log() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let started = started().await;
