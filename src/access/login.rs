@@ -218,7 +218,10 @@ impl Authentication {
         let user = self.access.read().user_named(name).filter(|user| user.is_able()).cloned();
         let stored = user.as_ref().and_then(|user| user.password.clone());
         let verified = self.passwords.verify(pair.place(), password, stored).await;
-        let verified = verified.inspect_err(|_| self.count("busy"))?;
+        let verified = verified.inspect_err(|_| {
+            self.count("busy");
+            self.login_refused(who, name, origin, "too-many");
+        })?;
         match user.filter(|_| verified) {
             Some(user) => {
                 self.limits().succeeded(pair);
