@@ -5451,7 +5451,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description An action, or with what it begins.
+                 * @description An action, as it is named; with a dot at its end, all that begin with it.
                  * @example user.
                  */
                 action?: string;
@@ -5514,7 +5514,7 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description An action, or with what it begins.
+                 * @description An action, as it is named; with a dot at its end, all that begin with it.
                  * @example user.
                  */
                 action?: string;
