@@ -31,6 +31,7 @@ mod inside;
 mod ledger;
 mod live;
 mod overview;
+mod scope;
 mod vm;
 
 const NOON: UnixMs = 1_790_000_100_000;
