@@ -21,6 +21,8 @@ const COOKIE: &str = "tongtu_session";
 const SECURE_COOKIE: &str = "__Host-tongtu_session";
 /// The header with a session's CSRF token.
 const CSRF: &str = "x-csrf-token";
+/// The header, `1`, of a request that a page makes by itself.
+const AUTOMATIC: &str = "x-tongtu-automatic";
 
 /// What somebody without token and session is told.
 pub(super) fn nobody() -> Problem {
@@ -43,7 +45,7 @@ pub async fn authenticate(State(state): State<Authentication>, mut request: Requ
         })
     } else if let Some(secret) = session_secret(headers, origin) {
         session = Some(secret);
-        state.access.session_principal(secret, origin, state.spans.idle).ok_or_else(|| {
+        state.access.session_principal(secret, origin, state.spans.idle, is_automatic(headers)).ok_or_else(|| {
             Problem::unauthenticated("this session has ended; log in again").chinese("会话已结束，请重新登录")
         })
     } else {
@@ -139,6 +141,13 @@ impl Attempt {
 fn bearer(authorization: &HeaderValue) -> Option<&str> {
     let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether no person asked for a request: the page says so, or it is for a stream of events, with which a browser
+/// sends no header of the page's, and which it opens anew by itself.
+fn is_automatic(headers: &HeaderMap) -> bool {
+    headers.get(AUTOMATIC).is_some_and(|value| value == "1")
+        || headers.get(header::ACCEPT).is_some_and(|kind| kind == "text/event-stream")
 }
 
 fn cookie_name(origin: Origin) -> &'static str {

@@ -185,21 +185,30 @@ impl Authentication {
         self.logins.with_label_values(&[result]).inc();
     }
 
-    /// Of nobody, but of the user whose name was tried; another name may be a password in the wrong field.
-    fn login_refused(&self, name: &str, origin: Origin, reason: &'static str) {
+    /// A login is nobody's, of the user whose name was tried; another name may be a password in the wrong field. Whoever
+    /// is somebody wanted to replace theirs.
+    fn login_refused(&self, who: Option<Actor>, name: &str, origin: Origin, reason: &'static str) {
         let tried = self.access.read().user_named(name).map(|user| user.id.to_string()).unwrap_or_default();
-        self.access.refused(None, origin, "session.begin", &tried, (AuditResult::Refused, reason));
+        let action = if who.is_some() { "account.password" } else { "session.begin" };
+        self.access.refused(who, origin, action, &tried, (AuditResult::Refused, reason));
     }
 
     fn limits(&self) -> std::sync::MutexGuard<'_, Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Verifies a password within the limits of a pair.
-    async fn verify(&self, pair: Pair, name: &str, password: String, origin: Origin) -> Result<User, LoginError> {
+    /// Verifies a password within the limits of a pair, for nobody yet or for somebody.
+    async fn verify(
+        &self,
+        pair: Pair,
+        who: Option<Actor>,
+        name: &str,
+        password: String,
+        origin: Origin,
+    ) -> Result<User, LoginError> {
         if let Err(wait) = self.limits().begin(pair, self.access.clock.now_ms()) {
             self.count("limited");
-            self.login_refused(name, origin, "limited");
+            self.login_refused(who, name, origin, "limited");
             return Err(LoginError::Limited(
                 u32::try_from(wait.max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX),
             ));
@@ -209,14 +218,17 @@ impl Authentication {
         let user = self.access.read().user_named(name).filter(|user| user.is_able()).cloned();
         let stored = user.as_ref().and_then(|user| user.password.clone());
         let verified = self.passwords.verify(pair.place(), password, stored).await;
-        let verified = verified.inspect_err(|_| self.count("busy"))?;
+        let verified = verified.inspect_err(|_| {
+            self.count("busy");
+            self.login_refused(who, name, origin, "too-many");
+        })?;
         match user.filter(|_| verified) {
             Some(user) => {
                 self.limits().succeeded(pair);
                 Ok(user)
             }
             None => {
-                self.login_refused(name, origin, "wrong name or password");
+                self.login_refused(who, name, origin, "wrong name or password");
                 self.limits().failed(pair, self.access.clock.now_ms());
                 self.count("wrong");
                 Err(LoginError::Wrong)
@@ -232,7 +244,7 @@ impl Authentication {
             .user_named(name)
             .and_then(|user| client.known.browser(user))
             .map_or_else(|| Pair::new(client.origin.address, name), |browser| Pair::of_browser(browser, name));
-        let user = self.verify(pair, name, password, client.origin).await?;
+        let user = self.verify(pair, None, name, password, client.origin).await?;
         let access = &self.access;
         let _changing = access.change().await?;
         // What was verified may have changed meanwhile.
@@ -331,7 +343,7 @@ impl Authentication {
         form::check_password("new", &new, &account.name).map_err(Faults::from)?;
         let Actor::User(_, session) = permit.actor() else { return Err(LoginError::Wrong) };
         let pair = Pair::of_browser(&session.to_string(), &account.name);
-        let verified = self.verify(pair, &account.name, current, permit.origin()).await;
+        let verified = self.verify(pair, Some(permit.actor()), &account.name, current, permit.origin()).await;
         let verified = verified.map_err(|error| match error {
             LoginError::Wrong => {
                 Faults::from(Fault::new("current", "this is not your password", "当前密码不正确")).into()

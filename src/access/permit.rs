@@ -57,6 +57,14 @@ impl Principal {
         self.actor
     }
 
+    /// For tests of other domains: a person with one role.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn testing(organization: OrganizationId, role: super::Role) -> Self {
+        let actor = Actor::User(UserId(1), SessionId(1));
+        Self { actor, organization, roles: Roles::one(role), origin: Origin::default() }
+    }
+
     /// What it may do of an area.
     #[must_use]
     pub fn level(&self, area: Area) -> Level {

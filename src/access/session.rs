@@ -45,7 +45,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// When it was last used.
+    /// When a person last used it.
     #[must_use]
     pub fn last_used_ms(&self) -> UnixMs {
         self.last_used_ms.load(Ordering::Relaxed)
@@ -135,13 +135,21 @@ impl State {
 }
 
 impl Access {
-    /// The principal of a session's secret, and when the session ends; using it keeps it from idling.
-    pub(super) fn session_principal(&self, secret: &str, origin: Origin, idle: Duration) -> Option<Principal> {
+    /// The principal of a session's secret. Using it keeps the session from idling, unless no person did.
+    pub(super) fn session_principal(
+        &self,
+        secret: &str,
+        origin: Origin,
+        idle: Duration,
+        is_automatic: bool,
+    ) -> Option<Principal> {
         let now = self.clock.now_ms();
         let state = self.read();
         let session = state.sessions.get(&secret::hash(secret)).filter(|session| !session.is_over(now, idle))?;
         let user = state.users.get(&session.user).filter(|user| user.is_able())?;
-        session.last_used_ms.fetch_max(now, Ordering::Relaxed);
+        if !is_automatic {
+            session.last_used_ms.fetch_max(now, Ordering::Relaxed);
+        }
         Some(principal(user, session.id, origin))
     }
 

@@ -32,6 +32,7 @@ mod ledger;
 mod live;
 mod moved;
 mod overview;
+mod scope;
 mod vm;
 
 const NOON: UnixMs = 1_790_000_100_000;

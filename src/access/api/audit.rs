@@ -95,7 +95,7 @@ struct ListQuery {
     /// An actor's id or name.
     #[param(example = "user_1")]
     actor: Option<String>,
-    /// An action, or with what it begins.
+    /// An action, as it is named; with a dot at its end, all that begin with it.
     #[param(example = "user.")]
     action: Option<String>,
     result: Option<AuditResult>,
@@ -146,7 +146,7 @@ struct ExportQuery {
     /// An actor's id or name.
     #[param(example = "user_1")]
     actor: Option<String>,
-    /// An action, or with what it begins.
+    /// An action, as it is named; with a dot at its end, all that begin with it.
     #[param(example = "user.")]
     action: Option<String>,
     result: Option<AuditResult>,

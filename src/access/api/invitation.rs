@@ -111,7 +111,7 @@ async fn invitation_accept(
     headers: HeaderMap,
     Json(accept): Json<Accept>,
 ) -> Result<Response, Problem> {
-    let client = client(&headers, origin)?;
+    let client = client(&state, &headers, origin, "invitation.accept")?;
     let Accept { secret, name, display_name, password, language } = accept;
     let acceptance = Acceptance { secret, name, display_name, password, language };
     let authentication = state.clone();

@@ -11,6 +11,7 @@ use utoipa::{ToResponse, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::finish;
+use crate::access::audit::AuditResult;
 use crate::access::http::{cookie, csrf, is_same_origin, session_secret};
 use crate::access::login::{Client, LoggedIn};
 use crate::access::roles::{Area, Level};
@@ -111,9 +112,15 @@ pub(super) fn welcome(state: &Authentication, somebody: &LoggedIn, origin: Origi
     Ok((AppendHeaders(cookies), Json(me)).into_response())
 }
 
-/// From where and with what.
-pub(super) fn client(headers: &HeaderMap, origin: Origin) -> Result<Client, Problem> {
+/// From where and with what nobody does something; a page of another site does not, and that it tried is audited.
+pub(super) fn client(
+    state: &Authentication,
+    headers: &HeaderMap,
+    origin: Origin,
+    action: &str,
+) -> Result<Client, Problem> {
     if !is_same_origin(headers, origin) {
+        state.access.refused(None, origin, action, "", (AuditResult::Refused, "csrf"));
         return Err(Problem::of_kind(StatusCode::FORBIDDEN, "csrf"));
     }
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned();
@@ -131,6 +138,9 @@ struct Login {
 }
 
 /// Logs in: the answer sets the cookie of a session. An unknown name and a wrong password are answered alike.
+///
+/// A session that nobody uses ends. A request with the header `x-tongtu-automatic: 1`, or one that accepts
+/// `text/event-stream` alone, is answered and counts as no use.
 #[utoipa::path(post, path = "/api/v1/session", tag = "session", security(()), request_body = Login,
     responses(
         (status = 200, response = inline(Welcome)),
@@ -144,7 +154,7 @@ async fn session_begin(
     headers: HeaderMap,
     Json(login): Json<Login>,
 ) -> Result<Response, Problem> {
-    let client = client(&headers, origin)?;
+    let client = client(&state, &headers, origin, "session.begin")?;
     let authentication = state.clone();
     let somebody = finish(async move { authentication.log_in(&login.name, login.password, client).await }).await??;
     welcome(&state, &somebody, origin)

@@ -213,7 +213,7 @@ pub struct AuditFilter {
     pub to_ms: Option<UnixMs>,
     /// An id or a name.
     pub actor: Option<String>,
-    /// An action, or with what it begins.
+    /// An action; with a dot at its end, all that begin with it.
     pub action: Option<String>,
     /// How it ended.
     pub result: Option<AuditResult>,

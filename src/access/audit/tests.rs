@@ -228,8 +228,37 @@ async fn refused_attempts_are_counted_and_bounded() {
     let filter = AuditFilter { action: Some("GET /api/v1/x".to_owned()), ..AuditFilter::default() };
     let entries = access.audit_entries(&permit, &filter, None, 10).await.expect("entries");
     assert_eq!(entries.iter().map(times).collect::<Vec<_>>(), [5_000]);
-    let filter = AuditFilter { action: Some("%".to_owned()), ..AuditFilter::default() };
-    assert!(access.audit_entries(&permit, &filter, None, 10).await.expect("entries").is_empty(), "text, not a pattern");
+}
+
+#[tokio::test]
+async fn an_action_is_asked_for_by_its_name_or_by_a_beginning_that_ends_with_a_dot() {
+    for test in testing::databases().await {
+        let access = Access::open(test.db.clone(), Clock::Manual(Arc::new(AtomicI64::new(1)))).await.expect("opens");
+        let refused = (AuditResult::Refused, "forbidden");
+        for action in ["user.update", "user.update.roles", "user_group.update", "agent.enrol", "agent.enrol_again"] {
+            access.refused(None, Origin::default(), action, "", refused);
+        }
+        access.refusals_settle(true).await.expect("written");
+        let found = async |action: &str| {
+            let filter = AuditFilter { action: Some(action.to_owned()), ..AuditFilter::default() };
+            let entries = access.audit_entries(&Permit::testing(ROOT), &filter, None, 10).await.expect("entries");
+            let mut actions: Vec<_> = entries.into_iter().map(|entry| entry.action).collect();
+            actions.sort_unstable();
+            actions
+        };
+        for (asked, expected) in [
+            ("user.update", &["user.update"][..]),
+            ("agent.enrol", &["agent.enrol"]),
+            ("user.", &["user.update", "user.update.roles"]),
+            ("user.update.", &["user.update.roles"]),
+            // Text, not a pattern.
+            ("%.", &[]),
+            ("user_update.", &[]),
+            ("user", &[]),
+        ] {
+            assert_eq!(found(asked).await, expected, "{asked} of {}", test.name);
+        }
+    }
 }
 
 #[tokio::test]

@@ -202,11 +202,17 @@ fn filtered(filter: &AuditFilter) -> SelectStatement {
     if let Some(actor) = &filter.actor {
         select.and_where(Expr::col("actor_id").eq(actor.as_str()).or(Expr::col("actor_name").eq(actor.as_str())));
     }
-    if let Some(action) = &filter.action {
-        // What a person writes is text, not a pattern.
-        let text: String =
-            action.chars().flat_map(|c| "\\%_".contains(c).then_some('\\').into_iter().chain([c])).collect();
-        select.and_where(Expr::col("action").like(LikeExpr::new(format!("{text}%")).escape('\\')));
+    match &filter.action {
+        Some(beginning) if beginning.ends_with('.') => {
+            // What a person writes is text, not a pattern.
+            let text: String =
+                beginning.chars().flat_map(|c| "\\%_".contains(c).then_some('\\').into_iter().chain([c])).collect();
+            select.and_where(Expr::col("action").like(LikeExpr::new(format!("{text}%")).escape('\\')));
+        }
+        Some(action) => {
+            select.and_where(Expr::col("action").eq(action.as_str()));
+        }
+        None => {}
     }
     if let Some(result) = filter.result {
         select.and_where(Expr::col("result").eq(result.name()));

@@ -71,6 +71,33 @@ async fn everybody_hears_what_changed_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_department_hears_of_its_own_hosts_alone() {
+    let test = testing::sqlite().await;
+    super::vm::organizations(&test).await;
+    let mut control = Control::start(&test).await;
+    let mut own = Stream::open(&control, 5, 2, "machine-a");
+    own.frame(NOON - 15_000, 5, FIRST).await;
+    let mut other = Stream::open(&control, 6, 3, "machine-b");
+    other.frame(NOON - 15_000, 6, FIRST).await;
+    control.compute.reconcile().await.expect("reconciled");
+    control.principal = control.token_of(OrganizationId(2)).await;
+    let mut events = Events::open(&control, "overview,hosts").await;
+    let overview = data(&events.next().await.expect("at once"), "overview");
+    assert_eq!(overview["hosts"]["total"], 1, "{overview}");
+    own.frame(NOON, 5, SECOND).await;
+    other.frame(NOON, 6, SECOND).await;
+    control.compute.tick();
+    let both = events.next().await.expect("a change");
+    let (overview, change) = both.split_at(both.find("event: hosts").expect("a change"));
+    assert_eq!(data(overview, "overview")["hosts"]["total"], 1, "{overview}");
+    let change = data(change, "hosts");
+    let ids: Vec<_> = change["rows"].as_array().expect("rows").iter().map(|row| &row[0]).collect();
+    assert_eq!((&change["total"], ids), (&1.into(), vec![&Value::from("host_1")]));
+    drop((own, other));
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_with_nothing_to_tell_gives_signs_of_life() {
     let test = testing::sqlite().await;
     let control = Control::start(&test).await;

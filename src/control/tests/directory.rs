@@ -256,6 +256,34 @@ async fn a_machine_token_has_a_role_a_reach_and_an_end() {
     assert!(!seen.to_string().contains(&secret));
     now.fetch_add(60_000, Ordering::Relaxed);
     problem(started.send(Method::GET, "/metrics", Some(&secret)).await, StatusCode::UNAUTHORIZED).await;
+
+    // One that is made for a department stays in it.
+    let department = async |name: &str| {
+        let body = json!({ "name": name, "level": "department", "parent": "org_1" });
+        let made = administrator.send(Method::POST, "/api/v1/organizations", Some(body)).await;
+        json_of(made, StatusCode::CREATED).await["id"].as_str().expect("an id").to_owned()
+    };
+    let (health, school) = (department("卫健委").await, department("教育局").await);
+    let made = make(json!({ "name": "health", "role": "operator", "organization": health })).await;
+    let made = json_of(made, StatusCode::CREATED).await;
+    assert_eq!(made["token"]["organization"], health);
+    let (scoped, whole) = (made["secret"].as_str().expect("its text"), started.token());
+    let enrol = async |token: &str, organization: &str| {
+        let request = started.client.post(format!("{}/api/v1/agents/tokens", started.base())).bearer_auth(token);
+        request.json(&json!({ "organization": organization })).send().await.expect("an answer")
+    };
+    let foreign = json_of(enrol(&whole, &school).await, StatusCode::CREATED).await;
+    json_of(enrol(&whole, &health).await, StatusCode::CREATED).await;
+    json_of(enrol(scoped, &health).await, StatusCode::CREATED).await;
+    for organization in [school.as_str(), "org_1"] {
+        problem(enrol(scoped, organization).await, StatusCode::NOT_FOUND).await;
+    }
+    let seen = json_of(started.send(Method::GET, "/api/v1/agents/tokens", Some(scoped)).await, StatusCode::OK).await;
+    let owners: Vec<_> = seen["items"].as_array().expect("tokens").iter().map(|token| &token["organization"]).collect();
+    assert_eq!(owners, [health.as_str(); 2]);
+    let path = format!("/api/v1/agents/tokens/{}", foreign["id"].as_str().expect("an id"));
+    problem(started.send(Method::DELETE, &path, Some(scoped)).await, StatusCode::NOT_FOUND).await;
+    assert_eq!(started.send(Method::DELETE, &path, Some(&whole)).await.status(), StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

@@ -111,6 +111,33 @@ async fn changes_and_refused_attempts_are_in_the_log_without_secrets() {
 }
 
 #[tokio::test]
+async fn an_attempt_with_a_password_says_who_tried_what() {
+    let started = started().await;
+    let administrator = started.first_administrator().await;
+    let (_, auditor) = started.join(&administrator, "auditor", "auditor").await;
+    let (id, operator) = started.join(&administrator, "op", "operator").await;
+    let change = json!({ "current": "wrong wrong wrong", "new": "a wide thoroughfare" });
+    let changed = operator.send(Method::PUT, "/api/v1/account/password", Some(change)).await;
+    problem(changed, StatusCode::UNPROCESSABLE_ENTITY).await;
+    // A page of another site: what it sends along is right.
+    let log_in = json!({ "name": "op", "password": PASSWORD });
+    let accept = json!({ "secret": "unknown", "password": PASSWORD });
+    for (path, body) in [("/api/v1/session", log_in), ("/api/v1/invitations/accept", accept)] {
+        let forged = started.client.post(format!("{}{path}", started.base())).header("sec-fetch-site", "cross-site");
+        problem(forged.json(&body).send().await.expect("an answer"), StatusCode::FORBIDDEN).await;
+    }
+    started.running.parts.authentication.access().refusals_settled().await;
+    let refused = json_of(auditor.send(Method::GET, "/api/v1/audit?result=refused", None).await).await;
+    let said = |action: &str| {
+        let entries = refused["items"].as_array().expect("entries").iter().filter(|entry| entry["action"] == action);
+        entries.map(|it| json!([it["actor"]["name"], it["resource"], it["reason"]])).collect::<Vec<_>>()
+    };
+    assert_eq!(said("account.password"), [json!(["op", id, "wrong name or password"])]);
+    assert_eq!(said("session.begin"), [json!(["", "", "csrf"])]);
+    assert!(said("invitation.accept").contains(&json!(["", "", "csrf"])), "{refused}");
+}
+
+#[tokio::test]
 async fn what_is_refused_while_control_stops_is_in_the_log() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let started = started().await;

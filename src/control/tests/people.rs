@@ -167,6 +167,24 @@ async fn a_flood_of_logins_leaves_others_unharmed() {
     assert!(limited.clone().all(|answer| answer.headers().contains_key("retry-after")));
     assert_eq!(wrong + limited.count() as u64, 300);
     assert_eq!(started.running.parts.authentication.passwords().verifications(), wrong, "no work for the refused");
+
+    // Each of them is counted in the audit log, also who was sent away.
+    let access = started.running.parts.authentication.access();
+    access.refusals_settled().await;
+    // The log's own writer may be under way with some: who begins after it finds them written.
+    started.running.db.begin("test").await.expect("begun").rollback().await.expect("ended");
+    let filter = access::audit::AuditFilter { result: Some(access::audit::AuditResult::Refused), ..Default::default() };
+    let permit = access::Permit::testing(access::ROOT);
+    let entries = access.audit_entries(&permit, &filter, None, 10_000).await.expect("entries");
+    let times = |entry: &access::audit::AuditEntry| {
+        let after = entry.after.as_deref().map(|after| serde_json::from_str::<Value>(after).expect("JSON"));
+        after.and_then(|after| after["times"].as_u64()).unwrap_or(1)
+    };
+    let logged = |reason: &str| {
+        let of = entries.iter().filter(|entry| entry.reason.as_deref() == Some(reason));
+        of.map(times).sum::<u64>()
+    };
+    assert_eq!((logged("wrong name or password"), logged("too-many")), (wrong, 300 - wrong));
 }
 
 #[tokio::test]
@@ -220,6 +238,20 @@ async fn a_session_ends_when_it_idles_and_in_any_case() {
     let again = Person::welcomed(&started.client, started.base(), started.log_in("security", PASSWORD).await).await;
     now.fetch_add(30 * MINUTE, Ordering::Relaxed);
     assert_eq!(status(&again).await, StatusCode::UNAUTHORIZED, "after half an hour without use");
+
+    // What a page asks for by itself is answered and keeps nothing from idling; anything else does.
+    let watched = Person::welcomed(&started.client, started.base(), started.log_in("security", PASSWORD).await).await;
+    let by_itself = async |name: &str, value: &str| {
+        let request = watched.request(Method::GET, "/api/v1/session").header(name, value);
+        request.send().await.expect("an answer").status()
+    };
+    now.fetch_add(29 * MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "0").await, StatusCode::OK, "a person asked");
+    now.fetch_add(29 * MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "1").await, StatusCode::OK);
+    assert_eq!(by_itself("accept", "text/event-stream").await, StatusCode::OK);
+    now.fetch_add(MINUTE, Ordering::Relaxed);
+    assert_eq!(by_itself("x-tongtu-automatic", "1").await, StatusCode::UNAUTHORIZED, "half an hour after a person");
 }
 
 #[tokio::test]

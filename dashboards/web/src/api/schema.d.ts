@@ -935,7 +935,11 @@ export interface paths {
         /** Who one is and what one may do. */
         get: operations["session_fetch"];
         put?: never;
-        /** Logs in: the answer sets the cookie of a session. An unknown name and a wrong password are answered alike. */
+        /**
+         * Logs in: the answer sets the cookie of a session. An unknown name and a wrong password are answered alike.
+         * @description A session that nobody uses ends. A request with the header `x-tongtu-automatic: 1`, or one that accepts
+         *     `text/event-stream` alone, is answered and counts as no use.
+         */
         post: operations["session_begin"];
         /** Logs out: the session ends. */
         delete: operations["session_end"];
@@ -5447,7 +5451,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description An action, or with what it begins.
+                 * @description An action, as it is named; with a dot at its end, all that begin with it.
                  * @example user.
                  */
                 action?: string;
@@ -5510,7 +5514,7 @@ export interface operations {
         parameters: {
             query: {
                 /**
-                 * @description An action, or with what it begins.
+                 * @description An action, as it is named; with a dot at its end, all that begin with it.
                  * @example user.
                  */
                 action?: string;
