@@ -3527,7 +3527,7 @@ export interface components {
                 cpu_usage_percent?: number | null;
                 /**
                  * Format: int64
-                 * @description What its disks take.
+                 * @description What its disks take on its host.
                  */
                 disk_allocation_bytes?: number | null;
                 /**
@@ -4541,7 +4541,7 @@ export interface components {
         VmDisk: {
             /**
              * Format: int64
-             * @description What it takes.
+             * @description What it takes on the host.
              */
             allocation_bytes?: number | null;
             /**
@@ -4687,7 +4687,7 @@ export interface components {
             cpu_usage_percent?: number | null;
             /**
              * Format: int64
-             * @description What its disks take.
+             * @description What its disks take on its host.
              */
             disk_allocation_bytes?: number | null;
             /**
