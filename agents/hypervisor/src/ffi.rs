@@ -517,6 +517,10 @@ impl Watch {
                     sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE as c_int,
                     std::mem::transmute::<OnMetadata, Generic>(on_metadata),
                 ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int,
+                    std::mem::transmute::<OnAgent, Generic>(on_agent),
+                ),
             ]
         };
         for (kind, callback) in kinds {
@@ -575,6 +579,7 @@ type OnClose = unsafe extern "C" fn(sys::virConnectPtr, c_int, *mut c_void);
 type Forget = unsafe extern "C" fn(*mut c_void);
 type OnLifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 type OnDevice = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+type OnAgent = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
 type OnMetadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
 
 unsafe extern "C" fn on_close(_: sys::virConnectPtr, _: c_int, opaque: *mut c_void) {
@@ -619,6 +624,17 @@ unsafe extern "C" fn on_metadata(
     domain: sys::virDomainPtr,
     _: c_int,
     _: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as libvirt calls it.
+    unsafe { tell(domain, opaque, || What::Described) };
+}
+
+unsafe extern "C" fn on_agent(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _: c_int,
+    _: c_int,
     opaque: *mut c_void,
 ) {
     // SAFETY: as libvirt calls it.

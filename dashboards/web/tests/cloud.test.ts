@@ -50,6 +50,7 @@ test("disks and interfaces are what is measured and what is told, each once", ()
     "nic.52:54:00:00:00:01": '{"bridge":"br0","target":"vnet3","model":"virtio"}',
     "nic.52:54:00:00:00:02": "not what it should be",
     title: "门户",
+    guest_agent: "connected",
     metadata: "<x/>",
     uuid: "u",
   };
@@ -63,7 +64,7 @@ test("disks and interfaces are what is measured and what is told, each once", ()
     { ...measured, mac: "52:54:00:00:00:01", network: "br0 · virtio" },
     { mac: "52:54:00:00:00:02", device: null, network: null },
   ]);
-  expect(factsOf({ facts })).toEqual({ known: [{ name: "title", value: "门户" }], others: [{ name: "metadata", value: "<x/>" }] });
+  expect(factsOf({ facts })).toEqual({ known: [{ name: "title", value: "门户" }, { name: "guest_agent", value: "connected" }], others: [{ name: "metadata", value: "<x/>" }] });
 });
 
 test("what needs somebody is told, the worst first", () => {
