@@ -382,7 +382,7 @@ impl Domain<'_> {
         if answer < 0 { Err(Failure::last()) } else { Ok((state.into(), reason.into())) }
     }
 
-    /// Whether somebody asks its process something just now, so that the next question would wait. Does not wait itself.
+    /// Whether its process is asked something just now, so that the next question would wait. Does not wait itself.
     pub(crate) fn is_busy(&self) -> bool {
         // SAFETY: plain numbers, for which zero is a value.
         let mut control: sys::virDomainControlInfo = unsafe { std::mem::zeroed() };
