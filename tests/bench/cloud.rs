@@ -1,44 +1,51 @@
 //! The cloud: lists, capacity and the review of ten thousand virtual machines while their hypervisors report.
 
+use crate::control;
 use crate::fleet::{Fleet, Task};
 use crate::measure::Meter;
 use crate::query::Client;
 use crate::report::{Bar, Report};
-use crate::{Mode, control};
+use std::path::Path;
 use std::time::Duration;
 use tongtu_tests::control::{Control, listed};
 use tongtu_tests::{ledger, wait};
 
 const INTERVAL: Duration = Duration::from_secs(15);
+const HYPERVISORS: u32 = 500;
 /// Virtual machines of a hypervisor.
-const VMS: u32 = 20;
+const EACH: u32 = 20;
+/// All of them.
+pub(crate) const VMS: u32 = HYPERVISORS * EACH;
 
-/// Runs it.
-pub(crate) fn run(mode: Mode) -> Report {
-    let mut report = Report::new("cloud", "virtual machines over HTTP, one request after another");
-    let hypervisors = match mode {
-        Mode::Short => 100,
-        Mode::Full => 500,
-    };
-    let vms = hypervisors * VMS;
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut control = control::start(folder.path(), "");
+/// Hypervisors with virtual machines that report, when all machines are joined.
+pub(crate) fn start(control: &Control, folder: &Path, duration: Duration) -> Fleet {
     let scenario = format!(
-        "[[group]]\nname = \"office\"\nvms = {VMS}\nshare = 3\n[[group]]\nname = \"idle\"\nvms = {VMS}\npattern = \"idle\"\n"
+        "[[group]]\nname = \"office\"\nvms = {EACH}\nshare = 3\n[[group]]\nname = \"idle\"\nvms = {EACH}\npattern = \"idle\"\n"
     );
-    let task =
-        Task { agents: hypervisors, interval: INTERVAL, duration: Duration::from_secs(900), scenario: &scenario };
-    let mut fleet = Fleet::start(&control, folder.path(), task);
+    let task = Task { agents: HYPERVISORS, interval: INTERVAL, duration, scenario: &scenario };
+    let mut fleet = Fleet::start(control, folder, task);
     fleet.wait_reporting(Duration::from_secs(600));
-    let listed = |path: &str| control.get(path).json()["items"].as_array().map_or(0, Vec::len);
     wait::until(Duration::from_secs(300), "all virtual machines are joined", || {
-        match listed("/api/v1/vms?state=running&limit=10000") {
-            found if found == vms as usize => Ok(()),
-            found => Err(format!("{found} of {vms}")),
+        match count(control, "/api/v1/vms?state=running&limit=10000") {
+            found if found == VMS as usize => Ok(()),
+            found => Err(format!("{found} of {VMS}")),
         }
     });
+    fleet
+}
+
+fn count(control: &Control, path: &str) -> usize {
+    control.get(path).json()["items"].as_array().map_or(0, Vec::len)
+}
+
+/// Runs it.
+pub(crate) fn run() -> Report {
+    let mut report = Report::new("cloud", "virtual machines over HTTP, one request after another");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut control = control::start(folder.path(), "");
+    let fleet = start(&control, folder.path(), Duration::from_secs(900));
     // Not before a slot of five minutes has ended.
-    wait::until(Duration::from_secs(600), "their use is surveyed", || match listed("/api/v1/review?days=1") {
+    wait::until(Duration::from_secs(600), "their use is surveyed", || match count(&control, "/api/v1/review?days=1") {
         0 => Err("not yet".to_owned()),
         _ => Ok(()),
     });
@@ -54,7 +61,7 @@ pub(crate) fn run(mode: Mode) -> Report {
         ("room with one host lost", "/api/v1/capacity/room?vcpus=4&memory_bytes=8589934592"),
         ("review", "/api/v1/review?days=1&sort=cpu_mean_percent&limit=200"),
     ] {
-        client.measure(&mut report, &format!("{vms} VMs, {what}"), &meter, &[control.url(path)], 200, bar());
+        client.measure(&mut report, &format!("{VMS} VMs, {what}"), &meter, &[control.url(path)], 200, bar());
     }
     import(&mut report, &control, &meter);
     report.figure("RSS of control", meter.resident_bytes() as f64 / 1e6, "MB");

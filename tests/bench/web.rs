@@ -1,16 +1,18 @@
 //! The dashboard in a real Chromium: what it transfers, how soon the list of 10,000 hosts is usable, whether
-//! scrolling through it stutters, how soon a host's page with 20 charts over 30 days is drawn.
+//! scrolling through it stutters, how soon a host's page with 20 charts over 30 days is drawn; then the list of
+//! 10,000 virtual machines as that of hosts.
 //!
 //! `dashboards/web/e2e/bench.mjs` drives the browser; what is measured of it stands there.
 
 use crate::fleet::{Fleet, Task};
 use crate::measure::Meter;
 use crate::report::{Bar, Latencies, Report};
-use crate::{Mode, control};
+use crate::{Mode, cloud, control};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tongtu_tests::control::Control;
 use tongtu_tests::person::Person;
 use tongtu_tests::process::Process;
 use tongtu_tests::wait;
@@ -23,53 +25,73 @@ const DAY_MS: i64 = 86_400_000;
 const KEEP: &str = "raw_retention = \"40d\"\n";
 /// The Node packages are installed within it, too, where they are not yet.
 const BROWSER: Duration = Duration::from_secs(900);
-const PARTS: [&str; 4] = ["view", "list", "scroll", "charts"];
+const PARTS: [&str; 5] = ["view", "list", "scroll", "charts", VMS];
+/// The part that has a control of its own.
+const VMS: &str = "vms";
+/// Longer than any part of it takes.
+const FLEET: Duration = Duration::from_secs(7_200);
 /// Files of the build that are listed one by one.
 const LISTED_BYTES: f64 = 4_000.0;
 
 /// Runs all parts, or the one of this name.
 pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
-    let mut report = Report::new("web", "the dashboard in Chromium, 10,000 hosts reporting");
-    let folder = tempfile::tempdir().expect("a folder");
+    let mut report = Report::new("web", "the dashboard in Chromium, 10,000 hosts or virtual machines reporting");
     let asked = |part: &str| only.is_none_or(|only| only == part);
     let parts: Vec<_> = PARTS.into_iter().filter(|part| asked(part)).collect();
     assert!(!parts.is_empty(), "a part is one of {}", PARTS.join(", "));
-    let host = if asked("charts") { history(&mut report, folder.path()) } else { String::new() };
-    let control = control::start(folder.path(), &format!("[telemetry]\n{KEEP}"));
-    let operator = Person::first(&control).create(&control, "operator", "operator");
-    let (_, session) = operator.cookie().split_once('=').expect("a name and a value");
-    // Other machines than the one with a history.
-    let scenario = "seed = 2\n";
-    let task = Task { agents: HOSTS, interval: INTERVAL, duration: Duration::from_secs(7_200), scenario };
-    let mut fleet = Fleet::start(&control, folder.path(), task);
-    fleet.wait_reporting(Duration::from_secs(600));
     let rounds = match mode {
         Mode::Short => 5,
         Mode::Full => 15,
     };
-    let found = browse(folder.path(), &[&control.url(""), session, &host, &rounds.to_string(), &parts.join(",")]);
+    let (of_vms, of_hosts): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| *part == VMS);
+    if !of_hosts.is_empty() {
+        hosts(&mut report, rounds, &of_hosts);
+    }
+    if !of_vms.is_empty() {
+        vms(&mut report, rounds);
+    }
+    report
+}
+
+fn hosts(report: &mut Report, rounds: u32, parts: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = if parts.contains(&"charts") { history(report, folder.path()) } else { String::new() };
+    let control = control::start(folder.path(), &format!("[telemetry]\n{KEEP}"));
+    let operator = Person::first(&control).create(&control, "operator", "operator");
+    // Other machines than the one with a history.
+    let scenario = "seed = 2\n";
+    let task = Task { agents: HOSTS, interval: INTERVAL, duration: FLEET, scenario };
+    let mut fleet = Fleet::start(&control, folder.path(), task);
+    fleet.wait_reporting(Duration::from_secs(600));
+    let found = browse(folder.path(), &control, &operator, &Asked { host: &host, rounds, parts });
     for part in parts {
-        match part {
+        match *part {
             "view" => {
-                bundle(&mut report, &found);
-                first_view(&mut report, &found[part]);
+                bundle(report, &found);
+                first_view(report, &found[part]);
             }
-            "scroll" => scroll(&mut report, &found[part]),
-            "list" => {
-                for visit in ["cold", "warm", "click"] {
-                    let what = format!("list of {HOSTS} hosts, {visit}");
-                    put_visits(&mut report, &what, &found[part][visit], "answered");
-                }
-            }
+            "scroll" => scroll(report, "scrolling", &found[part]),
+            "list" => list(report, &format!("list of {HOSTS} hosts"), &found[part]),
             _ => {
                 for visit in ["cold", "warm"] {
                     let what = format!("20 charts over {DAYS} days, {visit}");
-                    put_visits(&mut report, &what, &found[part][visit], "drawn");
+                    put_visits(report, &what, &found[part][visit], "drawn");
                 }
             }
         }
     }
-    report
+}
+
+/// The list of as many virtual machines, of hypervisors that report to another control.
+fn vms(report: &mut Report, rounds: u32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let control = control::start(folder.path(), "");
+    let operator = Person::first(&control).create(&control, "operator", "operator");
+    let _fleet = cloud::start(&control, folder.path(), FLEET);
+    let found = browse(folder.path(), &control, &operator, &Asked { host: "", rounds, parts: &[VMS] });
+    let found = &found[VMS];
+    list(report, &format!("list of {} VMs", cloud::VMS), found);
+    scroll(report, "scrolling through VMs", &found["scroll"]);
 }
 
 /// One host with 30 days of slots, and its id. Windows are small meanwhile, so that they are compacted.
@@ -94,11 +116,21 @@ fn history(report: &mut Report, folder: &Path) -> String {
     id
 }
 
+/// What the browser is to measure.
+struct Asked<'a> {
+    /// With a history, if its charts are among the parts.
+    host: &'a str,
+    rounds: u32,
+    parts: &'a [&'a str],
+}
+
 /// What `scripts/web.sh bench` finds.
-fn browse(folder: &Path, arguments: &[&str]) -> Value {
+fn browse(folder: &Path, control: &Control, operator: &Person, asked: &Asked<'_>) -> Value {
+    let (_, session) = operator.cookie().split_once('=').expect("a name and a value");
     let out = folder.join("browser.json");
     let mut command = Command::new(root().join("scripts/web.sh"));
-    command.arg("bench").args(arguments).arg(&out);
+    command.args(["bench", control.url("").as_str(), session, asked.host]);
+    command.arg(asked.rounds.to_string()).arg(asked.parts.join(",")).arg(&out);
     let mut process = Process::start_group("browser", command, folder);
     let status = process.wait(BROWSER);
     assert!(status.success(), "the browser's measurements failed ({status}):\n{}", process.log());
@@ -153,14 +185,21 @@ fn put_visits(report: &mut Report, what: &str, visits: &Value, done: &str) {
     report.figure(&format!("{what}: longest task"), all("longest", 1.0).percentile(0.5), "ms");
 }
 
-fn scroll(report: &mut Report, scroll: &Value) {
+/// How soon a list is usable.
+fn list(report: &mut Report, what: &str, found: &Value) {
+    for visit in ["cold", "warm", "click"] {
+        put_visits(report, &format!("{what}, {visit}"), &found[visit], "answered");
+    }
+}
+
+fn scroll(report: &mut Report, what: &str, scroll: &Value) {
     let updates = number(&scroll["updates"]);
     assert!(updates >= 1.0, "nothing was told while it scrolled");
-    report.figure("scrolling: from the first to the last host in", number(&scroll["seconds"]), "s");
-    report.figure("scrolling: updates heard meanwhile", updates, "");
-    report.figure("scrolling: frames", number(&scroll["frames"]), "a second");
+    report.figure(&format!("{what}: from the first row to the last in"), number(&scroll["seconds"]), "s");
+    report.figure(&format!("{what}: updates heard meanwhile"), updates, "");
+    report.figure(&format!("{what}: frames"), number(&scroll["frames"]), "a second");
     let share = number(&scroll["cpu"]) / number(&scroll["seconds"]) / 10.0;
-    report.figure("scrolling: CPU of the main thread", share, "% of a core");
-    report.figure("scrolling: longest of the long tasks", number(&scroll["longest"]), "ms");
-    report.bar("scrolling: tasks of more than 50 ms", number(&scroll["long"]), "", Bar::AtMost(0.0));
+    report.figure(&format!("{what}: CPU of the main thread"), share, "% of a core");
+    report.figure(&format!("{what}: longest of the long tasks"), number(&scroll["longest"]), "ms");
+    report.bar(&format!("{what}: tasks of more than 50 ms"), number(&scroll["long"]), "", Bar::AtMost(0.0));
 }

@@ -26,6 +26,7 @@ pub struct Hypervisor {
     /// The first process of its namespaces.
     init: Process,
     daemon: Option<Process>,
+    _stay: wait::Stay,
 }
 
 /// Whether this machine can have one: says what is missing, and in CI fails.
@@ -98,8 +99,9 @@ impl Hypervisor {
         command.args(["--mount", "--net", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
         command.arg(script);
         let init = Process::start(&format!("{name}-init"), command, directory);
+        let _stay = wait::Stay::begin(format!("hypervisor {name}"));
         let mut hypervisor =
-            Self { directory: directory.to_owned(), name: name.to_owned(), number, init, daemon: None };
+            Self { directory: directory.to_owned(), name: name.to_owned(), number, init, daemon: None, _stay };
         let ready = own.join("ready");
         wait::until(START, "its namespaces", || {
             assert!(hypervisor.init.ended().is_none(), "no namespaces:\n{}", hypervisor.init.log());

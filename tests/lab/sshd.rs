@@ -48,6 +48,7 @@ pub struct Sshd {
     pub address: SocketAddr,
     kind: Kind,
     process: Option<Process>,
+    _stay: wait::Stay,
 }
 
 impl Sshd {
@@ -64,7 +65,8 @@ impl Sshd {
         for open in [directory, &folder] {
             std::fs::set_permissions(open, Permissions::from_mode(0o755)).expect("our own");
         }
-        let mut machine = Self { folder, address: ports::free(), kind, process: None };
+        let stay = wait::Stay::begin(format!("a machine with SSH ({kind:?})"));
+        let mut machine = Self { folder, address: ports::free(), kind, process: None, _stay: stay };
         machine.new_host_key();
         machine.keygen(&machine.key_file());
         machine.run();

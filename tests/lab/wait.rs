@@ -1,5 +1,7 @@
 //! Waiting for a condition, and measuring how long something took: the laboratory's only clock.
 
+use std::io::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -81,6 +83,35 @@ impl Stopwatch {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// A machine of the laboratory, while it is there. At its end a line says how long that was, and how long it is since
+/// the first one of the run began: the last such line is what the laboratory took.
+#[derive(Debug)]
+pub struct Stay {
+    name: String,
+    watch: Stopwatch,
+}
+
+static FIRST_STAY: OnceLock<Stopwatch> = OnceLock::new();
+
+impl Stay {
+    /// Begins.
+    #[must_use]
+    pub fn begin(name: String) -> Self {
+        let watch = Stopwatch::start();
+        FIRST_STAY.get_or_init(|| watch);
+        Self { name, watch }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let all = FIRST_STAY.get().map_or(Duration::ZERO, Stopwatch::elapsed);
+        let (name, own, all) = (&self.name, self.watch.elapsed().as_secs(), all.as_secs());
+        // Not by a macro, of which a test that passes shows nothing.
+        let _ = writeln!(std::io::stderr(), "laboratory: {name} was there for {own} s; {all} s in all");
     }
 }
 

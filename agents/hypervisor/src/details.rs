@@ -12,6 +12,9 @@ const MEMBER_BYTES: usize = 600;
 /// Disks and interfaces of a domain among its facts, each.
 const MOST: usize = 256;
 
+/// The channel to QEMU's guest agent.
+const GUEST_AGENT: &str = "org.qemu.guest_agent.0";
+
 /// What is known of a domain that changes seldom.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Details {
@@ -77,6 +80,9 @@ impl Details {
         if let Some(devices) = child(domain, "devices") {
             children(devices, "disk").take(MOST).for_each(|disk| details.disk(disk));
             children(devices, "interface").take(MOST).for_each(|nic| details.nic(nic));
+            let mut ends = children(devices, "channel").filter_map(|channel| child(channel, "target"));
+            let agent = ends.find(|end| end.attribute("name") == Some(GUEST_AGENT));
+            details.put("guest_agent", agent.and_then(|end| end.attribute("state")));
         }
         Ok(details)
     }
@@ -222,6 +228,8 @@ mod tests {
       <mac address='52:54:00:AA:BB:CC'/><source bridge='br0'/><target dev='vnet0'/><model type='virtio'/>
     </interface>
     <interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/></interface>
+    <channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0' state='disconnected'/></channel>
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>
   </devices>
 </domain>";
 
@@ -242,6 +250,7 @@ mod tests {
             ("vcpus_maximum", "4"),
             ("memory_maximum_bytes", "2147483648"),
             ("memory_bytes", "1073741824"),
+            ("guest_agent", "connected"),
         ] {
             assert_eq!(fact(name), value, "{name}");
         }
@@ -265,6 +274,13 @@ mod tests {
             ("/images/a & b.qcow2", "", "br0")
         );
         assert!(details.knows_nics(["vnet0"].into_iter()) && !details.knows_nics(["vnet0", "vnet1"].into_iter()));
+    }
+
+    #[test]
+    fn a_guest_that_is_off_says_nothing_of_its_agent() {
+        let channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>";
+        let off = Details::parse(&format!("<domain><devices>{channel}</devices></domain>")).expect("a domain");
+        assert!(!off.facts.contains_key("guest_agent"));
     }
 
     #[test]

@@ -17,15 +17,39 @@ const MOST: usize = 2_000;
 const LOOK_AGAIN_MS: u64 = 300_000;
 /// In one reading at most this share of the domains.
 const LOOK_AGAIN_SHARE: usize = 20;
+/// The first libvirt whose bulk statistics can leave out what would wait (4.5.0); an older one refuses to be asked so.
+const NO_WAIT_SINCE: u32 = 4_005_000;
 
 /// What a hypervisor told, in a thread that may hang.
 pub(crate) struct Session {
     hypervisor: Hypervisor,
     /// Held between two readings, so that it stays open.
     connection: Option<Arc<Connection>>,
-    /// The driver has statistics of all.
-    has_bulk: bool,
+    bulk: Bulk,
     known: HashMap<String, Known>,
+}
+
+/// Statistics of all domains in one answer.
+#[derive(Debug, Default)]
+struct Bulk {
+    /// The driver has none.
+    is_missing: bool,
+}
+
+impl Bulk {
+    /// Whether all are asked at once, by a libvirt of this version.
+    fn is_asked(&self, no_wait: bool, version: impl FnOnce() -> u32) -> bool {
+        !self.is_missing && (!no_wait || version() >= NO_WAIT_SINCE)
+    }
+
+    /// Whether an answer says that there are none; remembered.
+    fn turns_out_missing(&mut self, answer: &Result<(), Failure>) -> bool {
+        if answer.as_ref().is_err_and(Failure::is_unsupported) {
+            tracing::info!("this hypervisor has no bulk statistics: each domain is asked");
+            self.is_missing = true;
+        }
+        self.is_missing
+    }
 }
 
 /// What is known of a domain.
@@ -52,7 +76,7 @@ pub(crate) struct Found {
 
 impl Session {
     pub(crate) fn new(hypervisor: &Hypervisor) -> Self {
-        Self { hypervisor: hypervisor.clone(), connection: None, has_bulk: true, known: HashMap::new() }
+        Self { hypervisor: hypervisor.clone(), connection: None, bulk: Bulk::default(), known: HashMap::new() }
     }
 
     /// Reads all domains; again with a new connection if the old one broke meanwhile.
@@ -72,13 +96,14 @@ impl Session {
             known: &mut self.known,
             found: Found::default(),
         };
-        if self.has_bulk {
-            let read = ffi::all_statistics(connection, request.no_wait, |domain, parameters| {
+        let no_wait = request.no_wait;
+        if self.bulk.is_asked(no_wait, || connection.version()) {
+            let read = ffi::all_statistics(connection, no_wait, |domain, parameters| {
                 look.take(domain, |reading, details| {
                     parameters.iter().for_each(|(field, value)| reading.take(field, &value));
                     // Some drivers say here no more than the state.
                     if !reading.knows_memory() {
-                        return ask(domain, reading, details);
+                        return ask(domain, reading, details, no_wait);
                     }
                     // Where there are no control groups, some versions leave this out.
                     if reading.is_active()
@@ -90,16 +115,12 @@ impl Session {
                     Ok(())
                 });
             });
-            match read {
-                Err(failure) if failure.is_unsupported() => {
-                    tracing::info!("this hypervisor has no bulk statistics: each domain is asked");
-                    self.has_bulk = false;
-                }
-                read => return read.map(|()| look.end()),
+            if !self.bulk.turns_out_missing(&read) {
+                return read.map(|()| look.end());
             }
         }
         ffi::all_domains(connection, |domain| {
-            look.take(domain, |reading, details| ask(domain, reading, details));
+            look.take(domain, |reading, details| ask(domain, reading, details, no_wait));
         })?;
         Ok(look.end())
     }
@@ -181,8 +202,9 @@ fn look(domain: &Domain<'_>, uuid: &str) -> Result<Details, Failure> {
     Ok(details)
 }
 
-/// Asks a domain itself, and names the figures as bulk statistics do.
-fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details) -> Result<(), Failure> {
+/// Asks a domain itself, and names the figures as bulk statistics do. With `no_wait`, one that is busy is not asked for
+/// what its process alone knows.
+fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details, no_wait: bool) -> Result<(), Failure> {
     let mut number = |field: &str, value: i64| reading.take(field, &Value::Number(value));
     let unsigned = |value: u64| i64::try_from(value).unwrap_or(-1);
     let (state, reason) = domain.state()?;
@@ -201,6 +223,20 @@ fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details) -> Result<
         number(&format!("vcpu.{index}.state"), state);
         number(&format!("vcpu.{index}.time"), unsigned(cpu_ns));
     }
+    let name = |reading: &mut Reading, field: String, name: &str| {
+        reading.take(&field, &Value::Text(name.into()));
+    };
+    for (index, (target, _)) in details.nics.iter().enumerate() {
+        let Ok(c_target) = CString::new(target.as_str()) else { continue };
+        name(reading, format!("net.{index}.name"), target);
+        let fields = ["rx.bytes", "rx.pkts", "rx.errs", "rx.drop", "tx.bytes", "tx.pkts", "tx.errs", "tx.drop"];
+        for (field, value) in fields.into_iter().zip(domain.interface(&c_target).into_iter().flatten()) {
+            reading.take(&format!("net.{index}.{field}"), &Value::Number(value));
+        }
+    }
+    if no_wait && domain.is_busy() {
+        return Ok(());
+    }
     // virDomainMemoryStatTags
     let tags = [
         "balloon.swap_in",
@@ -217,12 +253,9 @@ fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details) -> Result<
     ];
     for (tag, value) in domain.memory() {
         if let Some(field) = usize::try_from(tag).ok().and_then(|tag| tags.get(tag)) {
-            number(field, unsigned(value));
+            reading.take(field, &Value::Number(unsigned(value)));
         }
     }
-    let name = |reading: &mut Reading, field: String, name: &str| {
-        reading.take(&field, &Value::Text(name.into()));
-    };
     for (index, (target, _)) in details.disks.iter().enumerate() {
         let Ok(c_target) = CString::new(target.as_str()) else { continue };
         name(reading, format!("block.{index}.name"), target);
@@ -239,20 +272,14 @@ fn ask(domain: &Domain<'_>, reading: &mut Reading, details: &Details) -> Result<
             }
         }
     }
-    for (index, (target, _)) in details.nics.iter().enumerate() {
-        let Ok(c_target) = CString::new(target.as_str()) else { continue };
-        name(reading, format!("net.{index}.name"), target);
-        let fields = ["rx.bytes", "rx.pkts", "rx.errs", "rx.drop", "tx.bytes", "tx.pkts", "tx.errs", "tx.drop"];
-        for (field, value) in fields.into_iter().zip(domain.interface(&c_target).into_iter().flatten()) {
-            reading.take(&format!("net.{index}.{field}"), &Value::Number(value));
-        }
-    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics as m;
+    use virt_sys as sys;
 
     /// Whoever opens it within a process shares its domains: other tests see the one that is made here.
     const URI: &str = "test:///default";
@@ -272,12 +299,53 @@ mod tests {
                 fleeting.destroy().expect("it runs");
             }
             listed.push(domain.name());
-            look.take(domain, |reading, details| ask(domain, reading, details));
+            look.take(domain, |reading, details| ask(domain, reading, details, false));
         })
         .expect("a list");
         listed.sort_unstable();
         assert_eq!(listed, ["fleeting", "test"]);
         let names: Vec<_> = look.end().readings.iter().map(|reading| reading.name.clone()).collect();
         assert_eq!(names, ["test"]);
+    }
+
+    #[test]
+    fn all_are_asked_at_once_where_that_is_known_and_does_not_wait() {
+        let mut bulk = Bulk::default();
+        assert!(bulk.is_asked(false, || panic!("the version is not asked for without need")));
+        assert!(bulk.is_asked(true, || NO_WAIT_SINCE) && !bulk.is_asked(true, || 4_004_000));
+        assert!(!bulk.is_asked(true, || 0), "it does not say its version");
+        let mut turns_out = |answer| bulk.turns_out_missing(&answer);
+        assert!(!turns_out(Ok(())) && !turns_out(Err(Failure::of(sys::VIR_ERR_INTERNAL_ERROR))));
+        assert!(turns_out(Err(Failure::of(sys::VIR_ERR_NO_SUPPORT))));
+        assert!(!bulk.is_asked(false, || u32::MAX), "that is remembered");
+    }
+
+    #[test]
+    fn who_is_asked_alone_has_the_same_figures() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("host.xml");
+        let xml = "<node><domain type='test'><name>db-1</name><memory>1048576</memory><vcpu>2</vcpu>
+            <os><type>hvm</type></os><devices>
+            <disk type='file' device='disk'><source file='/guest/a.img'/><target dev='vda' bus='virtio'/></disk>
+            <interface type='bridge'><source bridge='br9'/></interface></devices></domain></node>";
+        std::fs::write(&file, xml).expect("a file");
+        let hypervisor = Hypervisor::at(&format!("test://{}", file.display()));
+        let mut session = Session { bulk: Bulk { is_missing: true }, ..Session::new(&hypervisor) };
+        for no_wait in [false, true] {
+            let found = session.read(&Request { no_wait, ..Request::default() }).expect("libvirt's own driver");
+            let [reading] = found.readings.as_slice() else { panic!("one domain: {found:?}") };
+            let figures = reading.figures();
+            for figure in [
+                ("", m::STATE.name),
+                ("", m::MAXIMUM_MEMORY.name),
+                ("", m::CPU_TIME.name),
+                ("0", m::VCPU_TIME.name),
+                ("vda", m::READ_BYTES.name),
+                ("vda", m::PHYSICAL.name),
+                ("testnet0", m::RECEIVE_BYTES.name),
+            ] {
+                assert!(figures.contains(&figure), "{figure:?}: {figures:?}");
+            }
+        }
     }
 }

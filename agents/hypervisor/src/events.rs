@@ -38,7 +38,7 @@ pub(crate) enum What {
     /// A device, by its alias.
     DeviceAdded(String),
     DeviceRemoved(String),
-    /// Title, description or metadata changed.
+    /// Title, description or metadata changed, or its guest agent came or went.
     Described,
 }
 

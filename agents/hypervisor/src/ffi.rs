@@ -51,6 +51,12 @@ impl Failure {
         [sys::VIR_ERR_NO_SUPPORT, sys::VIR_ERR_OPERATION_UNSUPPORTED].contains(&self.code)
     }
 
+    /// One with libvirt's number.
+    #[cfg(test)]
+    pub(crate) fn of(code: u32) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The domain is not there any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.code == sys::VIR_ERR_NO_DOMAIN
@@ -101,32 +107,40 @@ unsafe fn owned_text(pointer: *mut c_char) -> Result<String, Failure> {
 }
 
 /// A read-only connection; closed when dropped.
-pub(crate) struct Connection(Connect);
+pub(crate) struct Connection {
+    libvirt: Connect,
+    version: OnceLock<u32>,
+}
 
 impl Connection {
     /// Opens one.
     pub(crate) fn open(uri: &str) -> Result<Self, Failure> {
         start_event_loop()?;
-        let connection = Self(Connect::open_read_only(Some(uri))?);
+        let connection = Self { libvirt: Connect::open_read_only(Some(uri))?, version: OnceLock::new() };
         // A driver inside this process has nobody to keep alive.
-        let _ = connection.0.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+        let _ = connection.libvirt.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
         Ok(connection)
     }
 
     /// With the bindings' own calls.
     pub(crate) fn bindings(&self) -> &Connect {
-        &self.0
+        &self.libvirt
     }
 
     /// Whether it is worth asking. Asks nobody.
     pub(crate) fn is_alive(&self) -> bool {
-        self.0.is_alive().unwrap_or(false)
+        self.libvirt.is_alive().unwrap_or(false)
+    }
+
+    /// The version of the libvirt that answers, 7.2.0 as 7002000; 0 if it does not say. Asked once.
+    pub(crate) fn version(&self) -> u32 {
+        *self.version.get_or_init(|| self.libvirt.get_lib_version().unwrap_or(0))
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let _ = self.0.close();
+        let _ = self.libvirt.close();
     }
 }
 
@@ -222,8 +236,8 @@ impl Drop for Records {
     }
 }
 
-/// Gives the statistics of every domain to `take`. With `no_wait`, a domain that is busy has only those for which
-/// nobody has to be asked.
+/// Gives the statistics of every domain to `take`. With `no_wait`, which libvirt knows since 4.5, a domain that is busy
+/// has only those for which nobody has to be asked.
 pub(crate) fn all_statistics(
     connection: &Connection,
     no_wait: bool,
@@ -232,7 +246,7 @@ pub(crate) fn all_statistics(
     let flags = if no_wait { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT as c_uint } else { 0 };
     let mut list = ptr::null_mut();
     // SAFETY: the connection is open; libvirt writes a list of as many records as it returns.
-    let count = unsafe { sys::virConnectGetAllDomainStats(connection.0.as_ptr(), STATISTICS, &mut list, flags) };
+    let count = unsafe { sys::virConnectGetAllDomainStats(connection.libvirt.as_ptr(), STATISTICS, &mut list, flags) };
     let count = usize::try_from(count).map_err(|_| Failure::last())?;
     let records = Records { list, count };
     for index in 0..records.count {
@@ -273,7 +287,7 @@ impl Drop for Domains {
 pub(crate) fn all_domains(connection: &Connection, mut take: impl FnMut(&Domain<'_>)) -> Result<(), Failure> {
     let mut list = ptr::null_mut();
     // SAFETY: the connection is open; libvirt writes a list of as many domains as it returns.
-    let count = unsafe { sys::virConnectListAllDomains(connection.0.as_ptr(), &mut list, 0) };
+    let count = unsafe { sys::virConnectListAllDomains(connection.libvirt.as_ptr(), &mut list, 0) };
     let domains = Domains { list, count: usize::try_from(count).map_err(|_| Failure::last())? };
     for index in 0..domains.count {
         // SAFETY: below the count there is a domain until the list is freed, which is after the loop.
@@ -366,6 +380,15 @@ impl Domain<'_> {
         // SAFETY: the domain is there, and the numbers outlive the call.
         let answer = unsafe { sys::virDomainGetState(self.pointer, &mut state, &mut reason, 0) };
         if answer < 0 { Err(Failure::last()) } else { Ok((state.into(), reason.into())) }
+    }
+
+    /// Whether its process is asked something just now, so that the next question would wait. Does not wait itself.
+    pub(crate) fn is_busy(&self) -> bool {
+        // SAFETY: plain numbers, for which zero is a value.
+        let mut control: sys::virDomainControlInfo = unsafe { std::mem::zeroed() };
+        // SAFETY: the domain is there, and the structure outlives the call.
+        let answer = unsafe { sys::virDomainGetControlInfo(self.pointer, &mut control, 0) };
+        answer == 0 && control.state != sys::VIR_DOMAIN_CONTROL_OK
     }
 
     /// Memory at most and now (KiB), processors, CPU time (ns).
@@ -467,7 +490,7 @@ impl Watch {
         // that lives in this process never breaks, takes no registration and keeps the bell.
         let answer = unsafe {
             let (call, opaque, free) = (Some(on_close as OnClose), opaque.cast(), Some(forget::<Bell> as Forget));
-            sys::virConnectRegisterCloseCallback(watch.connection.0.as_ptr(), call, opaque, free)
+            sys::virConnectRegisterCloseCallback(watch.connection.libvirt.as_ptr(), call, opaque, free)
         };
         watch.rings = answer >= 0;
         if !watch.rings {
@@ -494,6 +517,10 @@ impl Watch {
                     sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE as c_int,
                     std::mem::transmute::<OnMetadata, Generic>(on_metadata),
                 ),
+                (
+                    sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int,
+                    std::mem::transmute::<OnAgent, Generic>(on_agent),
+                ),
             ]
         };
         for (kind, callback) in kinds {
@@ -501,7 +528,7 @@ impl Watch {
             // SAFETY: the connection is open; the list is freed by `forget`, once, when the registration ends.
             let id = unsafe {
                 sys::virConnectDomainEventRegisterAny(
-                    watch.connection.0.as_ptr(),
+                    watch.connection.libvirt.as_ptr(),
                     ptr::null_mut(),
                     kind,
                     Some(callback),
@@ -539,11 +566,11 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if self.rings {
             // SAFETY: the connection is open until behind this.
-            unsafe { sys::virConnectUnregisterCloseCallback(self.connection.0.as_ptr(), Some(on_close)) };
+            unsafe { sys::virConnectUnregisterCloseCallback(self.connection.libvirt.as_ptr(), Some(on_close)) };
         }
         for id in self.callbacks.drain(..) {
             // SAFETY: the connection is open until behind this.
-            unsafe { sys::virConnectDomainEventDeregisterAny(self.connection.0.as_ptr(), id) };
+            unsafe { sys::virConnectDomainEventDeregisterAny(self.connection.libvirt.as_ptr(), id) };
         }
     }
 }
@@ -552,6 +579,7 @@ type OnClose = unsafe extern "C" fn(sys::virConnectPtr, c_int, *mut c_void);
 type Forget = unsafe extern "C" fn(*mut c_void);
 type OnLifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 type OnDevice = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+type OnAgent = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
 type OnMetadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
 
 unsafe extern "C" fn on_close(_: sys::virConnectPtr, _: c_int, opaque: *mut c_void) {
@@ -596,6 +624,17 @@ unsafe extern "C" fn on_metadata(
     domain: sys::virDomainPtr,
     _: c_int,
     _: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as libvirt calls it.
+    unsafe { tell(domain, opaque, || What::Described) };
+}
+
+unsafe extern "C" fn on_agent(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _: c_int,
+    _: c_int,
     opaque: *mut c_void,
 ) {
     // SAFETY: as libvirt calls it.

@@ -8,9 +8,10 @@
 //! **Facts of a domain.** `uuid`, `name`, `title`, `description`, `metadata` (XML text; if that is too long
 //! `metadata_omitted_bytes`), `hypervisor` (kvm, qemu…), `os_type`, `architecture`, `machine`, `os_id`
 //! (libosinfo's), `vcpus`, `vcpus_maximum`, `memory_bytes`, `memory_maximum_bytes`, `autostart`, `persistent`
-//! (true, false), `guest_addresses` (by spaces); `disk.TARGET` is a JSON object of `device`,
-//! `bus`, `type`, `source`, `format`, `read_only`, `serial`; `nic.MAC` one of `type`, `bridge`, `network`,
-//! `target`, `model`. What is not known is absent, and control characters are taken out.
+//! (true, false), `guest_agent` (connected, disconnected: whether it holds its channel), `guest_addresses` (by
+//! spaces); `disk.TARGET` is a JSON object of `device`, `bus`, `type`, `source`, `format`, `read_only`, `serial`;
+//! `nic.MAC` one of `type`, `bridge`, `network`, `target`, `model`. What is not known is absent, and control
+//! characters are taken out.
 //!
 //! **Facts of the node.** `agent_version`, `hostname`, `machine_id`, `host_uuid`, `uri`, `hypervisor`,
 //! `hypervisor_version`, `libvirt_version`, `architecture`, `cpu_model`, `cpus`, `cpu_mhz`, `numa_nodes`,
@@ -22,8 +23,8 @@
 //!
 //! What must hold: the connection is read-only, so that the agent can change nothing; a call that hangs costs
 //! its frame and a thread, never the agent (`caller`); nothing of a domain is kept that libvirt does not say
-//! now. Deliberately absent: the guest agent, which libvirt does not let a read-only client ask; so addresses
-//! are those of DHCP leases and of the host's neighbours.
+//! now. Deliberately absent: what the guest agent knows, for libvirt does not let a read-only client ask it; so
+//! addresses are those of DHCP leases and of the host's neighbours.
 
 mod caller;
 pub mod collectors;

@@ -3,7 +3,7 @@
 //! A domain that migrates in is started (`migrated`) as soon as the migration begins, and does not run here
 //! before it is resumed. The same event `resumed` on the host that it leaves says that the migration failed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 const RUNNING_ELSEWHERE: &str = "migrated";
 
@@ -44,6 +44,8 @@ const DETAIL_MIGRATED: i32 = 1;
 const STOPPED_FAILED: i32 = 5;
 
 /// virDomainState, and reasons within one.
+const RUNNING: i64 = 1;
+const BLOCKED: i64 = 2;
 const PAUSED: i64 = 3;
 const PAUSED_BY_USER: i64 = 1;
 const SHUT_OFF: i64 = 5;
@@ -61,8 +63,8 @@ pub(crate) enum Meaning {
 /// What goes on with the domains of one hypervisor.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
-    /// They are migrating in.
-    incoming: HashSet<String>,
+    /// They are migrating in; and whether they were found running since.
+    incoming: HashMap<String, bool>,
 }
 
 impl Lifecycle {
@@ -72,13 +74,16 @@ impl Lifecycle {
         let detail_name = usize::try_from(detail).ok().and_then(|at| details.get(at)).copied().unwrap_or("unknown");
         match event {
             STARTED if detail == DETAIL_MIGRATED => {
-                self.incoming.insert(uuid.to_owned());
+                self.incoming.insert(uuid.to_owned(), false);
             }
-            RESUMED if self.incoming.remove(uuid) => {
+            STARTED => {
+                self.incoming.remove(uuid);
+            }
+            RESUMED if self.incoming.remove(uuid).is_some() => {
                 return Some(Meaning::Is("domain.migrated_in", RUNNING_ELSEWHERE));
             }
             STOPPED => {
-                let incoming = self.incoming.remove(uuid);
+                let incoming = self.incoming.remove(uuid).is_some();
                 if detail == STOPPED_FAILED && !incoming {
                     return Some(Meaning::Failed);
                 }
@@ -88,10 +93,23 @@ impl Lifecycle {
         Some(Meaning::Is(name, detail_name))
     }
 
-    /// A domain as it was found. One that was paused before it migrated is never resumed here.
+    /// A domain as it was found, when all events of before were taken. One that was paused before it migrated is never
+    /// resumed here. Of one that is found running the resume may be told next; if it is not, it was told while nobody
+    /// listened.
     pub(crate) fn find(&mut self, uuid: &str, state: Option<(i64, i64)>) -> Option<Meaning> {
-        let arrived = state == Some((PAUSED, PAUSED_BY_USER)) && self.incoming.remove(uuid);
-        arrived.then_some(Meaning::Is("domain.migrated_in", RUNNING_ELSEWHERE))
+        let was_running = self.incoming.get_mut(uuid)?;
+        match state? {
+            (RUNNING | BLOCKED, _) if !*was_running => *was_running = true,
+            (RUNNING | BLOCKED, _) => {
+                self.incoming.remove(uuid);
+            }
+            (PAUSED, PAUSED_BY_USER) => {
+                self.incoming.remove(uuid);
+                return Some(Meaning::Is("domain.migrated_in", RUNNING_ELSEWHERE));
+            }
+            _ => {}
+        }
+        None
     }
 }
 
@@ -137,6 +155,23 @@ mod tests {
         assert_eq!(paused.find("u", Some((3, 2))), None, "still on its way");
         assert_eq!(paused.find("u", Some((3, 1))), Some(Is("domain.migrated_in", "migrated")));
         assert_eq!(paused.find("u", Some((3, 1))), None);
+    }
+
+    #[test]
+    fn a_migration_whose_end_nobody_heard_is_none_later() {
+        let (migrated_in, resumed) = (Is("domain.migrated_in", "migrated"), Is("domain.resumed", "unpaused"));
+        let mut missed = Lifecycle::default();
+        missed.take("u", 2, 1);
+        assert_eq!([(3, 2), (1, 5), (1, 5)].map(|state| missed.find("u", Some(state))), [None; 3]);
+        missed.take("u", 3, 0);
+        assert_eq!(missed.find("u", Some((3, 1))), None, "somebody paused it");
+        assert_eq!(missed.take("u", 4, 0), Some(resumed));
+        // Between its events and its state it was resumed.
+        let mut late = Lifecycle::default();
+        late.take("u", 2, 1);
+        assert_eq!((late.find("u", Some((1, 5))), late.take("u", 4, 1)), (None, Some(migrated_in)));
+        // Nothing was heard of its end either, and it was started here.
+        assert_eq!(life(&[(2, 1), (2, 0), (3, 0), (4, 0)])[3], resumed);
     }
 
     #[test]

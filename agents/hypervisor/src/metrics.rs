@@ -77,9 +77,9 @@ metrics! {
     FLUSH_REQUESTS = COUNTER { name: "libvirt_domain_block_stats_flush_requests_total", labels: DISK_AND_FILE, help: "Flushes of a disk." };
     FLUSH_SECONDS = SECONDS { name: "libvirt_domain_block_stats_flush_time_seconds_total", labels: DISK_AND_FILE, help: "Time that flushes of a disk took." };
     DISK_ERRORS = COUNTER { name: "tongtu_libvirt_domain_block_errors_total", labels: DISK, help: "Errors of a disk." };
-    ALLOCATION = BYTES { name: "libvirt_domain_block_stats_allocation", labels: DISK, help: "Offset behind the last byte ever written to a disk." };
+    ALLOCATION = BYTES { name: "libvirt_domain_block_stats_allocation", labels: DISK, help: "Offset behind the last byte written to a disk since its domain was started; of one that is off, what the disk takes on the host." };
     CAPACITY = BYTES { name: "libvirt_domain_block_stats_capacity_bytes", labels: DISK, help: "Size of a disk as the guest sees it." };
-    PHYSICAL = BYTES { name: "libvirt_domain_block_stats_physicalsize_bytes", labels: DISK, help: "Size of what holds a disk on the host." };
+    PHYSICAL = BYTES { name: "libvirt_domain_block_stats_physicalsize_bytes", labels: DISK, help: "What a disk takes on the host; of a domain that is off, the size of its file, holes included." };
     RECEIVE_BYTES = COUNTED_BYTES { name: "libvirt_domain_interface_stats_receive_bytes_total", labels: NIC, help: "Bytes that the guest received." };
     RECEIVE_PACKETS = COUNTER { name: "libvirt_domain_interface_stats_receive_packets_total", labels: NIC, help: "Packets that the guest received." };
     RECEIVE_ERRORS = COUNTER { name: "libvirt_domain_interface_stats_receive_errors_total", labels: NIC, help: "Errors on the way to the guest." };

@@ -185,6 +185,15 @@ impl Reading {
         self.state().is_some_and(|(state, _)| ![0, SHUT_OFF, 6].contains(&state))
     }
 
+    /// What it has figures of: a part, or none, and the metric's name.
+    #[cfg(test)]
+    pub(crate) fn figures(&self) -> std::collections::BTreeSet<(&str, &str)> {
+        let parts = self.vcpus.iter().chain(&self.disks).chain(&self.nics);
+        let of_parts =
+            parts.flat_map(|part| part.figures.iter().map(move |(metric, _)| (part.name.as_str(), metric.name)));
+        self.own.iter().map(|(metric, _)| ("", metric.name)).chain(of_parts).collect()
+    }
+
     /// As values of its source.
     pub(crate) fn put(&self, out: &mut Values<'_>) {
         let (domain, uuid) = (self.name.as_str(), self.uuid.as_str());

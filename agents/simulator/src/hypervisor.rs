@@ -102,6 +102,9 @@ impl Domain {
             let (bytes, requests) = (counts(Driver::Disk, base, slope), counts(Driver::Disk, base / 8e3, slope / 6e4));
             build.counter(&format!("libvirt_domain_block_stats_{way}_bytes_total"), "By", 0, vda, bytes);
             build.counter(&format!("libvirt_domain_block_stats_{way}_requests_total"), "1", 0, vda, requests);
+            // Nanoseconds: each takes 0.4 ms at rest, and about 2 ms under load.
+            let time = counts(Driver::Disk, base / 8e3 * 4e5, slope / 6e4 * 2e6);
+            build.counter(&format!("libvirt_domain_block_stats_{way}_time_seconds_total"), "s", -9, vda, time);
         }
         build.gauge("libvirt_domain_block_stats_capacity_bytes", "By", plain, None, self.disk_bytes);
         build.gauge("libvirt_domain_block_stats_allocation", "By", plain, None, self.disk_bytes / 3);

@@ -4,7 +4,7 @@
  *   node e2e/bench.mjs URL SESSION HOST ROUNDS PARTS OUT
  *
  * URL is of a control whose hosts report, SESSION the cookie of an operator, HOST the id of a host with 30 days of
- * history, PARTS some of view, list, scroll and charts, with commas between them. tests/bench/README.md defines the figures.
+ * history, PARTS some of view, list, scroll, charts and vms, with commas between them. tests/bench/README.md defines the figures.
  */
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -14,8 +14,10 @@ import { executablePath } from "./chromium.mjs";
 const [url, session, host, rounds, parts, out] = process.argv.slice(2);
 const SIZE = { width: 1366, height: 768 };
 const KEY = "7";
-/** How long it scrolls from the first host to the last. */
+/** How long it scrolls from the first row to the last. */
 const SCROLL_SECONDS = 20;
+/** The list of virtual machines is not pushed: it is asked for again after that. */
+const VMS_EVERY_MS = 30_000;
 const CHARTS = 20;
 
 /** A window is at rest when the browser used less CPU than this within that. */
@@ -38,9 +40,9 @@ function prepare() {
       requestAnimationFrame(see);
     });
   /** The list is usable: its rows are painted, and what a key in the filter leaves of them, too. */
-  bench.usable = async (hosts, key) => {
+  bench.usable = async (count, key) => {
     const status = () => document.querySelector(".table-frame [role=status]")?.textContent ?? "";
-    const all = hosts.toLocaleString("en");
+    const all = count.toLocaleString("en");
     const rows = await bench.painted(() => status().includes(all) && document.querySelectorAll("tbody tr[data-at]").length >= 10);
     document.querySelector(".table-frame input[type=search]").focus();
     const before = status();
@@ -133,7 +135,7 @@ async function firstView() {
   return { drawn, cpu, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0), files: files.sort((a, b) => b.bytes - a.bytes) };
 }
 
-const usable = ([hosts, key]) => globalThis.bench.usable(hosts, key);
+const usable = ([count, key]) => globalThis.bench.usable(count, key);
 const charts = (count) => globalThis.bench.charts(count);
 
 /** One thing, several times: always with nothing kept, and with what the visit before left. */
@@ -150,8 +152,8 @@ async function coldAndWarm(address, measure, argument) {
   return found;
 }
 
-/** From the overview by the navigation. */
-async function clicked(hosts) {
+/** From the overview by the navigation, to a list of so many. */
+async function clicked(list, count) {
   const found = [];
   const context = await visitor();
   for (let round = 0; round < Number(rounds); round += 1) {
@@ -159,8 +161,8 @@ async function clicked(hosts) {
     await page.goto(`${url}/overview`);
     await page.locator(".overview h2.title").first().waitFor();
     const before = await cpuMs();
-    const answer = page.evaluate(usable, [hosts, KEY]);
-    await page.locator("nav a[href='/hosts']").click();
+    const answer = page.evaluate(usable, [count, KEY]);
+    await page.locator(`nav a[href='${list}']`).click();
     const { rows, answered, tasks } = await answer;
     const from = await page.evaluate(() => globalThis.bench.clicked);
     found.push({ rows: rows - from, answered: answered - from, tasks: tasks.filter(({ at }) => at >= from), cpu: (await cpuMs()) - before });
@@ -170,18 +172,19 @@ async function clicked(hosts) {
   return found;
 }
 
-/** From the first host to the last, while they report. */
-async function scroll(hosts) {
+/** From the first row to the last, while all report; `rest`: so long after the list is there. */
+async function scroll(list, count, rest = 0) {
   const context = await visitor();
   const { page, devtools, cpuMs } = await opened(context);
-  await page.goto(`${url}/hosts`);
-  await page.evaluate(usable, [hosts, KEY]);
+  await page.goto(url + list);
+  await page.evaluate(usable, [count, KEY]);
   await page.locator(".table-frame input[type=search]").fill("");
-  await page.locator(`table[aria-rowcount="${hosts + 1}"]`).waitFor();
+  await page.locator(`table[aria-rowcount="${count + 1}"]`).waitFor();
+  await page.waitForTimeout(rest);
   let updates = 0;
   await devtools.send("Network.enable");
   devtools.on("Network.eventSourceMessageReceived", () => (updates += 1));
-  devtools.on("Network.responseReceived", ({ response }) => (updates += Number(response.url.includes("/api/v1/hosts"))));
+  devtools.on("Network.responseReceived", ({ response }) => (updates += Number(response.url.includes(`/api/v1${list}`))));
   const area = page.locator(".table-frame .rows");
   const { x, y, width, height } = await area.boundingBox();
   const distance = await area.evaluate((element) => element.scrollHeight - element.clientHeight);
@@ -203,7 +206,7 @@ async function scroll(hosts) {
     tasks: globalThis.bench.tasks,
     frames: globalThis.bench.frames,
   }));
-  if (left > 100 || last !== hosts - 1) throw new Error(`it did not come to the end of the list: ${left} pixels left, last row ${last}`);
+  if (left > 100 || last !== count - 1) throw new Error(`it did not come to the end of the list: ${left} pixels left, last row ${last}`);
   await context.close();
   const long = tasks.slice(tasksBefore);
   const seconds = (frames.at(-1) - frames[0]) / 1000;
@@ -223,15 +226,22 @@ function bundle() {
 const summary = (visits) => visits.map(({ rows, answered, drawn, tasks, cpu, without }) => ({ rows, answered, drawn, cpu, without, longest: longest(tasks) }));
 
 try {
-  const overview = await fetch(`${url}/api/v1/overview`, { headers: { cookie: `tongtu_session=${session}` } });
-  const hosts = (await overview.json()).hosts.total;
+  const asked = async (path) => (await fetch(`${url}/api/v1${path}`, { headers: { cookie: `tongtu_session=${session}` } })).json();
+  const hosts = (await asked("/overview")).hosts.total;
+  /** A list, by address, by the third visit, and by a click. */
+  const list = async (path, count) => {
+    const { cold, warm } = await coldAndWarm(url + path, usable, [count, KEY]);
+    return { cold: summary(cold), warm: summary(warm), click: summary(await clicked(path, count)) };
+  };
   const MEASURES = {
     view: firstView,
-    async list() {
-      const { cold, warm } = await coldAndWarm(`${url}/hosts`, usable, [hosts, KEY]);
-      return { cold: summary(cold), warm: summary(warm), click: summary(await clicked(hosts)) };
+    list: () => list("/hosts", hosts),
+    scroll: () => scroll("/hosts", hosts),
+    async vms() {
+      const count = (await asked("/vms?limit=10000")).items.length;
+      // It is asked for again in the middle.
+      return { ...(await list("/vms", count)), scroll: await scroll("/vms", count, VMS_EVERY_MS - SCROLL_SECONDS * 500) };
     },
-    scroll: () => scroll(hosts),
     async charts() {
       const { cold, warm } = await coldAndWarm(`${url}/hosts/${host}?range=30d`, charts, CHARTS);
       return { cold: summary(cold), warm: summary(warm) };

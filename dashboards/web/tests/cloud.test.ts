@@ -1,5 +1,8 @@
 /** What the pages of the cloud derive of what is measured and told. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { METRICS, SUMS } from "../src/compute/charts";
 import type { Of, Series } from "../src/compute/plans";
 import { daysOf } from "../src/compute/review/days";
 import { foremost, proposed, reasonFigures } from "../src/compute/review/verdicts";
@@ -24,9 +27,19 @@ test("the charts of a virtual machine are one question, of the machine and not o
   expect([line?.label, line?.unit, line?.value, line?.series]).toEqual(["vCPU 1", "%", [25], 'libvirt_domain_vcpu_delay_seconds_total{vm="vm_7",vcpu="1"}']);
 });
 
+test.each([
+  ["libvirt agent", "hypervisor", VM_METRICS],
+  ["host agent", "host", [...METRICS, ...SUMS.metrics]],
+])("what charts ask for is what the %s sends", (_, agent, metrics) => {
+  const list = readFileSync(fileURLToPath(new URL(`../../../agents/${agent}/src/metrics.rs`, import.meta.url)), "utf8");
+  const sent = new Set([...list.matchAll(/"((?:libvirt|node|tongtu)_\w+)"/g)].map(([, name]) => name ?? ""));
+  expect(sent.size).toBeGreaterThan(50);
+  expect(metrics.filter((metric) => !sent.has(metric))).toEqual([]);
+});
+
 test("a disk's latency is time by requests, of each disk and way, and nothing where nothing was asked", () => {
   const of = (name: string, device: string, value: (number | null)[]) => series(`libvirt_domain_block_stats_${name}_total`, { target_device: device }, value);
-  const lines = plan("vm_block_latency")?.lines([of("read_seconds", "vda", [0.02, 0.5, null]), of("read_requests", "vda", [10, 0, 10]), of("write_seconds", "vdb", [1])], VM);
+  const lines = plan("vm_block_latency")?.lines([of("read_time_seconds", "vda", [0.02, 0.5, null]), of("read_requests", "vda", [10, 0, 10]), of("write_time_seconds", "vdb", [1])], VM);
   expect(lines?.map(({ label, value, unit }) => [label, unit, value])).toEqual([["vda read", "s", [0.002, null, null]]]);
 });
 
@@ -37,6 +50,7 @@ test("disks and interfaces are what is measured and what is told, each once", ()
     "nic.52:54:00:00:00:01": '{"bridge":"br0","target":"vnet3","model":"virtio"}',
     "nic.52:54:00:00:00:02": "not what it should be",
     title: "门户",
+    guest_agent: "connected",
     metadata: "<x/>",
     uuid: "u",
   };
@@ -50,7 +64,7 @@ test("disks and interfaces are what is measured and what is told, each once", ()
     { ...measured, mac: "52:54:00:00:00:01", network: "br0 · virtio" },
     { mac: "52:54:00:00:00:02", device: null, network: null },
   ]);
-  expect(factsOf({ facts })).toEqual({ known: [{ name: "title", value: "门户" }], others: [{ name: "metadata", value: "<x/>" }] });
+  expect(factsOf({ facts })).toEqual({ known: [{ name: "title", value: "门户" }, { name: "guest_agent", value: "connected" }], others: [{ name: "metadata", value: "<x/>" }] });
 });
 
 test("what needs somebody is told, the worst first", () => {

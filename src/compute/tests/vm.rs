@@ -45,6 +45,8 @@ fn domain_columns() -> Vec<v1::Column> {
         column("libvirt_domain_memory_stats_available_bytes", v1::Kind::Gauge, 0, &[("domain", "web")]),
         column("libvirt_domain_memory_stats_usable_bytes", v1::Kind::Gauge, 0, &[("domain", "web")]),
         column("libvirt_domain_block_stats_capacity_bytes", v1::Kind::Gauge, 0, vda),
+        column("libvirt_domain_block_stats_allocation", v1::Kind::Gauge, 0, vda),
+        column("libvirt_domain_block_stats_physicalsize_bytes", v1::Kind::Gauge, 0, vda),
     ]
 }
 
@@ -130,11 +132,14 @@ impl Hypervisor {
         self.send(instant_ms, v1::record::Body::Frame(frame), &body).await;
     }
 
-    /// A frame of the domain, which has used so many seconds of its two processors.
+    /// A frame of the domain, which has used so many seconds of its two processors. Its disk is a file with holes.
     pub(super) async fn frame(&mut self, instant_ms: UnixMs, state: i64, cpu_s: i64) {
         let cpu = (state != SHUT_OFF).then_some(cpu_s * 1_000_000_000);
         let gib = |count: i64| Some(count << 30);
-        self.values(2, instant_ms, &[Some(state), Some(2), cpu, gib(4), gib(4), gib(1), gib(20)]).await;
+        // What libvirt calls allocation and physical.
+        let [allocation, physical] = if state == SHUT_OFF { [gib(8), gib(20)] } else { [gib(15), gib(8)] };
+        let values = [Some(state), Some(2), cpu, gib(4), gib(4), gib(1), gib(20), allocation, physical];
+        self.values(2, instant_ms, &values).await;
     }
 
     /// The domain has other columns from now on: it is source 3.
@@ -222,6 +227,7 @@ async fn a_machine_shows_what_its_hypervisor_says_of_it() {
         assert!((usage - 20.0).abs() < 1e-9, "6 of 30 seconds: {usage}");
         assert_eq!(vm["memory_used_percent"], 75.0);
         assert_eq!(vm["disk_capacity_bytes"], 20_i64 << 30);
+        assert_eq!(vm["disk_allocation_bytes"], 8_i64 << 30, "what its file takes, not how far it was written");
         let page = control.json("/api/v1/vms/vm_1").await;
         assert_eq!((&page["facts"]["os_type"], &page["disks"][0]["device"]), (&"hvm".into(), &"vda".into()));
         assert_eq!(page["places"][0]["host"], "host_1");
@@ -229,6 +235,11 @@ async fn a_machine_shows_what_its_hypervisor_says_of_it() {
         let pool = &control.json("/api/v1/pools").await["items"][0];
         assert_eq!((&pool["name"], &pool["kind"]), (&"default".into(), &"dir".into()));
         assert_eq!(pool["capacity_bytes"], 100_i64 << 30);
+
+        control.at(NOON + 5_000);
+        one.frame(NOON + 5_000, SHUT_OFF, 0).await;
+        let off = &control.json("/api/v1/vms").await["items"][0];
+        assert_eq!((&off["state"], &off["disk_allocation_bytes"]), (&"shut_off".into(), &(8_i64 << 30).into()));
 
         // It is gone while its hypervisor reports, and stale when that does not either.
         control.at(NOON + 60_000);
@@ -259,7 +270,7 @@ async fn what_is_plugged_in_has_rates_with_its_second_frame() {
     let mut shown = Vec::new();
     for (at_ms, bytes) in [(NOON, 4_096), (NOON + 15_000, 4_096 + 1_500)] {
         control.at(at_ms);
-        let values = [Some(RUNNING), Some(2), Some(1), gib(4), gib(4), gib(1), gib(20), Some(bytes)];
+        let values = [Some(RUNNING), Some(2), Some(1), gib(4), gib(4), gib(1), gib(20), gib(8), gib(8), Some(bytes)];
         one.values(3, at_ms, &values).await;
         let vm = control.json("/api/v1/vms").await["items"][0].clone();
         shown.push((vm["state"].clone(), vm["disk_read_bytes_per_second"].clone()));

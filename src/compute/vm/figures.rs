@@ -38,6 +38,7 @@ struct Disk {
     device: String,
     capacity: Column,
     allocation: Column,
+    physical: Column,
     read: Column,
     write: Column,
 }
@@ -82,6 +83,7 @@ impl VmPlan {
                 "libvirt_domain_memory_stats_rss_bytes" => plan.resident = here,
                 "libvirt_domain_block_stats_capacity_bytes" => disks.entry(device).or_default().capacity = here,
                 "libvirt_domain_block_stats_allocation" => disks.entry(device).or_default().allocation = here,
+                "libvirt_domain_block_stats_physicalsize_bytes" => disks.entry(device).or_default().physical = here,
                 "libvirt_domain_block_stats_read_bytes_total" => disks.entry(device).or_default().read = here,
                 "libvirt_domain_block_stats_write_bytes_total" => disks.entry(device).or_default().write = here,
                 "libvirt_domain_interface_stats_receive_bytes_total" => {
@@ -155,6 +157,15 @@ fn sum_of_known(parts: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     parts.flatten().reduce(|a, b| a + b)
 }
 
+/// What a disk takes on its host: of a file its blocks, of a device all of it. While the machine runs libvirt calls
+/// that physical, and allocation how far was written since it was started; while it is off, allocation, and physical
+/// how long a file is, holes included.
+fn taken(plan: &VmPlan, disk: &Disk, reading: &Reading<'_>) -> Option<f64> {
+    let (allocation, physical) = (reading.value(disk.allocation), reading.value(disk.physical));
+    let is_off = reading.value(plan.state) == Some(SHUT_OFF as f64);
+    if is_off { allocation.or(physical) } else { physical.or(allocation) }
+}
+
 /// The figures of a list.
 pub(in crate::compute) fn figures(plan: &VmPlan, glance: &Glance<'_>) -> VmFigures {
     if let Some(plan) = &plan.inside {
@@ -180,7 +191,7 @@ pub(in crate::compute) fn figures(plan: &VmPlan, glance: &Glance<'_>) -> VmFigur
             .map(|(used, available)| used / available * 100.0),
         memory_resident_bytes: reading.value(plan.resident),
         disk_capacity_bytes: sum_of_known(plan.disks.iter().map(|disk| reading.value(disk.capacity))),
-        disk_allocation_bytes: sum_of_known(plan.disks.iter().map(|disk| reading.value(disk.allocation))),
+        disk_allocation_bytes: sum_of_known(plan.disks.iter().map(|disk| taken(plan, disk, &reading))),
         disk_read_bytes_per_second: sum(plan.disks.iter().map(|disk| reading.rate(disk.read))),
         disk_write_bytes_per_second: sum(plan.disks.iter().map(|disk| reading.rate(disk.write))),
         network_receive_bytes_per_second: sum(plan.interfaces.iter().map(|one| reading.rate(one.receive))),
@@ -221,7 +232,7 @@ pub(in crate::compute) fn devices(plan: &VmPlan, glance: &Glance<'_>) -> (Vec<Di
     let disks = plan.disks.iter().map(|disk| DiskFigures {
         device: disk.device.clone(),
         capacity_bytes: reading.value(disk.capacity),
-        allocation_bytes: reading.value(disk.allocation),
+        allocation_bytes: taken(plan, disk, &reading),
         read_bytes_per_second: reading.rate(disk.read),
         write_bytes_per_second: reading.rate(disk.write),
     });

@@ -144,7 +144,7 @@ pub(in crate::compute) struct VmSummary {
     pub memory_resident_bytes: Option<i64>,
     /// Size of its disks.
     pub disk_capacity_bytes: Option<i64>,
-    /// What its disks take.
+    /// What its disks take on its host.
     pub disk_allocation_bytes: Option<i64>,
     /// Read from its disks, between the last two frames.
     pub disk_read_bytes_per_second: Option<f64>,
@@ -228,7 +228,7 @@ pub(in crate::compute) struct VmDisk {
     pub device: String,
     /// Its size.
     pub capacity_bytes: Option<i64>,
-    /// What it takes.
+    /// What it takes on the host.
     pub allocation_bytes: Option<i64>,
     /// Read between the last two frames.
     pub read_bytes_per_second: Option<f64>,

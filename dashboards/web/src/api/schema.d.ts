@@ -3531,7 +3531,7 @@ export interface components {
                 cpu_usage_percent?: number | null;
                 /**
                  * Format: int64
-                 * @description What its disks take.
+                 * @description What its disks take on its host.
                  */
                 disk_allocation_bytes?: number | null;
                 /**
@@ -4545,7 +4545,7 @@ export interface components {
         VmDisk: {
             /**
              * Format: int64
-             * @description What it takes.
+             * @description What it takes on the host.
              */
             allocation_bytes?: number | null;
             /**
@@ -4691,7 +4691,7 @@ export interface components {
             cpu_usage_percent?: number | null;
             /**
              * Format: int64
-             * @description What its disks take.
+             * @description What its disks take on its host.
              */
             disk_allocation_bytes?: number | null;
             /**

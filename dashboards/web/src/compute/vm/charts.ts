@@ -20,13 +20,13 @@ const NET = /^libvirt_domain_interface_stats_/;
 /** How long a request took on the average: time spent ÷ requests done, where there were any. */
 const latency: ChartPlan = {
   key: "vm_block_latency",
-  metrics: domain(...["read", "write"].flatMap((way) => [`block_stats_${way}_seconds_total`, `block_stats_${way}_requests_total`])),
+  metrics: domain(...["read", "write"].flatMap((way) => [`block_stats_${way}_time_seconds_total`, `block_stats_${way}_requests_total`])),
   lines: (all, of) =>
     [...grouped(all, target)].flatMap(([device, parts]) =>
       ["read", "write"].flatMap((way) => {
-        const [spent, done] = domain(`block_stats_${way}_seconds_total`, `block_stats_${way}_requests_total`).map((name) => parts.find(({ metric }) => metric === name));
+        const [spent, done] = domain(`block_stats_${way}_time_seconds_total`, `block_stats_${way}_requests_total`).map((name) => parts.find(({ metric }) => metric === name));
         if (!spent || !done) return [];
-        return [combined([spent, done], of, `${device} ${way}`, "s", `${way}_seconds ÷ ${way}_requests`, ([time = 0, requests = 0]) => (requests > 0 ? time / requests : null))];
+        return [combined([spent, done], of, `${device} ${way}`, "s", `${way}_time_seconds ÷ ${way}_requests`, ([time = 0, requests = 0]) => (requests > 0 ? time / requests : null))];
       }),
     ),
 };

@@ -52,7 +52,7 @@ export function interfacesOf({ interfaces, facts }: Pick<VmDetail, "interfaces" 
 }
 
 /** In the order of the screen. */
-const KNOWN = ["title", "description", "guest_hostname", "guest_addresses", "hypervisor", "os_type", "os_id", "architecture", "machine", "vcpus_maximum", "autostart", "persistent"];
+const KNOWN = ["title", "description", "guest_hostname", "guest_addresses", "guest_agent", "hypervisor", "os_type", "os_id", "architecture", "machine", "vcpus_maximum", "autostart", "persistent"];
 /** Shown elsewhere on the page. */
 const ELSEWHERE = ["uuid", "name", "vcpus", "memory_bytes", "memory_maximum_bytes"];
 

@@ -148,6 +148,7 @@ export default {
     description: "Description",
     guest_hostname: "Host name (DHCP)",
     guest_addresses: "Addresses",
+    guest_agent: "QEMU guest agent",
     hypervisor: "Virtualisation",
     os_type: "System type",
     os_id: "Operating system",
@@ -157,6 +158,7 @@ export default {
     autostart: "Starts with its host",
     persistent: "Persistent",
   },
+  vm_guest_agent: { connected: "connected", disconnected: "not connected" },
   pool_state: { inactive: "Inactive", building: "Building", running: "Running", degraded: "Degraded", inaccessible: "Inaccessible" },
   cloud: {
     capacity: "Capacity",

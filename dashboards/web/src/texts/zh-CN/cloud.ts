@@ -148,6 +148,7 @@ export default {
     description: "描述",
     guest_hostname: "主机名（DHCP）",
     guest_addresses: "地址",
+    guest_agent: "QEMU 客户机代理",
     hypervisor: "虚拟化类型",
     os_type: "系统类型",
     os_id: "操作系统标识",
@@ -157,6 +158,7 @@ export default {
     autostart: "随宿主机启动",
     persistent: "持久定义",
   },
+  vm_guest_agent: { connected: "已连接", disconnected: "未连接" },
   pool_state: { inactive: "未启用", building: "创建中", running: "正常", degraded: "降级", inaccessible: "不可访问" },
   cloud: {
     capacity: "容量",
