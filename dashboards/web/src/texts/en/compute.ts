@@ -46,6 +46,7 @@ export default {
     twice: "A host of another organisation has the same machine identity: one of them is a clone.",
     clock_uncertain: "The instant of the newest frame rests on the host's own clock alone.",
     no_source: "Nothing has measured this host yet.",
+    no_host_agent: "The agent of libvirt alone reports here; no host agent does, so there are no figures and charts of the host itself. Install the host agent (tongtu-agent) on it and enrol it.",
     of: "of {total}",
     frame_of: "last frame",
   },

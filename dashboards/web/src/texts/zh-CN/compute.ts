@@ -46,6 +46,7 @@ export default {
     twice: "另一组织的主机有相同的机器标识：其中一台是克隆。",
     clock_uncertain: "最新一帧的时间只依据主机自己的时钟。",
     no_source: "还没有任何来源测量过这台主机。",
+    no_host_agent: "这台主机上只有 libvirt 探针上报，没有主机探针，因此没有主机自身的数值和图表。请在其上安装主机探针（tongtu-agent）并登记。",
     of: "共 {total}",
     frame_of: "最近一帧",
   },

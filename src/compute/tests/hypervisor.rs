@@ -1,0 +1,46 @@
+//! Hypervisors as their hosts show them: fed through the sink as their agents feed it.
+
+use serde_json::json;
+
+use super::vm::Hypervisor;
+use super::*;
+
+#[tokio::test]
+async fn a_host_without_an_agent_of_its_own_is_told_by_that_of_its_hypervisor() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut one = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    let facts = [("machine_id", "machine-a"), ("hostname", "kvm-1"), ("cpu_model", "EPYC"), ("cpus", "64")];
+    one.facts(1, NOON - 30_000, &facts).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let bare = control.json("/api/v1/hosts").await["items"][0].clone();
+    assert_eq!((&bare["name"], &bare["state"]), (&"kvm-1".into(), &"never_seen".into()));
+
+    one.node(NOON).await;
+    let host = control.json("/api/v1/hosts").await["items"][0].clone();
+    assert_eq!((&host["name"], &host["state"], &host["agent"]), (&"kvm-1".into(), &"up".into(), &"agent_7".into()));
+    assert_eq!((&host["last_report_ms"], &host["source"]), (&NOON.into(), &Value::Null));
+    assert_eq!((&host["cpu_count"], &host["memory_total_bytes"]), (&Value::Null, &Value::Null), "nobody measured it");
+    let page = control.json("/api/v1/hosts/host_1").await;
+    assert_eq!((&page["name"], &page["state"], &page["agent"]), (&"kvm-1".into(), &"up".into(), &"agent_7".into()));
+    assert_eq!((&page["cpu_model"], &page["sources"]), (&"EPYC".into(), &json!([])));
+    let overview = control.json("/api/v1/overview").await;
+    assert_eq!(overview["hosts"], json!({ "total": 1, "up": 1, "stale": 0, "never_seen": 0 }));
+    assert_eq!(overview["totals"]["cpu_count"]["hosts"], 0);
+
+    control.at(NOON + 60_000);
+    assert_eq!(control.json("/api/v1/hosts").await["items"][0]["state"], "stale");
+    assert_eq!(control.json("/api/v1/hosts/host_1").await["state"], "stale");
+
+    // Its own agent comes before.
+    one.node(NOON + 60_000).await;
+    let mut own = Stream::open(&control, 8, 1, "machine-a");
+    own.facts(NOON + 59_000, 8, &[("hostname", "own-1")]).await;
+    own.frame(NOON + 60_000, 8, FIRST).await;
+    assert_eq!(control.compute.reconcile().await.expect("reconciled").hosts, 0, "it is the same host");
+    let host = control.json("/api/v1/hosts").await["items"][0].clone();
+    assert_eq!((&host["name"], &host["agent"]), (&"own-1".into(), &"agent_8".into()));
+    assert!(host["memory_total_bytes"].is_number(), "{host}");
+    drop((one, own));
+    control.stop().await;
+}
