@@ -356,6 +356,44 @@ async fn what_runs_twice_is_said_and_what_two_organisations_claim_is_two() {
 }
 
 #[tokio::test]
+async fn what_is_gone_claims_nothing() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let control = Control::start(&test).await;
+    // A hypervisor that was enrolled for a department, and then for the city.
+    let mut wrong = Hypervisor::open(&control, 1, 2, "machine-a").await;
+    let mut right = Hypervisor::open(&control, 2, 1, "machine-a").await;
+    let conflicts = async || {
+        let listed = control.json("/api/v1/vms").await;
+        let of: Vec<_> = listed["items"].as_array().expect("machines").iter().map(|vm| vm["conflict"].clone()).collect();
+        let pages = [control.json("/api/v1/vms/vm_1").await, control.json("/api/v1/vms/vm_2").await];
+        assert_eq!(pages.each_ref().map(|page| page["conflict"].clone()).as_slice(), of, "the pages say the same");
+        (of, pages.map(|page| page["claimed_by"].clone()))
+    };
+    for hypervisor in [&mut wrong, &mut right] {
+        hypervisor.node(NOON).await;
+        hypervisor.frame(NOON, RUNNING, 1).await;
+    }
+    control.compute.reconcile().await.expect("reconciled");
+    let twice = Value::from("claimed_twice");
+    let both = (vec![twice.clone(), twice], [serde_json::json!(["vm_2"]), serde_json::json!(["vm_1"])]);
+    assert_eq!(conflicts().await, both);
+    // The first one's is listed no more.
+    control.at(NOON + 60_000);
+    wrong.node(NOON + 60_000).await;
+    right.node(NOON + 60_000).await;
+    right.frame(NOON + 60_000, RUNNING, 61).await;
+    let none = [serde_json::json!([]), serde_json::json!([])];
+    assert_eq!(conflicts().await, (vec![Value::Null; 2], none));
+    assert_eq!(control.json("/api/v1/overview").await["vms"]["conflict"], 0);
+    // And is there again, while nothing else changed.
+    wrong.frame(NOON + 60_000, RUNNING, 61).await;
+    assert_eq!(conflicts().await, both);
+    drop((wrong, right));
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn a_machine_is_given_to_somebody_from_an_instant_on() {
     for test in testing::databases().await {
         organizations(&test).await;
