@@ -564,6 +564,14 @@ async fn capacity_and_review_say_what_was_given_and_used() {
     control.compute.survey().await.expect("surveyed");
     let item = &control.json("/api/v1/review?days=1").await["items"][0];
     assert!(item["cpu"]["mean_percent"].is_number(), "{item}");
+    // It was deleted: its hypervisor reports, and lists it no more.
+    let later_ms = NOON + 280 * 15_000 + 60_000;
+    control.at(later_ms);
+    let silent = control.json("/api/v1/review?days=1").await;
+    assert_eq!(silent["items"].as_array().map(Vec::len), Some(1), "it may come back");
+    one.node(later_ms).await;
+    let review = control.json("/api/v1/review?days=1").await;
+    assert_eq!((&review["items"], &review["counts"]), (&serde_json::json!([]), &serde_json::json!({})));
     drop(one);
     control.stop().await;
 }
