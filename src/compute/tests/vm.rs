@@ -365,7 +365,8 @@ async fn what_is_gone_claims_nothing() {
     let mut right = Hypervisor::open(&control, 2, 1, "machine-a").await;
     let conflicts = async || {
         let listed = control.json("/api/v1/vms").await;
-        let of: Vec<_> = listed["items"].as_array().expect("machines").iter().map(|vm| vm["conflict"].clone()).collect();
+        let listed = listed["items"].as_array().expect("machines");
+        let of: Vec<_> = listed.iter().map(|vm| vm["conflict"].clone()).collect();
         let pages = [control.json("/api/v1/vms/vm_1").await, control.json("/api/v1/vms/vm_2").await];
         assert_eq!(pages.each_ref().map(|page| page["conflict"].clone()).as_slice(), of, "the pages say the same");
         (of, pages.map(|page| page["claimed_by"].clone()))

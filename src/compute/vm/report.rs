@@ -37,9 +37,9 @@ pub(in crate::compute) enum VmState {
     Suspended,
     /// Its hypervisor does not say.
     Unknown,
-    /// Its host reports, and does not list it any more.
+    /// Its host reports, and does not list it any more; or every agent that told of it was revoked.
     Gone,
-    /// Neither it nor its host is reported any more: present figures are null.
+    /// Nothing tells of it at the moment, be it its hypervisor, the libvirt there or its own agent: present figures are null.
     Stale,
 }
 

@@ -94,7 +94,7 @@ export default {
     suspended: "Its guest suspended itself.",
     unknown: "Its host does not say how it is.",
     gone: "Its host reports and does not list it any more: it was removed, or went elsewhere.",
-    stale: "Neither it nor its host reports; present figures are unknown.",
+    stale: "Nothing tells of it at the moment: its host, the agent or the libvirt there, or the agent inside may be down. Present figures are unknown.",
     never_seen: "No frame of it has come yet.",
   },
   vm_matter: { conflict: "Conflict", expired: "Expired", unowned: "Unowned" },

@@ -94,7 +94,7 @@ export default {
     suspended: "虚拟机自行进入休眠。",
     unknown: "宿主机没有说明其状态。",
     gone: "宿主机在上报，但不再列出它：已删除或迁往别处。",
-    stale: "它和宿主机都不再上报，当前数值未知。",
+    stale: "目前没有它的上报：宿主机、其上的探针或 libvirt，或机内探针可能已停。当前数值未知。",
     never_seen: "还没有收到它的任何一帧。",
   },
   vm_matter: { conflict: "冲突", expired: "已到期", unowned: "无归属" },
