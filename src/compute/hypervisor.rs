@@ -1,15 +1,21 @@
-//! Hypervisors as their hosts show them, by the agent of libvirt. It stands in for a host's own agent where there is none:
-//! then the host is named and its state is told, and its figures are not known, because nobody measured them.
+//! Hypervisors as their hosts show them, by the agent of libvirt. It stands in for a host's own where there is none:
+//! the host is named and its state is told then, and its figures are not known, because nobody measured them.
 
 use std::collections::HashMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::report::{HostState, HostSummary, fact};
 use super::{Compute, Host, Index};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::clock::UnixMs;
-use crate::platform::ids::{HostId, SourceId};
-use crate::telemetry::SourceView;
+use crate::platform::ids::{AgentId, HostId, SourceId};
+use crate::telemetry::{Glance, SourceView};
+
+/// Of those that need somebody so many are named.
+const NAMED: usize = 4;
 
 /// A hypervisor's source that a permit shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +23,86 @@ pub(super) struct ShownNode {
     pub view: SourceView,
     /// The permit shows its agent as well.
     pub agent_shown: bool,
+}
+
+/// The hypervisor on a host, as the agent of libvirt reports it. What is not known now is null.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct HypervisorReport {
+    /// That agent.
+    #[schema(value_type = String, example = "agent_1")]
+    pub agent: AgentId,
+    /// Whether it reports.
+    pub state: HostState,
+    /// Instant of its newest frame (Unix time in milliseconds).
+    pub last_report_ms: Option<UnixMs>,
+    /// Libvirt answers it.
+    pub libvirt_up: Option<bool>,
+    /// Virtual machines that libvirt lists beyond those that one agent reports.
+    pub vms_left_out: Option<i64>,
+    /// Calls that libvirt has not answered in time, and not yet since.
+    pub calls_hanging: Option<i64>,
+}
+
+/// How many hypervisors there are, and with which something is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct HypervisorCounts {
+    /// All of them.
+    pub total: usize,
+    /// Those that report that libvirt does not answer.
+    pub libvirt_down: TroubledHosts,
+    /// Those that report that libvirt lists more virtual machines than one agent reports.
+    pub leaving_out: TroubledHosts,
+}
+
+/// Hosts that need somebody.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub(super) struct TroubledHosts {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub hosts: Vec<TroubledHost>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct TroubledHost {
+    /// Its id.
+    #[schema(value_type = String, example = "host_1")]
+    pub id: HostId,
+    /// Its name.
+    pub name: String,
+}
+
+impl TroubledHosts {
+    fn add(&mut self, host: &HostSummary) {
+        self.count += 1;
+        if self.hosts.len() < NAMED {
+            self.hosts.push(TroubledHost { id: host.id, name: host.name.clone() });
+        }
+    }
+}
+
+/// What a frame says of libvirt; nothing of what it does not hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Health {
+    up: Option<bool>,
+    left_out: Option<i64>,
+    hanging: Option<i64>,
+}
+
+impl Health {
+    /// `None`: the frame is not of now.
+    fn of(glance: &Glance<'_>, now_ms: UnixMs) -> Option<Self> {
+        let value = |metric: &str| {
+            let column = glance.schema.columns.iter().position(|column| column.metric == metric)?;
+            glance.value(column)
+        };
+        (!glance.is_stale(now_ms)).then(|| Self {
+            up: value("libvirt_up").map(|up| up == 1),
+            left_out: value("tongtu_libvirt_domains_left_out"),
+            hanging: value("tongtu_libvirt_calls_hanging"),
+        })
+    }
 }
 
 impl Index {
@@ -47,19 +133,64 @@ impl Compute {
     /// A host that the agent of its hypervisor alone reports.
     pub(super) fn told_by_node(&self, host: &Host, node: &ShownNode, now_ms: UnixMs) -> HostSummary {
         let agent = node.view.agent();
-        let seen = node.view.glance(|glance| (glance.is_stale(now_ms), glance.instant_ms));
+        let (state, last_report_ms) = node.seen(now_ms);
         let name = self.hostname(agent, node.agent_shown);
         let name = name.or_else(|| fact(node.view.facts().as_deref(), "hostname"));
         let name = name.unwrap_or_else(|| host.row.machine_id.clone());
         HostSummary {
             agent: Some(agent),
-            state: match seen {
-                None => HostState::NeverSeen,
-                Some((true, _)) => HostState::Stale,
-                Some((false, _)) => HostState::Up,
-            },
-            last_report_ms: seen.map(|(_, instant_ms)| instant_ms),
+            state,
+            last_report_ms,
             ..HostSummary::unmeasured(host.row.id, name, self.owner(host))
+        }
+    }
+    /// How many of some hosts (in order of id) are hypervisors, and which of them need somebody.
+    pub(super) fn hypervisor_counts<'a>(
+        &self,
+        hosts: impl Iterator<Item = &'a HostSummary>,
+        nodes: &HashMap<HostId, SourceId>,
+        now_ms: UnixMs,
+    ) -> HypervisorCounts {
+        let mut counts = HypervisorCounts::default();
+        for host in hosts {
+            let Some(node) = nodes.get(&host.id) else { continue };
+            counts.total += 1;
+            let view = self.0.telemetry.source_known(*node);
+            let health = view.and_then(|view| view.glance(|glance| Health::of(&glance, now_ms))?);
+            let Health { up, left_out, .. } = health.unwrap_or_default();
+            if up == Some(false) {
+                counts.libvirt_down.add(host);
+            }
+            if left_out.is_some_and(|left_out| left_out > 0) {
+                counts.leaving_out.add(host);
+            }
+        }
+        counts
+    }
+}
+
+impl ShownNode {
+    /// Whether its agent reports, and the instant of its newest frame.
+    fn seen(&self, now_ms: UnixMs) -> (HostState, Option<UnixMs>) {
+        match self.view.glance(|glance| (glance.is_stale(now_ms), glance.instant_ms)) {
+            None => (HostState::NeverSeen, None),
+            Some((true, instant_ms)) => (HostState::Stale, Some(instant_ms)),
+            Some((false, instant_ms)) => (HostState::Up, Some(instant_ms)),
+        }
+    }
+
+    /// As its host's page shows it.
+    pub(super) fn report(&self, now_ms: UnixMs) -> HypervisorReport {
+        let (state, last_report_ms) = self.seen(now_ms);
+        let health = self.view.glance(|glance| Health::of(&glance, now_ms));
+        let Health { up, left_out, hanging } = health.flatten().unwrap_or_default();
+        HypervisorReport {
+            agent: self.view.agent(),
+            state,
+            last_report_ms,
+            libvirt_up: up,
+            vms_left_out: left_out,
+            calls_hanging: hanging,
         }
     }
 }

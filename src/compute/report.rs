@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::figures::{Details, Figures, Plan, details, figures};
-use super::hypervisor::ShownNode;
+use super::hypervisor::{HypervisorReport, ShownNode};
 use super::joining::Join;
 use super::{Compute, Host};
 use crate::access::capability::MeasurementsRead;
@@ -137,6 +137,8 @@ pub(super) struct HostDetail {
     /// The virtual machine that it is, by a hypervisor's word or its own.
     #[schema(value_type = Option<String>, example = "vm_1")]
     pub vm: Option<VmId>,
+    /// The hypervisor on it; null: no agent reports one.
+    pub hypervisor: Option<HypervisorReport>,
 }
 
 /// A network interface.
@@ -241,6 +243,7 @@ impl Compute {
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             provider: host.row.provider,
+            hypervisor: node.as_ref().map(|node| node.report(now_ms)),
             vm: {
                 let (same, own) = {
                     let vms = &self.index().vms;

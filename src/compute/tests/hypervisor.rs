@@ -44,3 +44,41 @@ async fn a_host_without_an_agent_of_its_own_is_told_by_that_of_its_hypervisor() 
     drop((one, own));
     control.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_libvirt_is_said_of_the_host_and_at_a_glance() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut one = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    one.facts(1, NOON - 30_000, &[("machine_id", "machine-a"), ("hostname", "kvm-1")]).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let mut other = Stream::open(&control, 8, 1, "machine-b");
+    other.frame(NOON, 8, FIRST).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let fine = json!({ "count": 0, "hosts": [] });
+    let troubled = json!({ "count": 1, "hosts": [{ "id": "host_1", "name": "kvm-1" }] });
+    // Up, left out, hanging; what the host's page says of it, and which hosts are down and leave out at a glance.
+    let cases = [
+        ((true, Some(0), 0), json!([true, 0, 0]), [&fine, &fine]),
+        ((true, Some(3), 2), json!([true, 3, 2]), [&fine, &troubled]),
+        ((false, None, 1), json!([false, null, 1]), [&troubled, &fine]),
+    ];
+    for (at, ((up, left_out, hanging), shown, [down, leaving])) in (0..).zip(cases) {
+        let at_ms = NOON + at * 15_000;
+        control.at(at_ms);
+        one.node_of(at_ms, up, left_out, hanging).await;
+        let page = control.json("/api/v1/hosts/host_1").await["hypervisor"].clone();
+        assert_eq!((&page["agent"], &page["state"]), (&"agent_7".into(), &"up".into()));
+        assert_eq!(json!([page["libvirt_up"], page["vms_left_out"], page["calls_hanging"]]), shown);
+        let counts = control.json("/api/v1/overview").await["hypervisors"].clone();
+        assert_eq!((&counts["total"], &counts["libvirt_down"], &counts["leaving_out"]), (&1.into(), down, leaving));
+    }
+    assert_eq!(control.json("/api/v1/hosts/host_2").await["hypervisor"], Value::Null);
+    // Of what was nothing is said.
+    control.at(NOON + 120_000);
+    let page = control.json("/api/v1/hosts/host_1").await["hypervisor"].clone();
+    assert_eq!((&page["state"], &page["libvirt_up"]), (&"stale".into(), &Value::Null));
+    assert_eq!(control.json("/api/v1/overview").await["hypervisors"]["libvirt_down"], fine);
+    drop((one, other));
+    control.stop().await;
+}

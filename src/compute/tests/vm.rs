@@ -52,6 +52,8 @@ fn node_columns() -> Vec<v1::Column> {
     vec![
         column("libvirt_up", v1::Kind::Gauge, 0, &[]),
         column("libvirt_pool_info_capacity_bytes", v1::Kind::Gauge, 0, &[("pool", "default")]),
+        column("tongtu_libvirt_domains_left_out", v1::Kind::Gauge, 0, &[]),
+        column("tongtu_libvirt_calls_hanging", v1::Kind::Gauge, 0, &[]),
     ]
 }
 
@@ -152,7 +154,12 @@ impl Hypervisor {
     }
 
     pub(super) async fn node(&mut self, instant_ms: UnixMs) {
-        self.values(1, instant_ms, &[Some(1), Some(100 << 30)]).await;
+        self.node_of(instant_ms, true, Some(0), 0).await;
+    }
+
+    /// A frame of the node: whether libvirt answers, guests that are left out, calls that hang.
+    pub(super) async fn node_of(&mut self, instant_ms: UnixMs, up: bool, left_out: Option<i64>, hanging: i64) {
+        self.values(1, instant_ms, &[Some(up.into()), Some(100 << 30), left_out, Some(hanging)]).await;
     }
 }
 

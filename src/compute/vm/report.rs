@@ -39,7 +39,8 @@ pub(in crate::compute) enum VmState {
     Unknown,
     /// Its host reports, and does not list it any more; or every agent that told of it was revoked.
     Gone,
-    /// Nothing tells of it at the moment, be it its hypervisor, the libvirt there or its own agent: present figures are null.
+    /// Nothing tells of it at the moment, be it its hypervisor, the libvirt there or its own agent: present figures are
+    /// null.
     Stale,
 }
 

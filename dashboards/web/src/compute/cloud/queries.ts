@@ -86,3 +86,13 @@ export function useIdle(days: Ref<number>) {
     })),
   );
 }
+
+/** Which hypervisors need somebody. */
+export function useHypervisors() {
+  return useQuery({
+    queryKey: ["hypervisors", "troubled"],
+    queryFn: async ({ signal }) => (await answer(api.GET("/api/v1/overview", { signal }))).hypervisors,
+    refetchInterval: EVERY,
+    shallow: true,
+  });
+}

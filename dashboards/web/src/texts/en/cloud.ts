@@ -184,6 +184,7 @@ export default {
     top_disk: "Most written to disks",
     top_network: "Most sent",
     top_none: "No virtual machine reports this now",
+    hypervisors: { libvirt_down: "libvirt is down", leaving_out: "Guests left out" },
     at_least: "{count} or more",
     room: "Room for more virtual machines",
     room_memory: "Memory GiB",

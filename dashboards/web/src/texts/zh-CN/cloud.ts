@@ -184,6 +184,7 @@ export default {
     top_disk: "磁盘写最多",
     top_network: "网络发送最多",
     top_none: "没有正在上报此项的虚拟机",
+    hypervisors: { libvirt_down: "libvirt 无应答", leaving_out: "虚拟机漏报" },
     at_least: "{count} 台以上",
     room: "还能容纳多少虚拟机",
     room_memory: "内存 GiB",
