@@ -1,7 +1,7 @@
 //! Hypervisors as their hosts show them, by the agent of libvirt. It stands in for a host's own where there is none:
 //! the host is named and its state is told then, and its figures are not known, because nobody measured them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,6 +41,47 @@ pub(super) struct HypervisorReport {
     pub vms_left_out: Option<i64>,
     /// Calls that libvirt has not answered in time, and not yet since.
     pub calls_hanging: Option<i64>,
+    /// What runs the virtual machines, as libvirt names it.
+    #[schema(example = "QEMU")]
+    pub kind: Option<String>,
+    /// Version of that.
+    #[schema(example = "7.2.0")]
+    pub version: Option<String>,
+    /// Version of libvirt.
+    #[schema(example = "9.0.0")]
+    pub libvirt_version: Option<String>,
+    /// Its virtual networks, as they were told last, in order of name.
+    pub networks: Vec<NetworkReport>,
+}
+
+/// A virtual network of a hypervisor. What is not known is null.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct NetworkReport {
+    /// Its name.
+    #[schema(example = "default")]
+    pub name: String,
+    /// It is up.
+    pub active: Option<bool>,
+    /// It starts with its host.
+    pub autostart: Option<bool>,
+    /// The bridge on the host.
+    #[schema(example = "virbr0")]
+    pub bridge: Option<String>,
+    /// How it leaves the host: `nat`, `route`, `bridge`, …; null: not at all, or it was not told.
+    pub forward: Option<String>,
+}
+
+/// The networks that an inventory names.
+fn networks(facts: &BTreeMap<String, String>) -> Vec<NetworkReport> {
+    let network = |(key, value): (&String, &String)| {
+        let name = key.strip_prefix("network.")?.to_owned();
+        let told: serde_json::Value = serde_json::from_str(value).unwrap_or_default();
+        let is = |field: &str| told[field].as_bool();
+        let text = |field: &str| told[field].as_str().map(str::to_owned);
+        let (active, autostart, bridge, forward) = (is("active"), is("autostart"), text("bridge"), text("forward"));
+        Some(NetworkReport { name, active, autostart, bridge, forward })
+    };
+    facts.iter().filter_map(network).collect()
 }
 
 /// How many hypervisors there are, and with which something is wrong.
@@ -184,6 +225,8 @@ impl ShownNode {
         let (state, last_report_ms) = self.seen(now_ms);
         let health = self.view.glance(|glance| Health::of(&glance, now_ms));
         let Health { up, left_out, hanging } = health.flatten().unwrap_or_default();
+        let facts = self.view.facts();
+        let fact = |name: &str| fact(facts.as_deref(), name);
         HypervisorReport {
             agent: self.view.agent(),
             state,
@@ -191,6 +234,10 @@ impl ShownNode {
             libvirt_up: up,
             vms_left_out: left_out,
             calls_hanging: hanging,
+            kind: fact("hypervisor"),
+            version: fact("hypervisor_version"),
+            libvirt_version: fact("libvirt_version"),
+            networks: facts.as_ref().map(|facts| networks(&facts.values)).unwrap_or_default(),
         }
     }
 }

@@ -82,3 +82,36 @@ async fn what_is_wrong_with_libvirt_is_said_of_the_host_and_at_a_glance() {
     drop((one, other));
     control.stop().await;
 }
+
+#[tokio::test]
+async fn a_hypervisors_versions_and_networks_are_on_its_hosts_page() {
+    let test = testing::sqlite().await;
+    let control = Control::start(&test).await;
+    let mut one = Hypervisor::open(&control, 7, 1, "machine-a").await;
+    let facts = [
+        ("machine_id", "machine-a"),
+        ("hypervisor", "QEMU"),
+        ("hypervisor_version", "7.2.11"),
+        ("libvirt_version", "9.0.0"),
+        ("network.default", r#"{"active":true,"autostart":false,"bridge":"virbr0","forward":"nat"}"#),
+        ("network.inner", r#"{"active":false}"#),
+        ("network.odd", "not what it should be"),
+    ];
+    one.facts(1, NOON - 30_000, &facts).await;
+    one.node(NOON).await;
+    control.compute.reconcile().await.expect("reconciled");
+    let page = control.json("/api/v1/hosts/host_1").await["hypervisor"].clone();
+    assert_eq!(json!([page["kind"], page["version"], page["libvirt_version"]]), json!(["QEMU", "7.2.11", "9.0.0"]));
+    let network = |name: &str, active: Value, autostart: Value, bridge: Value, forward: Value| -> Value {
+        json!({ "name": name, "active": active, "autostart": autostart, "bridge": bridge, "forward": forward })
+    };
+    let null = || Value::Null;
+    let networks = [
+        network("default", true.into(), false.into(), "virbr0".into(), "nat".into()),
+        network("inner", false.into(), null(), null(), null()),
+        network("odd", null(), null(), null(), null()),
+    ];
+    assert_eq!(page["networks"], json!(networks));
+    drop(one);
+    control.stop().await;
+}

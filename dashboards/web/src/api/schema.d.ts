@@ -2822,16 +2822,52 @@ export interface components {
              * @description Calls that libvirt has not answered in time, and not yet since.
              */
             calls_hanging?: number | null;
+            /**
+             * @description What runs the virtual machines, as libvirt names it.
+             * @example QEMU
+             */
+            kind?: string | null;
             last_report_ms?: components["schemas"]["i64"] | null;
             /** @description Libvirt answers it. */
             libvirt_up?: boolean | null;
+            /**
+             * @description Version of libvirt.
+             * @example 9.0.0
+             */
+            libvirt_version?: string | null;
+            /** @description Its virtual networks, as they were told last, in order of name. */
+            networks: components["schemas"]["NetworkReport"][];
             /** @description Whether it reports. */
             state: components["schemas"]["HostState"];
+            /**
+             * @description Version of that.
+             * @example 7.2.0
+             */
+            version?: string | null;
             /**
              * Format: int64
              * @description Virtual machines that libvirt lists beyond those that one agent reports.
              */
             vms_left_out?: number | null;
+        };
+        /** @description A virtual network of a hypervisor. What is not known is null. */
+        NetworkReport: {
+            /** @description It is up. */
+            active?: boolean | null;
+            /** @description It starts with its host. */
+            autostart?: boolean | null;
+            /**
+             * @description The bridge on the host.
+             * @example virbr0
+             */
+            bridge?: string | null;
+            /** @description How it leaves the host: `nat`, `route`, `bridge`, …; null: not at all, or it was not told. */
+            forward?: string | null;
+            /**
+             * @description Its name.
+             * @example default
+             */
+            name: string;
         };
         /** @description One of them. */
         TroubledHost: {
