@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::board::{Boards, Line};
 use super::figures::Plan;
+use super::hypervisor::ShownNode;
 use super::report::{HostSummary, Shown, newest};
 use super::{Compute, Host};
 use crate::access::capability::MeasurementsRead;
@@ -25,6 +26,8 @@ pub(super) struct HostLine {
     /// The boot that began then.
     boot: Option<u32>,
     sources: Vec<Shown>,
+    /// Its hypervisor's source, if it has no other.
+    node: Option<ShownNode>,
     key: Option<Key>,
     /// Up to then it reports, if no other frame comes.
     up_until_ms: UnixMs,
@@ -53,12 +56,14 @@ impl Line for HostLine {
 
     fn found(compute: &Compute, permit: &Permit<MeasurementsRead>, known: Vec<Self>) -> Vec<Self> {
         let index = compute.0.index.read().unwrap_or_else(PoisonError::into_inner);
+        let nodes = index.nodes_by_host();
         let mut known = known.into_iter().peekable();
         let visible = index.hosts.iter().filter(|(id, _)| compute.0.access.is_visible(permit, Resource::Host(**id)));
         visible
             .map(|(id, host)| {
                 while known.next_if(|line| line.host.row.id < *id).is_some() {}
-                Self::new(compute, permit, host, known.next_if(|line| line.host.row.id == *id))
+                let line = known.next_if(|line| line.host.row.id == *id);
+                Self::new(compute, permit, host, nodes.get(id).copied(), line)
             })
             .collect()
     }
@@ -68,7 +73,7 @@ impl Line for HostLine {
     }
 
     fn show(&mut self, compute: &Compute, now_ms: UnixMs, version: u64) {
-        let Self { host, sources, key: known, plan, .. } = self;
+        let Self { host, sources, node, key: known, plan, .. } = self;
         let newest = newest(sources);
         let facts_ms = newest.and_then(|newest| newest.source.facts_instant_ms());
         let measured = newest.and_then(|newest| {
@@ -101,7 +106,7 @@ impl Line for HostLine {
         let (key, up_until_ms, shown, boot) = match measured {
             Some(None) => return,
             Some(Some((key, up_until_ms, shown, boot))) => (Some(key), up_until_ms, shown, Some(boot)),
-            None => (None, UnixMs::MIN, compute.unmeasured(host, newest), None),
+            None => (None, UnixMs::MIN, compute.unmeasured(host, newest, node.as_ref(), now_ms), None),
         };
         // Asked once a boot: a later anchor would move it by milliseconds.
         if boot != self.boot || self.started_ms.is_none() {
@@ -124,22 +129,32 @@ impl Line for HostLine {
 }
 
 impl HostLine {
-    fn new(compute: &Compute, permit: &Permit<MeasurementsRead>, host: &Arc<Host>, known: Option<Self>) -> Self {
+    fn new(
+        compute: &Compute,
+        permit: &Permit<MeasurementsRead>,
+        host: &Arc<Host>,
+        node: Option<SourceId>,
+        known: Option<Self>,
+    ) -> Self {
         let sources = compute.shown(permit, host);
+        // A host's own agent comes before.
+        let node = node.filter(|_| sources.is_empty()).and_then(|node| compute.node_shown(permit, node));
+        let is_same = |line: &Self| {
+            line.sources == sources && line.node == node && line.shown.organization == compute.owner(host)
+        };
         match known {
             // What it is made of is the same.
-            Some(line) if line.sources == sources && line.shown.organization == compute.owner(host) => {
-                Self { host: Arc::clone(host), ..line }
-            }
-            Some(line) => Self { host: Arc::clone(host), sources, key: None, ..line },
+            Some(line) if is_same(&line) => Self { host: Arc::clone(host), ..line },
+            Some(line) => Self { host: Arc::clone(host), sources, node, key: None, ..line },
             None => Self {
                 host: Arc::clone(host),
-                shown: compute.unmeasured(host, None),
+                shown: compute.unmeasured(host, None, None, UnixMs::MIN),
                 json: Vec::new(),
                 changed: 0,
                 started_ms: None,
                 boot: None,
                 sources,
+                node,
                 key: None,
                 up_until_ms: UnixMs::MIN,
                 plan: None,

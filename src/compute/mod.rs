@@ -25,6 +25,7 @@ mod capacity;
 mod figures;
 mod host_line;
 mod host_list;
+mod hypervisor;
 mod joining;
 mod ledger;
 mod list;

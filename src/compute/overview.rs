@@ -12,6 +12,7 @@ use super::Compute;
 use super::board::Board;
 use super::host_line::HostLine;
 use super::host_list::memory_used_percent;
+use super::hypervisor::HypervisorCounts;
 use super::report::{HostState, HostSummary};
 use super::vm::line::VmLine;
 use super::vm::report::{VmState, VmSummary};
@@ -37,6 +38,8 @@ pub(super) struct Overview {
     pub at_ms: UnixMs,
     /// Hosts by state.
     pub hosts: HostCounts,
+    /// Hypervisors among them, and those with which something is wrong.
+    pub hypervisors: HypervisorCounts,
     /// Virtual machines by state, and how many need somebody.
     pub vms: VmCounts,
     /// Agents by state, and the completeness of what they send; null for who may not see agents.
@@ -232,9 +235,12 @@ impl Compute {
         }
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
         let vms = self.look(hosts, |board: &Board<VmLine>| VmCounts::of(board.rows.iter().map(|row| &row.shown)));
+        let nodes = self.index().nodes_by_host();
         let overview = self.look(hosts, |board: &Board<HostLine>| {
             told.extend(self.started(hosts, board));
-            of(board.rows.iter().map(|row| &row.shown), vms, agents, latest(told), now_ms)
+            let shown = board.rows.iter().map(|row| &row.shown);
+            let hypervisors = self.hypervisor_counts(shown.clone(), &nodes, now_ms);
+            of(shown, hypervisors, vms, agents, latest(told), now_ms)
         });
         let json: Arc<str> = serde_json::to_string(&overview).expect("texts and numbers are JSON").into();
         known.insert(key, Made { at_ms: now_ms, revision, json: Arc::clone(&json) });
@@ -262,6 +268,7 @@ impl Compute {
 /// The overview.
 fn of<'a>(
     hosts: impl Iterator<Item = &'a HostSummary> + Clone,
+    hypervisors: HypervisorCounts,
     vms: VmCounts,
     agents: Option<AgentCounts>,
     events: Vec<Event>,
@@ -301,7 +308,7 @@ fn of<'a>(
         filesystem_fullest_percent: busiest(up.clone(), |host| host.filesystem_fullest_percent),
         network_bytes_per_second: busiest(up, network),
     };
-    Overview { at_ms, hosts: counts, vms, agents, totals, busiest, full, events }
+    Overview { at_ms, hosts: counts, hypervisors, vms, agents, totals, busiest, full, events }
 }
 
 /// The newest of what happened.
@@ -343,7 +350,7 @@ mod tests {
         hosts[9].cpu_count = Some(4);
         hosts[1].filesystem_fullest_percent = Some(90.0);
         hosts[2].filesystem_fullest_percent = Some(89.9);
-        let overview = of(hosts.iter(), VmCounts::default(), None, Vec::new(), 7);
+        let overview = of(hosts.iter(), HypervisorCounts::default(), VmCounts::default(), None, Vec::new(), 7);
         assert_eq!(overview.full.hosts, 1);
         assert_eq!(overview.hosts, HostCounts { total: 12, up: 10, stale: 1, never_seen: 1 });
         assert_eq!(overview.totals.cpu_count, Sum { value: Some(6.0), hosts: 2 });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::figures::{Details, Figures, Plan, details, figures};
+use super::hypervisor::{HypervisorReport, ShownNode};
 use super::joining::Join;
 use super::{Compute, Host};
 use crate::access::capability::MeasurementsRead;
@@ -51,10 +52,10 @@ pub(super) struct HostSummary {
     /// Its owner.
     #[schema(value_type = String, example = "org_1")]
     pub organization: OrganizationId,
-    /// The agent that reports it.
+    /// The agent that reports it: its own, or that of its hypervisor, if it has no other.
     #[schema(value_type = Option<String>, example = "agent_1")]
     pub agent: Option<AgentId>,
-    /// The source that its figures come from.
+    /// The source that its figures come from; null: none of its own agent's.
     #[schema(value_type = Option<String>, example = "source_1")]
     pub source: Option<SourceId>,
     /// How it is.
@@ -136,6 +137,8 @@ pub(super) struct HostDetail {
     /// The virtual machine that it is, by a hypervisor's word or its own.
     #[schema(value_type = Option<String>, example = "vm_1")]
     pub vm: Option<VmId>,
+    /// The hypervisor on it; null: no agent reports one.
+    pub hypervisor: Option<HypervisorReport>,
 }
 
 /// A network interface.
@@ -209,6 +212,10 @@ impl Compute {
     /// A host's page.
     pub(super) fn detail(&self, permit: &Permit<MeasurementsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
         let sources = self.shown(permit, host);
+        let node = self.index().node_on(host.row.id);
+        let node = node.and_then(|node| self.node_shown(permit, node));
+        // A host's own agent comes before.
+        let stand_in = node.as_ref().filter(|_| sources.is_empty());
         let newest = newest(&sources);
         let facts = newest.and_then(|newest| newest.source.facts());
         let measured = newest.and_then(|newest| {
@@ -228,12 +235,15 @@ impl Compute {
                 (summary, page)
             })
         });
-        let (summary, page) = measured.unwrap_or_else(|| (self.unmeasured(host, newest), Page::default()));
+        let unmeasured = || (self.unmeasured(host, newest, stand_in, now_ms), Page::default());
+        let (summary, page) = measured.unwrap_or_else(unmeasured);
         let Page { clock_uncertain, boot_time_ms, kernel, architecture, load, details } = page;
-        let fact = |name: &str| fact(facts.as_deref(), name);
+        let told = stand_in.and_then(|node| node.view.facts());
+        let fact = |name: &str| fact(facts.as_deref().or(told.as_deref()), name);
         HostDetail {
             machine_id_claimed_twice: self.is_claimed_twice(permit, &host.row),
             provider: host.row.provider,
+            hypervisor: node.as_ref().map(|node| node.report(now_ms)),
             vm: {
                 let (same, own) = {
                     let vms = &self.index().vms;
@@ -307,10 +317,14 @@ impl Compute {
         self.0.access.owner(resource).unwrap_or(host.row.organization)
     }
 
-    /// What its agent's machine calls itself.
-    fn hostname(&self, from: &Shown) -> Option<String> {
-        let name = from.agent_shown.then(|| self.0.fleet.agent_hostname(from.source.agent()));
+    /// What an agent's machine calls itself, if the agent is shown.
+    pub(super) fn hostname(&self, agent: AgentId, agent_shown: bool) -> Option<String> {
+        let name = agent_shown.then(|| self.0.fleet.agent_hostname(agent));
         name.flatten().filter(|name| !name.is_empty())
+    }
+
+    fn hostname_of(&self, from: &Shown) -> Option<String> {
+        self.hostname(from.source.agent(), from.agent_shown)
     }
 
     pub(super) fn measured(
@@ -330,7 +344,7 @@ impl Compute {
         let figures = if stale { Figures::default() } else { known };
         HostSummary {
             id: host.row.id,
-            name: self.hostname(from).or_else(|| fact("hostname")).unwrap_or_else(|| host.row.machine_id.clone()),
+            name: self.hostname_of(from).or_else(|| fact("hostname")).unwrap_or_else(|| host.row.machine_id.clone()),
             organization: self.owner(host),
             agent: Some(from.source.agent()),
             source: Some(from.join.source),
@@ -353,8 +367,18 @@ impl Compute {
         }
     }
 
-    pub(super) fn unmeasured(&self, host: &Host, from: Option<&Shown>) -> HostSummary {
-        let name = from.and_then(|from| self.hostname(from)).unwrap_or_else(|| host.row.machine_id.clone());
+    /// A host of which no frame ever came, or which its hypervisor's agent alone reports (`node`).
+    pub(super) fn unmeasured(
+        &self,
+        host: &Host,
+        from: Option<&Shown>,
+        node: Option<&ShownNode>,
+        now_ms: UnixMs,
+    ) -> HostSummary {
+        if let Some(node) = node {
+            return self.told_by_node(host, node, now_ms);
+        }
+        let name = from.and_then(|from| self.hostname_of(from)).unwrap_or_else(|| host.row.machine_id.clone());
         HostSummary {
             agent: from.map(|from| from.source.agent()),
             source: from.map(|from| from.join.source),
@@ -406,6 +430,6 @@ pub(super) fn newest(sources: &[Shown]) -> Option<&Shown> {
     }
 }
 
-fn fact(facts: Option<&Facts>, name: &str) -> Option<String> {
+pub(super) fn fact(facts: Option<&Facts>, name: &str) -> Option<String> {
     facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned()
 }

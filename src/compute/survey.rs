@@ -455,25 +455,26 @@ impl MeasuredVm {
     }
 
     fn of(series: &[Series], slots: usize) -> Self {
-        let of =
-            |metric: &str| series.iter().find(|series| series.column.metric == metric).map(|series| &series.points);
-        let value = |points: Option<&Points>, at: usize| points.and_then(|points| *points.value.get(at)?);
-        let coverage = |points: Option<&Points>, at: usize| points.and_then(|points| points.coverage.get(at).copied());
-        let (cpu, vcpus, available, resident) = (of(CPU), of(VCPUS), of(AVAILABLE), of(RESIDENT));
-        let free = of(USABLE).or_else(|| of(UNUSED));
-        let mut measured = Self::empty(slots);
+        // A machine that was renamed has another column, so a metric may be in several series, one after another.
+        let of = |metric: &str| {
+            let mut joined = Slots::empty(slots);
+            let same = series.iter().filter(|series| series.column.metric == metric);
+            same.for_each(|series| joined.join_points(&series.points.value, &series.points.coverage));
+            joined
+        };
+        let (cpus, vcpus, available, resident) = (of(CPU), of(VCPUS), of(AVAILABLE), of(RESIDENT));
+        let (usable, unused) = (of(USABLE), of(UNUSED));
+        let (mut cpu_percent, mut memory_percent) = (Slots::empty(slots), Slots::empty(slots));
         for at in 0..slots {
-            let busy = value(cpu, at);
-            put(&mut measured.cpus, at, busy, coverage(cpu, at));
-            let given = value(vcpus, at).filter(|vcpus| *vcpus > 0.0);
-            let percent = busy.zip(given).map(|(busy, vcpus)| (busy / vcpus * 100.0).min(100.0));
-            put(&mut measured.cpu_percent, at, percent, coverage(cpu, at));
-            let has = value(available, at).filter(|available| *available > 0.0);
-            let percent = has.zip(value(free, at)).map(|(has, free)| ((has - free) / has * 100.0).clamp(0.0, 100.0));
-            put(&mut measured.memory_percent, at, percent, coverage(available, at));
-            put(&mut measured.resident, at, value(resident, at), coverage(resident, at));
+            let given = vcpus.value[at].filter(|vcpus| *vcpus > 0.0);
+            let percent = cpus.value[at].zip(given).map(|(busy, vcpus)| (busy / vcpus * 100.0).min(100.0));
+            put(&mut cpu_percent, at, percent, Some(cpus.coverage[at]));
+            let has = available.value[at].filter(|available| *available > 0.0);
+            let free = usable.value[at].or(unused.value[at]);
+            let percent = has.zip(free).map(|(has, free)| ((has - free) / has * 100.0).clamp(0.0, 100.0));
+            put(&mut memory_percent, at, percent, Some(available.coverage[at]));
         }
-        measured
+        Self { cpus, cpu_percent, memory_percent, resident }
     }
 
     fn join(&mut self, other: &Self) {
@@ -513,6 +514,53 @@ impl MeasuredVm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Resolution;
+    use tongtu_protocol::v1;
+
+    /// A metric of a machine under a name, by slots: value and coverage.
+    fn named(metric: &str, domain: &str, slots: &[(Option<f64>, f32)]) -> Series {
+        let labels = vec![v1::Label { name: "domain".to_owned(), value: domain.to_owned() }];
+        Series {
+            column: v1::Column { metric: metric.to_owned(), labels, ..Default::default() },
+            resolution: Resolution::Slot,
+            step_ms: SLOT_MS,
+            rate: metric == CPU,
+            points: Points {
+                value: slots.iter().map(|(value, _)| *value).collect(),
+                coverage: slots.iter().map(|(_, coverage)| *coverage).collect(),
+                ..Points::default()
+            },
+            coverage: 1.0,
+            resets: 0,
+            dropped: 0,
+            parts: 1,
+            gaps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_machine_that_was_renamed_was_used_under_both_names() {
+        let none = (None, 0.0);
+        let whole = |value: f64| (Some(value), 1.0);
+        // Renamed within the third slot.
+        let series = [
+            named(CPU, "old", &[whole(1.0), whole(2.0), (Some(1.0), 0.5), none, none]),
+            named(VCPUS, "old", &[whole(4.0), whole(4.0), (Some(4.0), 0.5), none, none]),
+            named(AVAILABLE, "old", &[whole(100.0), whole(100.0), (Some(100.0), 0.5), none, none]),
+            named(USABLE, "old", &[whole(50.0), whole(50.0), (Some(50.0), 0.5), none, none]),
+            named(CPU, "new", &[none, none, (Some(3.0), 0.5), whole(4.0), none]),
+            named(VCPUS, "new", &[none, none, (Some(4.0), 0.5), whole(8.0), none]),
+            named(AVAILABLE, "new", &[none, none, (Some(100.0), 0.5), whole(100.0), none]),
+            // Without what its guest could use.
+            named(UNUSED, "new", &[none, none, (Some(10.0), 0.5), whole(10.0), none]),
+        ];
+        let measured = MeasuredVm::of(&series, 5);
+        let all = [Some(1.0), Some(2.0), Some(2.0), Some(4.0), None];
+        assert_eq!((measured.cpus.value.as_slice(), measured.cpus.coverage[2]), (&all[..], 1.0));
+        assert_eq!(measured.cpu_percent.value, [Some(25.0), Some(50.0), Some(50.0), Some(50.0), None]);
+        assert_eq!(measured.memory_percent.value, [Some(50.0), Some(50.0), Some(50.0), Some(90.0), None]);
+        assert_eq!(measured.resident, Slots::empty(5), "it was not measured");
+    }
 
     #[test]
     fn slots_and_hours_are_those_of_shanghai() {

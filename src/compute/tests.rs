@@ -27,6 +27,7 @@ use crate::platform::testing::{self, TestDatabase};
 use crate::telemetry::{self, SeriesQuery};
 
 mod board;
+mod hypervisor;
 mod inside;
 mod ledger;
 mod live;

@@ -50,8 +50,13 @@ impl Slots {
 
     /// Takes in what another source measured of the same thing: of a slot that both measured a part is each one's.
     pub(super) fn join(&mut self, other: &Self) {
+        self.join_points(&other.value, &other.coverage);
+    }
+
+    /// The same of values and what is covered of each.
+    pub(super) fn join_points(&mut self, values: &[Option<f64>], covered: &[f32]) {
         let mine = self.value.iter_mut().zip(&mut self.coverage);
-        for ((value, coverage), (more, covered)) in mine.zip(other.value.iter().zip(&other.coverage)) {
+        for ((value, coverage), (more, covered)) in mine.zip(values.iter().zip(covered)) {
             let Some(more) = more else { continue };
             let weight = *coverage + *covered;
             *value = Some(match *value {

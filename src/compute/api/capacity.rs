@@ -20,6 +20,7 @@ use crate::compute::review::{DEFINITIONS, Lack, Proposal, Verdict};
 use crate::compute::survey::PERIODS;
 use crate::compute::usage::Usage;
 use crate::compute::vm::line::VmLine;
+use crate::compute::vm::report::VmState;
 use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
 use crate::platform::http::page::Limit;
@@ -238,6 +239,8 @@ struct ReviewReport {
 }
 
 /// Which virtual machines are idle, over-used, kept busy to look busy, too large or too small, and which size would do.
+///
+/// Those that are there no more are left out.
 #[utoipa::path(get, path = "/api/v1/review", tag = "capacity", params(ReviewQuery),
     responses((status = 200, body = ReviewReport), (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 403, body = Problem)))]
@@ -275,7 +278,8 @@ async fn review(
                 proposal: used.finding.proposal,
             })
         };
-        board.rows.iter().filter_map(item).collect()
+        // Nobody reclaims what is there no more.
+        board.rows.iter().filter(|row| row.shown.state != VmState::Gone).filter_map(item).collect()
     });
     let mut counts = BTreeMap::new();
     found.iter().flat_map(|item| &item.verdicts).for_each(|verdict| *counts.entry(*verdict).or_default() += 1);

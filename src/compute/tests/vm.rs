@@ -54,6 +54,8 @@ fn node_columns() -> Vec<v1::Column> {
     vec![
         column("libvirt_up", v1::Kind::Gauge, 0, &[]),
         column("libvirt_pool_info_capacity_bytes", v1::Kind::Gauge, 0, &[("pool", "default")]),
+        column("tongtu_libvirt_domains_left_out", v1::Kind::Gauge, 0, &[]),
+        column("tongtu_libvirt_calls_hanging", v1::Kind::Gauge, 0, &[]),
     ]
 }
 
@@ -157,7 +159,12 @@ impl Hypervisor {
     }
 
     pub(super) async fn node(&mut self, instant_ms: UnixMs) {
-        self.values(1, instant_ms, &[Some(1), Some(100 << 30)]).await;
+        self.node_of(instant_ms, true, Some(0), 0).await;
+    }
+
+    /// A frame of the node: whether libvirt answers, guests that are left out, calls that hang.
+    pub(super) async fn node_of(&mut self, instant_ms: UnixMs, up: bool, left_out: Option<i64>, hanging: i64) {
+        self.values(1, instant_ms, &[Some(up.into()), Some(100 << 30), left_out, Some(hanging)]).await;
     }
 }
 
@@ -385,6 +392,45 @@ async fn what_runs_twice_is_said_and_what_two_organisations_claim_is_two() {
 }
 
 #[tokio::test]
+async fn what_is_gone_claims_nothing() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let control = Control::start(&test).await;
+    // A hypervisor that was enrolled for a department, and then for the city.
+    let mut wrong = Hypervisor::open(&control, 1, 2, "machine-a").await;
+    let mut right = Hypervisor::open(&control, 2, 1, "machine-a").await;
+    let conflicts = async || {
+        let listed = control.json("/api/v1/vms").await;
+        let listed = listed["items"].as_array().expect("machines");
+        let of: Vec<_> = listed.iter().map(|vm| vm["conflict"].clone()).collect();
+        let pages = [control.json("/api/v1/vms/vm_1").await, control.json("/api/v1/vms/vm_2").await];
+        assert_eq!(pages.each_ref().map(|page| page["conflict"].clone()).as_slice(), of, "the pages say the same");
+        (of, pages.map(|page| page["claimed_by"].clone()))
+    };
+    for hypervisor in [&mut wrong, &mut right] {
+        hypervisor.node(NOON).await;
+        hypervisor.frame(NOON, RUNNING, 1).await;
+    }
+    control.compute.reconcile().await.expect("reconciled");
+    let twice = Value::from("claimed_twice");
+    let both = (vec![twice.clone(), twice], [serde_json::json!(["vm_2"]), serde_json::json!(["vm_1"])]);
+    assert_eq!(conflicts().await, both);
+    // The first one's is listed no more.
+    control.at(NOON + 60_000);
+    wrong.node(NOON + 60_000).await;
+    right.node(NOON + 60_000).await;
+    right.frame(NOON + 60_000, RUNNING, 61).await;
+    let none = [serde_json::json!([]), serde_json::json!([])];
+    assert_eq!(conflicts().await, (vec![Value::Null; 2], none));
+    assert_eq!(control.json("/api/v1/overview").await["vms"]["conflict"], 0);
+    // And is there again, while nothing else changed.
+    wrong.frame(NOON + 60_000, RUNNING, 61).await;
+    assert_eq!(conflicts().await, both);
+    drop((wrong, right));
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn a_machine_is_given_to_somebody_from_an_instant_on() {
     for test in testing::databases().await {
         organizations(&test).await;
@@ -555,6 +601,14 @@ async fn capacity_and_review_say_what_was_given_and_used() {
     control.compute.survey().await.expect("surveyed");
     let item = &control.json("/api/v1/review?days=1").await["items"][0];
     assert!(item["cpu"]["mean_percent"].is_number(), "{item}");
+    // It was deleted: its hypervisor reports, and lists it no more.
+    let later_ms = NOON + 280 * 15_000 + 60_000;
+    control.at(later_ms);
+    let silent = control.json("/api/v1/review?days=1").await;
+    assert_eq!(silent["items"].as_array().map(Vec::len), Some(1), "it may come back");
+    one.node(later_ms).await;
+    let review = control.json("/api/v1/review?days=1").await;
+    assert_eq!((&review["items"], &review["counts"]), (&serde_json::json!([]), &serde_json::json!({})));
     drop(one);
     control.stop().await;
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Vm;
 use super::figures::VmPlan;
-use super::report::{Head, Seen, VmSummary, seen, summary};
+use super::report::{Head, Seen, VmConflict, VmSummary, seen, summary};
 use crate::access::Permit;
 use crate::access::capability::MeasurementsRead;
 use crate::compute::Compute;
@@ -36,6 +36,7 @@ struct Key {
     stale: bool,
     gone: bool,
     expired: bool,
+    conflict: Option<VmConflict>,
     facts_ms: Option<UnixMs>,
 }
 
@@ -72,13 +73,15 @@ impl Line for VmLine {
         // Asked only of those that may not report, and before its frames are held.
         let is_over = |view: &SourceView| compute.vm_is_over(&self.vm, view, now_ms);
         let gone = now_ms > self.up_until_ms && self.view.as_ref().is_some_and(is_over);
+        // Of those that others claim as well: it ends with their claims, of which nothing else tells.
+        let conflict = compute.vm_conflict(&self.vm, &self.head, now_ms);
         let Self { vm, view, head, key: known, plan, .. } = self;
         let measured = view.as_ref().and_then(|view| {
             view.glance(|glance| {
                 let schema = glance.schema.number;
                 let frame = Some((schema, glance.instant_ms, glance.before.map(|before| before.instant_ms)));
                 let stale = glance.is_stale(now_ms);
-                let key = Key { frame, stale, gone: stale && gone, expired, facts_ms };
+                let key = Key { frame, stale, gone: stale && gone, expired, conflict, facts_ms };
                 if *known == Some(key) {
                     return None;
                 }
@@ -93,7 +96,7 @@ impl Line for VmLine {
             Some(None) => return,
             Some(Some(found)) => found,
             None => {
-                let key = Key { frame: None, stale: true, gone: false, expired, facts_ms };
+                let key = Key { frame: None, stale: true, gone: false, expired, conflict, facts_ms };
                 if *known == Some(key) {
                     return;
                 }
@@ -101,7 +104,7 @@ impl Line for VmLine {
             }
         };
         let facts = view.as_ref().and_then(SourceView::facts);
-        let shown = summary(vm, head, seen, facts.as_deref(), now_ms);
+        let shown = summary(vm, head, conflict, seen, facts.as_deref(), now_ms);
         (self.key, self.up_until_ms) = (Some(key), up_until_ms);
         if shown != self.shown || self.json.is_empty() {
             self.json.clear();
@@ -112,7 +115,8 @@ impl Line for VmLine {
 
     fn is_certain(&self, now_ms: UnixMs) -> bool {
         let expires = self.vm.row.expires_ms.is_some_and(|expires_ms| !self.shown.expired && expires_ms <= now_ms);
-        self.key.is_some_and(|key| !key.stale) && now_ms <= self.up_until_ms && !expires
+        // Whether another's claim ended is told by nothing of its own.
+        self.head.claims.is_empty() && self.key.is_some_and(|key| !key.stale) && now_ms <= self.up_until_ms && !expires
     }
 }
 
@@ -125,7 +129,7 @@ impl VmLine {
             Some(line) if Arc::ptr_eq(&line.vm, &vm) && line.view == view && line.head == head => line,
             Some(line) => Self { vm, view, head, key: None, ..line },
             None => Self {
-                shown: summary(&vm, &head, Seen::default(), None, UnixMs::MIN),
+                shown: summary(&vm, &head, None, Seen::default(), None, UnixMs::MIN),
                 json: Vec::new(),
                 vm,
                 view,

@@ -37,9 +37,10 @@ pub(in crate::compute) enum VmState {
     Suspended,
     /// Its hypervisor does not say.
     Unknown,
-    /// Its host reports, and does not list it any more.
+    /// Its host reports, and does not list it any more; or every agent that told of it was revoked.
     Gone,
-    /// Neither it nor its host is reported any more: present figures are null.
+    /// Nothing tells of it at the moment, be it its hypervisor, the libvirt there or its own agent: present figures are
+    /// null.
     Stale,
 }
 
@@ -184,7 +185,7 @@ pub(in crate::compute) struct VmDetail {
     /// Where it runs as well.
     #[schema(value_type = Option<String>, example = "host_2")]
     pub conflict_host: Option<HostId>,
-    /// Those of other organisations with the same UUID, as far as the asker sees them.
+    /// Those of other organisations with the same UUID that are there, as far as the asker sees them.
     #[schema(value_type = Vec<String>)]
     pub claimed_by: Vec<VmId>,
     /// Its disks.
@@ -256,6 +257,8 @@ pub(super) struct Head {
     pub guest: Option<HostId>,
     pub provider: Option<ProviderId>,
     pub conflict: Option<VmConflict>,
+    /// The machines of other organisations with the same UUID, there or not.
+    pub claims: Vec<VmId>,
 }
 
 /// What its newest frame says of it.
@@ -274,13 +277,13 @@ impl Compute {
         let provider = Self::provider_of(&index, vm, view.map(SourceView::agent));
         let guest = vm.row.host.or_else(|| index.vms.inside.hosts.get(&vm.row.id).copied());
         let is_shown = |vm| self.0.access.is_visible(permit, Resource::Vm(vm));
-        let claimed = index.vms.claims(&vm.row.uuid).any(|(_, other)| other != vm.row.id && is_shown(other));
-        let conflict = match vm.conflict {
+        let claims = index.vms.claims(&vm.row.uuid).map(|(_, other)| other);
+        let claims = claims.filter(|other| *other != vm.row.id && is_shown(*other)).collect();
+        let conflict = vm.conflict.map(|_| match vm.row.host {
             // Another machine has its machine id.
-            Some(_) if vm.row.host.is_some() => Some(VmConflict::ClaimedTwice),
-            Some(_) => Some(VmConflict::RunningTwice),
-            None => claimed.then_some(VmConflict::ClaimedTwice),
-        };
+            Some(_) => VmConflict::ClaimedTwice,
+            None => VmConflict::RunningTwice,
+        });
         drop(index);
         Head {
             organization: self.0.access.owner(Resource::Vm(vm.row.id)).unwrap_or(vm.row.organization),
@@ -288,7 +291,35 @@ impl Compute {
             guest: guest.filter(|host| self.is_visible(permit, *host)),
             provider,
             conflict,
+            claims,
         }
+    }
+
+    /// The machines of other organisations with the same UUID that are there, as this one is. Those that are over would
+    /// contradict it for ever.
+    fn vm_claimants(&self, vm: &Vm, head: &Head, now_ms: UnixMs) -> Vec<VmId> {
+        if head.claims.is_empty() || self.vm_is_past(vm, now_ms) {
+            return Vec::new();
+        }
+        let is_there = |other: &VmId| {
+            let other = self.index().vms.all.get(other).cloned();
+            other.is_some_and(|other| !self.vm_is_past(&other, now_ms))
+        };
+        head.claims.iter().copied().filter(is_there).collect()
+    }
+
+    /// What is not as it should be with a machine now. Most have a UUID of their own, of which nothing is asked.
+    pub(super) fn vm_conflict(&self, vm: &Vm, head: &Head, now_ms: UnixMs) -> Option<VmConflict> {
+        let is_claimed = || !self.vm_claimants(vm, head, now_ms).is_empty();
+        head.conflict.or_else(|| is_claimed().then_some(VmConflict::ClaimedTwice))
+    }
+
+    /// A machine is not measured now, and is there no more.
+    fn vm_is_past(&self, vm: &Vm, now_ms: UnixMs) -> bool {
+        let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
+        view.is_some_and(|view| {
+            view.glance(|glance| glance.is_stale(now_ms)) != Some(false) && self.vm_is_over(vm, &view, now_ms)
+        })
     }
 
     /// Whether the hypervisor that a source is of reports now that libvirt answers.
@@ -334,13 +365,12 @@ impl Compute {
         let access = &self.0.access;
         let resource = Resource::Vm(vm.row.id);
         let owned = self.vm_owned(permit, vm);
-        let (claimed_by, conflict_agent) = {
+        let conflict_agent = {
             let index = self.index();
-            let claims = index.vms.claims(&vm.row.uuid).map(|(_, other)| other).filter(|other| *other != vm.row.id);
-            let seen: Vec<_> = claims.filter(|other| access.is_visible(permit, Resource::Vm(*other))).collect();
             let conflict = vm.conflict.and_then(|source| self.0.telemetry.source_known(source));
-            (seen, conflict.map(|view| (Self::node(&index, view.agent()), view.agent())))
+            conflict.map(|view| (Self::node(&index, view.agent()), view.agent()))
         };
+        let conflict = self.vm_conflict(vm, &head, now_ms);
         VmDetail {
             created_ms: vm.row.created_ms,
             own_provider: vm.row.provider,
@@ -355,7 +385,7 @@ impl Compute {
                 .collect(),
             places: self.vm_places(permit, vm, &owned),
             conflict_host: conflict_agent.and_then(|(node, agent)| self.host_named(permit, node, agent).host),
-            claimed_by,
+            claimed_by: self.vm_claimants(vm, &head, now_ms),
             disks: disks
                 .into_iter()
                 .map(|disk| VmDisk {
@@ -374,7 +404,7 @@ impl Compute {
                     transmit_bytes_per_second: interface.transmit_bytes_per_second,
                 })
                 .collect(),
-            summary: summary(vm, &head, seen, facts.as_deref(), now_ms),
+            summary: summary(vm, &head, conflict, seen, facts.as_deref(), now_ms),
         }
     }
 
@@ -436,7 +466,14 @@ pub(super) fn seen(plan: &VmPlan, glance: &Glance<'_>, now_ms: UnixMs, gone: boo
 }
 
 /// A machine as lists show it.
-pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, now_ms: UnixMs) -> VmSummary {
+pub(super) fn summary(
+    vm: &Vm,
+    head: &Head,
+    conflict: Option<VmConflict>,
+    seen: Seen,
+    facts: Option<&Facts>,
+    now_ms: UnixMs,
+) -> VmSummary {
     let fact = |name: &str| facts.and_then(|facts| facts.values.get(name)).filter(|text| !text.is_empty()).cloned();
     let number = |name: &str| fact(name).and_then(|text| number(&text));
     let Seen { state, last_report_ms, figures } = seen;
@@ -463,7 +500,7 @@ pub(super) fn summary(vm: &Vm, head: &Head, seen: Seen, facts: Option<&Facts>, n
         purpose: row.purpose,
         expires_ms: row.expires_ms,
         expired: row.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms),
-        conflict: head.conflict,
+        conflict,
         last_report_ms,
         vcpus: whole(figures.vcpus.or_else(|| number(cpus))),
         cpu_usage_percent: figures.cpu_usage_percent,

@@ -2135,6 +2135,7 @@ export interface components {
             facts_since_ms?: components["schemas"]["i64"] | null;
             /** @description Its file systems. */
             filesystems: components["schemas"]["FilesystemReport"][];
+            hypervisor?: components["schemas"]["HypervisorReport"] | null;
             /** @description Its network interfaces. */
             interfaces: components["schemas"]["InterfaceReport"][];
             /** @description Release of the kernel. */
@@ -2797,10 +2798,97 @@ export interface components {
             full: components["schemas"]["Full"];
             /** @description Hosts by state. */
             hosts: components["schemas"]["HostCounts"];
+            /** @description Hypervisors among them, and those with which something is wrong. */
+            hypervisors: components["schemas"]["HypervisorCounts"];
             /** @description What the hosts that report have in sum. */
             totals: components["schemas"]["Totals"];
             /** @description Virtual machines by state, and how many need somebody. */
             vms: components["schemas"]["VmCounts"];
+        };
+        /** @description How many hypervisors there are, and with which something is wrong. */
+        HypervisorCounts: {
+            /** @description Those that report that libvirt lists more virtual machines than one agent reports. */
+            leaving_out: components["schemas"]["TroubledHosts"];
+            /** @description Those that report that libvirt does not answer. */
+            libvirt_down: components["schemas"]["TroubledHosts"];
+            /** @description All of them. */
+            total: number;
+        };
+        /** @description The hypervisor on a host, as the agent of libvirt reports it. What is not known now is null. */
+        HypervisorReport: {
+            /**
+             * @description That agent.
+             * @example agent_1
+             */
+            agent: string;
+            /**
+             * Format: int64
+             * @description Calls that libvirt has not answered in time, and not yet since.
+             */
+            calls_hanging?: number | null;
+            /**
+             * @description What runs the virtual machines, as libvirt names it.
+             * @example QEMU
+             */
+            kind?: string | null;
+            last_report_ms?: components["schemas"]["i64"] | null;
+            /** @description Libvirt answers it. */
+            libvirt_up?: boolean | null;
+            /**
+             * @description Version of libvirt.
+             * @example 9.0.0
+             */
+            libvirt_version?: string | null;
+            /** @description Its virtual networks, as they were told last, in order of name. */
+            networks: components["schemas"]["NetworkReport"][];
+            /** @description Whether it reports. */
+            state: components["schemas"]["HostState"];
+            /**
+             * @description Version of that.
+             * @example 7.2.0
+             */
+            version?: string | null;
+            /**
+             * Format: int64
+             * @description Virtual machines that libvirt lists beyond those that one agent reports.
+             */
+            vms_left_out?: number | null;
+        };
+        /** @description A virtual network of a hypervisor. What is not known is null. */
+        NetworkReport: {
+            /** @description It is up. */
+            active?: boolean | null;
+            /** @description It starts with its host. */
+            autostart?: boolean | null;
+            /**
+             * @description The bridge on the host.
+             * @example virbr0
+             */
+            bridge?: string | null;
+            /** @description How it leaves the host: `nat`, `route`, `bridge`, …; null: not at all, or it was not told. */
+            forward?: string | null;
+            /**
+             * @description Its name.
+             * @example default
+             */
+            name: string;
+        };
+        /** @description One of them. */
+        TroubledHost: {
+            /**
+             * @description Its id.
+             * @example host_1
+             */
+            id: string;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description Hosts that need somebody. */
+        TroubledHosts: {
+            /** @description How many. */
+            count: number;
+            /** @description The first of them. */
+            hosts: components["schemas"]["TroubledHost"][];
         };
         /** @description An organisation that one reaches: the owner of something that one sees. */
         OwnerReport: {

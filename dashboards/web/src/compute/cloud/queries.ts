@@ -3,7 +3,7 @@ import { keepPreviousData, useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
 import { answer, api } from "@/session/request";
-import type { Matter } from "../vm/states";
+import { type Matter, VM_STATES } from "../vm/states";
 
 type Schemas = components["schemas"];
 export type CapacityItem = Schemas["CapacityItem"];
@@ -61,13 +61,15 @@ export function useTopVms(sort: string) {
 /** More than so many are not counted. */
 const COUNTED = 100;
 
+/** What is there no more needs nobody. */
+const THERE = VM_STATES.filter((state) => state !== "gone").join(",");
 const WANTED = { conflict: { conflict: true }, expired: { expired: true }, unowned: { unowned: true } } as const satisfies Record<Matter, object>;
 
 /** Those about which something needs somebody. */
 export function useMatter(matter: Matter) {
   return useQuery({
     queryKey: ["vms", "matter", matter],
-    queryFn: ({ signal }) => answer(api.GET("/api/v1/vms", { params: { query: { ...WANTED[matter], limit: COUNTED } }, signal })),
+    queryFn: ({ signal }) => answer(api.GET("/api/v1/vms", { params: { query: { ...WANTED[matter], state: THERE, limit: COUNTED } }, signal })),
     refetchInterval: EVERY,
     shallow: true,
   });
@@ -83,4 +85,14 @@ export function useIdle(days: Ref<number>) {
       shallow: true,
     })),
   );
+}
+
+/** Which hypervisors need somebody. */
+export function useHypervisors() {
+  return useQuery({
+    queryKey: ["hypervisors", "troubled"],
+    queryFn: async ({ signal }) => (await answer(api.GET("/api/v1/overview", { signal }))).hypervisors,
+    refetchInterval: EVERY,
+    shallow: true,
+  });
 }

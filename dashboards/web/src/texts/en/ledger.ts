@@ -44,7 +44,7 @@ export default {
     comma: "; ",
     owner_hint: "By the ledger; where it says nothing, who was given the machine",
     none: "There is neither a ledger nor a virtual machine yet",
-    none_text: "Download the template, fill in the departments' virtual machines, and import it; machines of outsourced providers that nobody measures come in this way as well.",
+    none_text: "Download the template, fill in the departments' virtual machines, and import it. Machines of outsourced providers that nothing measures stand here as lines of the ledger alone; they come into the list of virtual machines with an agent inside.",
   },
   standing: { conflicting: "Conflicting", only_ledger: "Only in ledger", only_measured: "Only measured", both: "In both" },
   standing_text: {

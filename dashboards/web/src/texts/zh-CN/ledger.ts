@@ -44,7 +44,7 @@ export default {
     comma: "；",
     owner_hint: "以台账为准；台账没有的，为虚拟机现归属",
     none: "还没有台账，也没有虚拟机",
-    none_text: "下载模板，填入各单位的虚拟机后导入；未被监测的外包云虚拟机也可以这样登记。",
+    none_text: "下载模板，填入各单位的虚拟机后导入。未被监测的外包云虚拟机导入后只作为台账记录列在此处；在其内部安装探针并登记后，才会进入虚拟机列表。",
   },
   standing: { conflicting: "不一致", only_ledger: "仅台账", only_measured: "仅监测", both: "一致" },
   standing_text: {
