@@ -244,7 +244,8 @@ impl Compute {
             tokio::task::yield_now().await;
         }
         let mut hosts = used(&hosts, Sums::used);
-        let (mut organizations, mut providers) = (used(&organizations, GroupSums::used), used(&providers, GroupSums::used));
+        let (mut organizations, mut providers) =
+            (used(&organizations, GroupSums::used), used(&providers, GroupSums::used));
         let whole = whole.used();
         let mut at = 0;
         let periods = found.map(|vms| {

@@ -517,10 +517,7 @@ impl Watch {
                     sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE as c_int,
                     std::mem::transmute::<OnMetadata, Generic>(on_metadata),
                 ),
-                (
-                    sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int,
-                    std::mem::transmute::<OnAgent, Generic>(on_agent),
-                ),
+                (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE as c_int, std::mem::transmute::<OnAgent, Generic>(on_agent)),
             ]
         };
         for (kind, callback) in kinds {

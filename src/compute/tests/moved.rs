@@ -10,8 +10,7 @@ async fn hypervisor(control: &Control, agent: i64, machine: &str, cpus: &str) ->
     let mut hypervisor = Hypervisor::open(control, agent, 1, machine).await;
     let memory = (64 * GIB).to_string();
     let pool = r#"{"type":"dir","state":"running"}"#;
-    let facts =
-        [("machine_id", machine), ("cpus", cpus), ("memory_bytes", memory.as_str()), ("pool.default", pool)];
+    let facts = [("machine_id", machine), ("cpus", cpus), ("memory_bytes", memory.as_str()), ("pool.default", pool)];
     hypervisor.facts(1, NOON - 30_000, &facts).await;
     hypervisor
 }

@@ -119,12 +119,7 @@ pub(in crate::compute) struct Happened {
 /// When it arrived, by the events of the source that it arrived at and of the one that it left, where these
 /// tell it better than frames: an event lies between the frame without it and `seen_ms`, the first with it. That it
 /// left by a migration tells it however long ago: what was measured there since comes later.
-pub(in crate::compute) fn arrived(
-    seen_ms: UnixMs,
-    interval_ms: u32,
-    there: &[Happened],
-    left: &[Happened],
-) -> UnixMs {
+pub(in crate::compute) fn arrived(seen_ms: UnixMs, interval_ms: u32, there: &[Happened], left: &[Happened]) -> UnixMs {
     let near = |one: &&Happened| (seen_ms - i64::from(interval_ms) * 5 / 2..=seen_ms).contains(&one.at_ms);
     let last = |events: &'_ [Happened], names: &[&str]| {
         let named = events.iter().filter(|one| names.contains(&one.name.as_str()));
