@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::report::{HostState, HostSummary, fact};
+use super::vm::Node;
 use super::{Compute, Host, Index};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
@@ -16,6 +17,15 @@ use crate::telemetry::{Glance, SourceView};
 
 /// Of those that need somebody so many are named.
 const NAMED: usize = 4;
+
+/// A hypervisor by the agent that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub agent: AgentId,
+    pub node: Node,
+    /// It reports now.
+    pub reports: bool,
+}
 
 /// A hypervisor's source that a permit shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +157,7 @@ impl Health {
 }
 
 impl Index {
-    /// The newest hypervisor of each host.
+    /// The newest hypervisor of each host, as it was named, retired or not.
     pub(super) fn nodes_by_host(&self) -> HashMap<HostId, SourceId> {
         let mut newest = HashMap::with_capacity(self.nodes.len());
         for node in self.nodes.values() {
@@ -164,6 +174,26 @@ impl Index {
 }
 
 impl Compute {
+    /// The hypervisors, in order of host: of several agents on one machine the one that reports, then the newest. One of
+    /// which every agent was revoked is there no more.
+    pub(super) fn hypervisors_told(&self, now_ms: UnixMs) -> impl Iterator<Item = Told> {
+        let nodes: Vec<(AgentId, Node)> = self.index().nodes.iter().map(|(agent, node)| (*agent, *node)).collect();
+        let mut found: BTreeMap<HostId, Told> = BTreeMap::new();
+        for (agent, node) in nodes {
+            if self.0.fleet.agent_is_revoked(agent) {
+                continue;
+            }
+            let view = self.0.telemetry.source_known(node.source);
+            let reports = view.and_then(|view| view.glance(|glance| !glance.is_stale(now_ms))).unwrap_or(false);
+            let told = Told { agent, node, reports };
+            let known = found.entry(node.host).or_insert(told);
+            if (known.reports, known.node.source) < (reports, node.source) {
+                *known = told;
+            }
+        }
+        found.into_values()
+    }
+
     /// A hypervisor, for a permit that shows it.
     pub(super) fn node_shown(&self, permit: &Permit<MeasurementsRead>, source: SourceId) -> Option<ShownNode> {
         let view = self.0.telemetry.source(permit, source)?;
@@ -185,6 +215,7 @@ impl Compute {
             ..HostSummary::unmeasured(host.row.id, name, self.owner(host))
         }
     }
+
     /// How many of some hosts (in order of id) are hypervisors, and which of them need somebody.
     pub(super) fn hypervisor_counts<'a>(
         &self,

@@ -235,7 +235,7 @@ impl Compute {
         }
         let agents = agents.map(|permit| self.0.fleet.agent_counts(permit));
         let vms = self.look(hosts, |board: &Board<VmLine>| VmCounts::of(board.rows.iter().map(|row| &row.shown)));
-        let nodes = self.index().nodes_by_host();
+        let nodes = self.hypervisors_told(now_ms).map(|told| (told.node.host, told.node.source)).collect();
         let overview = self.look(hosts, |board: &Board<HostLine>| {
             told.extend(self.started(hosts, board));
             let shown = board.rows.iter().map(|row| &row.shown);

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::Compute;
 use super::figures::{Reading, label};
-use super::vm::Told;
+use super::hypervisor::Told;
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
 use crate::platform::ids::HostId;

@@ -217,15 +217,6 @@ pub(super) struct Node {
 /// Hypervisors by the agents that report them.
 pub(super) type Nodes = HashMap<AgentId, Node>;
 
-/// A hypervisor by the agent that counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
-    pub agent: AgentId,
-    pub node: Node,
-    /// It reports now.
-    pub reports: bool,
-}
-
 impl Compute {
     /// One that a permit shows. A host's own row that is in no list is there by its id: people may take back what they
     /// said of it.
@@ -261,26 +252,6 @@ impl Compute {
     }
 
     /// A host's name, for a permit that shows it.
-    /// The hypervisors, in order of host: of several agents on one machine the one that reports, then the newest. One of
-    /// which every agent was revoked is there no more.
-    pub(super) fn hypervisors_told(&self, now_ms: UnixMs) -> impl Iterator<Item = Told> {
-        let nodes: Vec<(AgentId, Node)> = self.index().nodes.iter().map(|(agent, node)| (*agent, *node)).collect();
-        let mut found: BTreeMap<HostId, Told> = BTreeMap::new();
-        for (agent, node) in nodes {
-            if self.0.fleet.agent_is_revoked(agent) {
-                continue;
-            }
-            let view = self.0.telemetry.source_known(node.source);
-            let reports = view.and_then(|view| view.glance(|glance| !glance.is_stale(now_ms))).unwrap_or(false);
-            let told = Told { agent, node, reports };
-            let known = found.entry(node.host).or_insert(told);
-            if (known.reports, known.node.source) < (reports, node.source) {
-                *known = told;
-            }
-        }
-        found.into_values()
-    }
-
     pub(super) fn host_named(
         &self,
         permit: &Permit<MeasurementsRead>,
