@@ -10,7 +10,6 @@ export class Refusal extends Error {
     readonly detail: string | null,
     readonly fields: readonly { field: string; message: string }[] = [],
     readonly requestId: string | null = null,
-    readonly retryAfter: number | null = null,
   ) {
     super(detail ?? title);
   }
@@ -50,8 +49,7 @@ async function send(input: Request, answers: readonly number[]): Promise<Respons
     request_id?: string;
   };
   if (response.status === 401 && !input.url.endsWith("/api/v1/session")) context.ended();
-  const retry = Number(response.headers.get("retry-after"));
-  throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null, retry || null);
+  throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null);
 }
 
 /** A request with what the session adds; it throws a refusal. */

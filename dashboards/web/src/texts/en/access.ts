@@ -6,8 +6,6 @@ export default {
     password: "Password",
     nobody: "There are no users yet",
     nobody_text: "At its first start the control service prints a one-time link that creates the first security administrator. If it is lost, run this on control's machine:",
-    limited: "Too many attempts",
-    limited_text: "Try again in {seconds} seconds.",
   },
   invitation: {
     first: "Create the first security administrator",

@@ -6,8 +6,6 @@ export default {
     password: "密码",
     nobody: "系统还没有用户",
     nobody_text: "首次启动时，控制服务会打印一个一次性链接，用来创建首位安全管理员。链接丢失时，在控制服务所在的机器上执行：",
-    limited: "尝试次数过多",
-    limited_text: "请在 {seconds} 秒后重试。",
   },
   invitation: {
     first: "创建首位安全管理员",
