@@ -306,6 +306,15 @@ export default {
       unknown_used_or_expired_link: "Link unknown, used or expired",
     },
     fault: { changed: "changed", removed: "removed", inserted: "inserted", reordered: "re-ordered", truncated: "cut off at its end", recomputed: "recomputed as a whole", unproven: "not provable" },
+    fault_text: {
+      changed: "It does not say what control wrote.",
+      removed: "Entries are gone.",
+      inserted: "Control never wrote it.",
+      reordered: "It stands in another one's place.",
+      truncated: "Entries at the end are gone, or others were written in their place.",
+      recomputed: "Entries are chained, but not as control chained them.",
+      unproven: "A file that the proof rests on is missing, or was.",
+    },
     kind: { user: "user", token: "token", agent: "agent", system: "system", nobody: "nobody" },
   },
   account: {

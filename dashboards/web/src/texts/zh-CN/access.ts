@@ -306,6 +306,15 @@ export default {
       unknown_used_or_expired_link: "链接无效、已使用或已过期",
     },
     fault: { changed: "被修改", removed: "被删除", inserted: "被插入", reordered: "被调换", truncated: "末尾被截断", recomputed: "整体被重算", unproven: "无法证明" },
+    fault_text: {
+      changed: "内容与控制服务当时写入的不一致。",
+      removed: "有记录已不在。",
+      inserted: "控制服务从未写入过它。",
+      reordered: "它占了另一条记录的位置。",
+      truncated: "末尾的记录已不在，或被换成了别的记录。",
+      recomputed: "记录前后相连，但不是控制服务当时写下的链。",
+      unproven: "证明所依据的文件缺失，或曾缺失。",
+    },
     kind: { user: "用户", token: "令牌", agent: "探针", system: "系统", nobody: "未登录者" },
   },
   account: {
