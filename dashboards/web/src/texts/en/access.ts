@@ -87,6 +87,7 @@ export default {
     revoked: "Revoked",
     expired: "Expired",
     create: "New token",
+    organization_hint: "It reaches what is theirs and of those below",
     days: "Valid for days",
     days_hint: "for ever if left empty",
     secret: "Token",

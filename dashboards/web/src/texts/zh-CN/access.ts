@@ -87,6 +87,7 @@ export default {
     revoked: "已吊销",
     expired: "已过期",
     create: "新建令牌",
+    organization_hint: "可访问该组织及其下级的内容",
     days: "有效天数",
     days_hint: "留空则永久有效",
     secret: "令牌",
