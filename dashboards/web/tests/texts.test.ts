@@ -113,6 +113,10 @@ test("every reason of a gap or a loss has a word", () => {
   expect(named(schema("GapReport").properties?.reason).sort()).toEqual([...reasons].sort());
   const lost = named(schema("LossReport").properties?.reason);
   expect(lost).toContain("lost_spool_size");
+  const refusals = readFileSync(join(rust, "telemetry/instruments.rs"), "utf8").match(/fn reason\(refusal[\s\S]*?\n\}/)?.[0] ?? "";
+  const refused = [...refusals.matchAll(/=> "([a-z_]+)"/g)].map(([, name]) => `refusal.${name}`);
+  expect(refused).toContain("refusal.checksum");
+  expect(refused.filter((key) => !chinese.has(key))).toEqual([]);
   expect([...reasons, ...lost].map((reason) => `gap.${reason}`).filter((key) => !chinese.has(key))).toEqual([]);
 });
 
