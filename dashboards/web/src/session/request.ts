@@ -1,6 +1,7 @@
 /** The client of the API: typed by its document, in the person's language, refusals as one error. */
 import createClient from "openapi-fetch";
 import type { paths } from "@/api/schema";
+import { isAway } from "./presence";
 
 /** A refusal of the service (RFC 9457), or that it could not be reached. */
 export class Refusal extends Error {
@@ -34,6 +35,8 @@ const SAFE = ["GET", "HEAD"];
 async function send(input: Request, answers: readonly number[]): Promise<Response> {
   input.headers.set("accept-language", context.language);
   if (!SAFE.includes(input.method) && context.csrf) input.headers.set("x-csrf-token", context.csrf);
+  // What nobody asked for does not count as use of the session.
+  if (SAFE.includes(input.method) && isAway()) input.headers.set("x-tongtu-automatic", "1");
   let response: Response;
   try {
     response = await fetch(input);
