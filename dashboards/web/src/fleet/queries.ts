@@ -6,6 +6,7 @@ import { useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 
 export type Agent = components["schemas"]["AgentReport"];
+export type Loss = components["schemas"]["LossReport"];
 export type EnrolmentToken = components["schemas"]["TokenReport"];
 const PAGE = 10_000;
 
