@@ -53,6 +53,25 @@ export async function enrolAndRevoke(page, url, binaries) {
   }
 }
 
+/** A token that was made and not used is seen, and taken back. */
+export async function revokeToken(page, url) {
+  await page.goto(`${url}/agents`);
+  await page.getByRole("button", { name: "登记探针" }).click();
+  await page.getByRole("button", { name: "生成命令" }).click();
+  await page.getByRole("textbox", { name: "登记命令" }).waitFor();
+  await page.getByRole("dialog", { name: "登记探针" }).getByRole("button", { name: "关闭" }).last().click();
+  await page.getByRole("button", { name: "登记令牌", exact: true }).click();
+  const tokens = page.getByRole("dialog", { name: "登记令牌", exact: true }).getByRole("region", { name: /^enrolment_/ });
+  await tokens.first().getByText("剩余 1，共 1").waitFor();
+  const before = await tokens.count();
+  await screenshot(page, "enrolment-tokens");
+  await tokens.first().getByRole("button", { name: "吊销" }).click();
+  await page.getByRole("dialog", { name: /^吊销登记令牌/ }).getByRole("button", { name: "吊销" }).click();
+  await page.getByText("已吊销登记令牌").waitFor();
+  await until("the token is gone from the list", async () => (await tokens.count()) === before - 1, 10);
+  await page.keyboard.press("Escape");
+}
+
 /** Without a mouse: into the list, along it, into a drawer and out again, and by Ctrl-K elsewhere. */
 export async function keyboard(page, url) {
   await page.goto(`${url}/agents`);

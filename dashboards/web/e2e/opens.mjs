@@ -32,6 +32,11 @@ export const OPENS = {
       await page.getByRole("button", { name: "生成命令" }).click();
       await page.getByRole("textbox", { name: "登记命令" }).waitFor();
     },
+    "enrolment tokens": dialog("登记令牌"),
+    "revoke a token": async (page) => {
+      await dialog("登记令牌")(page);
+      await asks(page, page.getByRole("dialog"), /^吊销 enrolment_/);
+    },
     revoke: async (page) => {
       await page.getByRole("row").filter({ hasText: "agent_1" }).click();
       await asks(page, page.getByRole("dialog").first(), "吊销");

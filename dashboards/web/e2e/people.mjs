@@ -1,5 +1,5 @@
 /** What the security administrator does with forms: organisations, users, tokens; wrong input is told at its field. */
-import { screenshot } from "./walk.mjs";
+import { screenshot, visit } from "./walk.mjs";
 
 /** What must be shown as the text that it is, wherever a text can be written. */
 export const HOSTILE = `<script>window.broken=1</script><img src=x onerror="window.broken=1">'; DROP TABLE user_account; --`;
@@ -167,4 +167,28 @@ export async function rights(page, url, pages) {
     if (ASKED[path] && status !== 403) throw new Error(`${path}: ${status}`);
   }
   await page.goto(`${url}/`);
+}
+
+/** A user who has set no password yet, made past the form: the secret of the link. */
+export async function newcomer(page, name = "newcomer") {
+  return page.evaluate(async (name) => {
+    const { csrf, user } = await (await fetch("/api/v1/session")).json();
+    const body = JSON.stringify({ name, display_name: name, organization: user.organization.id, roles: ["operator"] });
+    const answer = await fetch("/api/v1/users", { method: "POST", headers: { "content-type": "application/json", "x-csrf-token": csrf }, body });
+    return (await answer.json()).invitation.url.split("#")[1];
+  }, name);
+}
+
+/** A second link in the same tab is another page, though only what stands behind # differs. */
+export async function otherLink(browser, security, url) {
+  const { context, page, faults } = await visit(browser);
+  const [one, other] = [await newcomer(security, "first-guest"), await newcomer(security, "second-guest")];
+  await page.goto(`${url}/invitation#${one}`);
+  await page.getByText("first-guest").first().waitFor();
+  await page.getByLabel("新密码").fill("of the first alone");
+  await page.goto(`${url}/invitation#${other}`);
+  await page.getByText("second-guest").first().waitFor();
+  if ((await page.getByLabel("新密码").inputValue()) !== "") throw new Error("the form holds what was typed for another link");
+  await context.close();
+  if (faults.length > 0) throw new Error(faults.join("\n"));
 }

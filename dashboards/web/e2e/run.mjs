@@ -4,8 +4,8 @@ import { chromium } from "playwright-core";
 import { executablePath } from "./chromium.mjs";
 import { start, until } from "./control.mjs";
 import { cloudEmpty, hypervisor, overviewOfDepartment, providers, virtualMachine } from "./cloud.mjs";
-import { audit, enrolAndRevoke, happened, keyboard, longList, outage, sizes, unasked } from "./duties.mjs";
-import { DUTIES, accept, disable, enter, organizations, rights, tokens, users } from "./people.mjs";
+import { audit, enrolAndRevoke, happened, keyboard, longList, outage, revokeToken, sizes, unasked } from "./duties.mjs";
+import { DUTIES, accept, disable, enter, newcomer, organizations, otherLink, rights, tokens, users } from "./people.mjs";
 import { ledger } from "./ledger.mjs";
 import { OPENS, SETTINGS_OPENS } from "./opens.mjs";
 import { rollout } from "./rollout.mjs";
@@ -43,6 +43,7 @@ try {
   await step("a host's charts", () => hostPage(operator.page, url));
   await step("Ctrl-K", () => quick(operator.page));
   await step("enrolling an agent and revoking it", () => enrolAndRevoke(operator.page, url, binaries));
+  await step("an enrolment token is taken back", () => revokeToken(operator.page, url));
   await step("a roll-out over SSH, as a dry run", () => rollout(operator.page, url));
   await step("what happened", () => happened(operator.page, url));
   await step("providers of the cloud", () => providers(operator.page, url));
@@ -66,6 +67,7 @@ try {
     await step(`${name} lands on the page of the duty`, () => accept(visits[name].page, url, links[name], landing));
   }
   if (stopped) await step("a department's overview", () => overviewOfDepartment(visits.department.page, url));
+  await step("another one-time link in the same tab", () => otherLink(browser, security.page, url));
   await step("disabling a user", () => disable(security.page, visits.migration.page, url));
   await step("who is enabled again logs in", () => enter(visits.migration.page, url, "migration", "/overview"));
   for (const { name, pages } of DUTIES) await step(`${name} sees what is theirs alone`, () => rights(visits[name].page, url, pages));
@@ -87,7 +89,11 @@ try {
     none(await accessibility(browser, visits.auditor.context, url, ["/audit", "/settings", "/roles", "/users"]));
     none(await accessibility(browser, visits.system.context, url, ["/settings", "/agents?agent=agent_1", "/users"], SETTINGS_OPENS, ["light", "dark"]));
     none(await accessibility(browser, visits.department.context, url, ["/overview", "/hosts", "/cloud", "/vms"]));
-    none(await accessibility(browser, await browser.newContext(), url, ["/login"]));
+    const invitation = `/invitation#${await newcomer(security.page)}`;
+    none(await accessibility(browser, await browser.newContext(), url, ["/login", invitation]));
+    const things = ["/hosts/host_1", "/rollouts/rollout_1", "/rollouts/rollout_1?machine=1", "/agents?agent=agent_2", ...(stopped ? ["/vms/vm_1"] : [])];
+    none(await accessibility(browser, operator.context, url, things, {}, ["light"], "en"));
+    none(await accessibility(browser, await browser.newContext(), url, ["/login", invitation], {}, ["light"], "en"));
   });
   await step("the first view", async () => {
     const bytes = await firstView(browser, operator.context, url);

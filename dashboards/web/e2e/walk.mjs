@@ -9,18 +9,23 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const PASSWORD = "a bridge over the widest river";
 export const SIZE = { width: 1366, height: 768 };
 
-/** A browser's context with everything that a page says wrong. */
-export async function visit(browser, options = {}) {
-  const context = await browser.newContext({ viewport: SIZE, locale: "zh-CN", ...options });
+/** Collects what a page says wrong: what was thrown, what failed, words that are missing. */
+function listen(page) {
   const faults = [];
-  const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
   page.on("pageerror", (error) => faults.push(error.message));
   page.on("console", (message) => {
     // A refusal is an answer, not a fault; so is that nothing answers, while the test wants it so.
     if (message.type() === "error" && !/status of 4\d\d|ERR_INTERNET_DISCONNECTED/.test(message.text())) faults.push(message.text());
   });
-  return { context, page, faults };
+  return faults;
+}
+
+/** A browser's context with everything that a page says wrong. */
+export async function visit(browser, options = {}) {
+  const context = await browser.newContext({ viewport: SIZE, locale: "zh-CN", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  return { context, page, faults: listen(page) };
 }
 
 export async function screenshot(page, name) {
@@ -43,6 +48,8 @@ export async function firstRun(page, url, invitation) {
   await setPassword(page, "创建并登录");
   await page.getByRole("heading", { name: "邀请首位运维员" }).waitFor();
   await screenshot(page, "first-operator");
+  const found = await violationsOf(page, "the first operator");
+  if (found.length > 0) throw new Error(found.join("\n"));
   await page.getByLabel("用户名").fill("operator");
   await page.getByLabel("姓名").fill("李运");
   await page.getByRole("button", { name: "生成链接" }).click();
@@ -113,27 +120,39 @@ export async function quick(page) {
   await page.getByRole("heading", { name: "探针", level: 1 }).waitFor();
 }
 
-/** What axe finds serious on pages, and in what `opens` opens on them. */
-export async function accessibility(browser, context, url, paths, opens = {}, themes = ["light"]) {
-  // Its script is not the service's own, so the policy would refuse it: a context of its own.
-  const other = await browser.newContext({ viewport: SIZE, bypassCSP: true, locale: "zh-CN", storageState: await context.storageState() });
+/** What axe finds serious on a page as it is. Its script is not the service's own, so it comes by the debugger, which no policy binds. */
+async function violationsOf(page, where) {
+  const debug = await page.context().newCDPSession(page);
+  await debug.send("Runtime.evaluate", { expression: AXE });
+  await debug.detach();
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }));
+  return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, nodes }) => `${where}: ${id}: ${nodes[0]?.html.slice(0, 160)} (${nodes.length})`);
+}
+
+/** The name of a path as a file's. */
+const named = (path) => path.replace(/[?#].*/, "").replaceAll("/", "-").slice(1);
+
+/** What axe finds serious on pages, and in what `opens` opens on them, and what they say wrong. In English each is kept as a screenshot. */
+export async function accessibility(browser, context, url, paths, opens = {}, themes = ["light"], language = "zh-CN") {
+  const other = await browser.newContext({ viewport: SIZE, bypassCSP: true, locale: language, storageState: await context.storageState() });
   const page = await other.newPage();
   page.setDefaultTimeout(15_000);
+  const said = listen(page);
   const found = [];
-  const check = async (where) => {
-    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }));
-    for (const { id, impact, nodes } of violations) if (impact === "serious" || impact === "critical") found.push(`${where}: ${id}: ${nodes[0]?.html.slice(0, 160)} (${nodes.length})`);
-  };
+  const check = async (where) => void found.push(...(await violationsOf(page, where)));
   await page.goto(url);
   for (const theme of themes) {
-    await page.evaluate((look) => { localStorage.setItem("language", "zh-CN"); localStorage.setItem("theme", look); }, theme);
+    await page.evaluate(([speech, look]) => { localStorage.setItem("language", speech); localStorage.setItem("theme", look); }, [language, theme]);
     for (const path of paths) {
       await page.goto(url + path);
       await page.getByRole("heading", { level: 1 }).first().waitFor();
       await page.waitForLoadState("load");
       // Its panels come one by one: what scrolls before there is anything to reach in it is no fault.
       if (path === "/settings") await page.getByRole("main").getByRole("button").first().waitFor();
-      await page.evaluate(AXE);
+      if (language === "en") {
+        await page.locator("main .loading, .alone .loading").first().waitFor({ state: "detached" });
+        await screenshot(page, `${named(path)}-en-${theme}`);
+      }
       await check(`${path} ${theme}`);
       for (const [name, open] of Object.entries(opens[path] ?? {})) {
         await open(page);
@@ -143,7 +162,7 @@ export async function accessibility(browser, context, url, paths, opens = {}, th
     }
   }
   await other.close();
-  return found;
+  return [...found, ...said];
 }
 
 /** What the browser transfers until the overview is drawn, without anything kept. */

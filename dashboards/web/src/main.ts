@@ -8,12 +8,14 @@ import App from "@/frame/App.vue";
 import { queries } from "@/frame/queries";
 import { router } from "@/frame/router";
 import { usePreferences } from "@/session/preferences";
+import { watchPresence } from "@/session/presence";
 import { doubted, onceBack } from "@/session/reach";
 import { context } from "@/session/request";
 import { useSession } from "@/session/store";
 import { i18n, speak } from "@/texts";
 
 const app = createApp(App).use(createPinia()).use(i18n).use(VueQueryPlugin, { queryClient: queries });
+watchPresence(window);
 const preferences = usePreferences();
 const session = useSession();
 context.ended = () => {

@@ -37,7 +37,17 @@ test("arrows between folders point one way", () => {
   expect(offences).toEqual([]);
 });
 
-test("no page writes a path, reads a clock or rounds by itself", () => {
+test("only ui/format rounds", () => {
+  const source = fileURLToPath(new URL("../src", import.meta.url));
+  const offences: string[] = [];
+  for (const name of readdirSync(source, { recursive: true, encoding: "utf8" })) {
+    if (!/\.(vue|ts)$/.test(name) || name.startsWith("ui/format/")) continue;
+    for (const [found] of readFileSync(join(source, name), "utf8").matchAll(/\.toFixed\(/g)) offences.push(`${name}: ${found}`);
+  }
+  expect(offences).toEqual([]);
+});
+
+test("no page writes a path, reads a clock or words a number by itself", () => {
   const source = fileURLToPath(new URL("../src", import.meta.url));
   const offences: string[] = [];
   for (const name of readdirSync(source, { recursive: true, encoding: "utf8" })) {

@@ -70,6 +70,13 @@ test("a file system is as full as df tells", () => {
   expect(plan("filesystem")?.lines([of("size", 100), of("free", 40), of("avail", 20)], SOURCE)[0]?.value).toEqual([75]);
 });
 
+test("a full file system keeps its peak while its size stands still", () => {
+  const of = (name: string, value: number[], min: number[], max: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), min, max });
+  const size = of("size", [100, 100], [100, 100], [100, 120]);
+  const [line] = plan("filesystem")?.lines([size, of("free", [40, 40], [30, 30], [70, 50]), of("avail", [20, 20], [10, 10], [50, 30])], SOURCE) ?? [];
+  expect([line?.min, line?.max]).toEqual([[37.5, null], [87.5, null]]);
+});
+
 test("series are joined by instant, not by place", () => {
   const of = (name: string, instants_ms: number[], value: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), instants_ms });
   const [line] = plan("filesystem")?.lines([of("size", [1, 2, 3], [100, 100, 100]), of("free", [2, 3], [40, 100]), of("avail", [1, 2, 3], [20, 20, 0])], SOURCE) ?? [];

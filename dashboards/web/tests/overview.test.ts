@@ -1,4 +1,6 @@
 /** What the overview derives. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { vmNeeds } from "../src/overview/attention";
 import type { Overview } from "../src/overview/queries";
@@ -13,4 +15,16 @@ test("virtual machines that need somebody are told with the list of just these, 
     ["vm_matter.expired", 3, { matter: "expired" }],
     ["vm_matter.unowned", 4, { matter: "unowned" }],
   ]);
+});
+
+test("what the overview ranks hosts by, their list is sorted by", () => {
+  const read = (path: string) => readFileSync(fileURLToPath(new URL(`../src/${path}`, import.meta.url)), "utf8");
+  const sorts = [...read("overview/OverviewPage.vue").matchAll(/<BusiestHosts [^>]*hosts="all\.busiest\.(\w+)"[^>]*sort="-(\w+)"/g)].map(([, figure, sort]) => ({ figure, sort }));
+  expect(sorts).toHaveLength(4);
+  const columns = [...read("compute/HostsPage.vue").matchAll(/\{ key: "(\w+)"/g)].map(([, key]) => key);
+  for (const { figure, sort } of sorts) {
+    expect(columns).toContain(sort);
+    // Memory is of two figures in the list, one word for both.
+    expect(sort).toBe(figure === "memory_used_percent" ? "memory" : figure);
+  }
 });

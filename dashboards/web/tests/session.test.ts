@@ -39,6 +39,36 @@ describe("logging out", () => {
   });
 });
 
+describe("what is asked for when nobody is there", () => {
+  const AUTOMATIC = "x-tongtu-automatic";
+  beforeEach(() => vi.useFakeTimers());
+  afterEach(() => vi.useRealTimers());
+
+  it("says so, until somebody comes", async () => {
+    const { api } = await import("../src/session/request");
+    const { watchPresence } = await import("../src/session/presence");
+    const page = new EventTarget();
+    watchPresence(page);
+    answered.mockImplementation(async () => new Response("{}"));
+    const asked = async (ask: () => Promise<unknown>) => {
+      await ask();
+      return answered.mock.lastCall?.[0].headers.get(AUTOMATIC) ?? null;
+    };
+    const look = () => api.GET("/api/v1/roles");
+    expect(await asked(look)).toBeNull();
+    vi.advanceTimersByTime(60_001);
+    expect(await asked(look)).toBe("1");
+    // To change something is never a page's own act.
+    expect(await asked(() => api.POST("/api/v1/backups"))).toBeNull();
+    page.dispatchEvent(new Event("keydown"));
+    expect(await asked(look)).toBeNull();
+    vi.advanceTimersByTime(30_000);
+    page.dispatchEvent(new Event("pointerdown"));
+    vi.advanceTimersByTime(30_001);
+    expect(await asked(look)).toBeNull();
+  });
+});
+
 it("a refusing status is an answer to who takes it, wherever it was asked", async () => {
   const { api, taking } = await import("../src/session/request");
   answered.mockImplementation(async () => problem(503));

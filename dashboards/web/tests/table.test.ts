@@ -1,6 +1,6 @@
 /** Sorting, filtering and exporting of a table. */
 import { expect, test } from "vitest";
-import { type Column, csv, drawn, filtered, sorted } from "../src/ui/table/columns";
+import { type Column, csv, drawn, filtered, picked, shownColumns, sorted } from "../src/ui/table/columns";
 
 interface Row {
   readonly name: string;
@@ -17,6 +17,15 @@ test("names sort by their numbers, what is not known stands last", () => {
   expect(names(sorted(rows, columns, { key: "name", direction: "up" }))).toEqual(["=1+1", "web-9", "web-10"]);
   expect(names(sorted(rows, columns, { key: "load", direction: "down" }))).toEqual(["=1+1", "web-10", "web-9"]);
   expect(names(sorted(rows, columns, { key: "load", direction: "up" }))).toEqual(["web-10", "=1+1", "web-9"]);
+});
+
+test("the column that rows are sorted by is drawn, chosen or not", () => {
+  const all = [...columns, { key: "sum", title: "Sum", kind: "number", value: () => 1, optional: true } satisfies Column<Row>];
+  const keys = (shown: readonly Column<Row>[]) => shown.map(({ key }) => key);
+  expect(keys(shownColumns(all, [], null))).toEqual(["name", "load"]);
+  expect(keys(shownColumns(all, [], { key: "sum", direction: "down" }))).toEqual(["name", "load", "sum"]);
+  expect(keys(shownColumns(all, ["sum"], { key: "name", direction: "up" }))).toEqual(["name", "sum"]);
+  expect(keys(picked(all, ["sum"]))).toEqual(["sum"]);
 });
 
 test("every word must occur", () => {

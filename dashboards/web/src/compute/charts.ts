@@ -2,19 +2,26 @@
 import type { Line } from "@/ui/chart/lines";
 import { type ChartPlan, type Series, type Shape, combined, grouped, line, plain, short } from "./plans";
 
-/** What a number that only grows rose by, a second, since the point before; nothing across a gap or where it fell. */
-export function rise(instants: readonly number[], value: Line["value"], stepSeconds: number): (number | null)[] {
-  return value.map((now, index) => {
-    const before = value[index - 1];
+/**
+ * What a number that only grows rose by, a second, since the point before; nothing across a gap or where it fell. Of a
+ * point that stands for many samples the last is its `greatest` and the first its `least`.
+ */
+export function rise(instants: readonly number[], greatest: Line["value"], stepSeconds: number, least = greatest): (number | null)[] {
+  return greatest.map((now, index) => {
+    const [before, first] = [greatest[index - 1], least[index]];
     const seconds = ((instants[index] ?? 0) - (instants[index - 1] ?? 0)) / 1000;
-    return now == null || before == null || now < before || seconds > stepSeconds * 1.5 ? null : (now - before) / seconds;
+    return now == null || before == null || first == null || first < before || seconds > stepSeconds * 1.5 ? null : (now - before) / seconds;
   });
 }
 
 /** Lines of how fast numbers grow that the kernel's names do not tell from a gauge: the service gives them as sampled. */
 function rising(key: string, metrics: readonly string[], label: Shape["label"]): ChartPlan {
   const { lines } = plain(key, metrics, { label, unit: "1/s" });
-  const rate = (one: Line): Line => ({ ...one, value: rise(one.instants, one.value, one.stepSeconds), min: [], max: [], definition: `Δ ÷ Δt (${one.definition})` });
+  // How quickly it rose within a point is not known.
+  const rate = (one: Line): Line => {
+    const value = one.max.length > 0 ? rise(one.instants, one.max, one.stepSeconds, one.min) : rise(one.instants, one.value, one.stepSeconds);
+    return { ...one, value, min: [], max: [], definition: `Δ ÷ Δt (${one.definition})` };
+  };
   return { key, metrics, lines: (all, of) => lines(all, of).map(rate) };
 }
 
@@ -35,6 +42,8 @@ const cpu: ChartPlan = {
 };
 
 const FILES = ["node_filesystem_size_bytes", "node_filesystem_free_bytes", "node_filesystem_avail_bytes"] as const;
+/** What is offered is what is free without what is kept for root. */
+const TOGETHER = [1, 2];
 const filesystem: ChartPlan = {
   key: "filesystem",
   metrics: FILES,
@@ -46,7 +55,7 @@ const filesystem: ChartPlan = {
         const taken = all - unused;
         return taken + offered > 0 ? (taken / (taken + offered)) * 100 : null;
       };
-      return [combined([size, free, avail], of, mountpoint, "%", "(size − free) ÷ (size − free + avail) × 100", used)];
+      return [combined([size, free, avail], of, mountpoint, "%", "(size − free) ÷ (size − free + avail) × 100", used, TOGETHER)];
     }),
 };
 

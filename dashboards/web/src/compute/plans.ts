@@ -58,8 +58,29 @@ export function plain(key: string, metrics: readonly string[], shape: Shape): Ch
   return { key, metrics, lines: (all, of) => all.filter((series) => !shape.leave?.(series)).sort((a, b) => metrics.indexOf(a.metric) - metrics.indexOf(b.metric)).map((series) => line(series, of, shape)) };
 }
 
+type Extremes = readonly [least: number, greatest: number];
+
+/**
+ * The extremes of what is reckoned within a point, where one part alone varies in it: then they are at that one's
+ * own, whichever way it counts, for all that is reckoned here rises or falls with each part throughout. Of several that
+ * vary nobody knows which values stood together, but of those (by their places) that rise and fall `together`.
+ */
+export function extremesOf(parts: readonly Extremes[], reckon: (values: number[]) => number | null, together: readonly number[] = []): Extremes | null {
+  const varying = parts.flatMap(([least, greatest], place) => (least === greatest ? [] : [together.includes(place) ? (together[0] ?? place) : place]));
+  if (new Set(varying).size > 1) return null;
+  const ends = [reckon(parts.map(([least]) => least)), reckon(parts.map(([, greatest]) => greatest))];
+  const [one, other] = ends;
+  return one == null || other == null ? null : [Math.min(one, other), Math.max(one, other)];
+}
+
+/** The extremes of a series in a point; one sample is both of them. */
+function extremesAt({ value, min, max }: Series, place: number): Extremes | null {
+  const [least, greatest] = max.length > 0 ? [min[place], max[place]] : [value[place], value[place]];
+  return least == null || greatest == null ? null : [least, greatest];
+}
+
 /** Instant by instant from several series; an instant that one of them lacks is a gap. */
-export function combined(parts: readonly Series[], of: Of, label: string, unit: string, formula: string, reckon: (values: number[]) => number | null): Line {
+export function combined(parts: readonly Series[], of: Of, label: string, unit: string, formula: string, reckon: (values: number[]) => number | null, together: readonly number[] = []): Line {
   const first = parts[0] as Series;
   // Mostly all have the same instants.
   const places = parts.map(({ instants_ms }) => {
@@ -71,13 +92,19 @@ export function combined(parts: readonly Series[], of: Of, label: string, unit: 
     const values = parts.map((part, at) => part.value[places[at]?.(instant, index) ?? -1]);
     return values.every((one) => one != null) ? reckon(values as number[]) : null;
   });
+  const isThinned = parts.some(({ max }) => max.length > 0);
+  const ends = first.instants_ms.map((instant, index) => {
+    if (!isThinned || value[index] === null) return null;
+    const each = parts.map((part, at) => extremesAt(part, places[at]?.(instant, index) ?? -1));
+    return each.every((one) => one !== null) ? extremesOf(each, reckon, together) : null;
+  });
+  const isKnown = ends.some((one) => one !== null);
   return {
     ...line(first, of, { label: () => label, unit }),
     key: `${label} ${notation(first, of)}`,
     value,
-    // The least of a part is not at the time of another's: of what is reckoned from them nothing like it is known.
-    min: [],
-    max: [],
+    min: isKnown ? ends.map((one) => one?.[0] ?? null) : [],
+    max: isKnown ? ends.map((one) => one?.[1] ?? null) : [],
     coverage: first.instants_ms.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
     coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
     resets: Math.max(...parts.map((part) => part.resets)),

@@ -10,3 +10,9 @@ export function memoryUsedPercent(host: Pick<Host, "memory_total_bytes" | "memor
   const { memory_total_bytes: total, memory_available_bytes: available } = host;
   return total && available != null ? ((total - available) / total) * 100 : null;
 }
+
+/** What a host receives and sends together, as the service ranks the busiest. */
+export function networkBytesPerSecond(host: Pick<Host, "network_receive_bytes_per_second" | "network_transmit_bytes_per_second">): number | null {
+  const { network_receive_bytes_per_second: received, network_transmit_bytes_per_second: sent } = host;
+  return received == null || sent == null ? null : received + sent;
+}

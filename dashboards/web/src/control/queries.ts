@@ -4,6 +4,7 @@ import type { components } from "@/api/schema";
 import { answer, api, taking } from "@/session/request";
 
 type Schemas = components["schemas"];
+export type Check = Schemas["Check"];
 export type Health = Schemas["HealthReport"];
 export type Retention = Schemas["RetentionReport"];
 export type Kept = Schemas["KeptReport"];

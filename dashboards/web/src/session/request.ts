@@ -1,6 +1,7 @@
 /** The client of the API: typed by its document, in the person's language, refusals as one error. */
 import createClient from "openapi-fetch";
 import type { paths } from "@/api/schema";
+import { isAway } from "./presence";
 
 /** A refusal of the service (RFC 9457), or that it could not be reached. */
 export class Refusal extends Error {
@@ -10,7 +11,6 @@ export class Refusal extends Error {
     readonly detail: string | null,
     readonly fields: readonly { field: string; message: string }[] = [],
     readonly requestId: string | null = null,
-    readonly retryAfter: number | null = null,
   ) {
     super(detail ?? title);
   }
@@ -35,6 +35,8 @@ const SAFE = ["GET", "HEAD"];
 async function send(input: Request, answers: readonly number[]): Promise<Response> {
   input.headers.set("accept-language", context.language);
   if (!SAFE.includes(input.method) && context.csrf) input.headers.set("x-csrf-token", context.csrf);
+  // What nobody asked for does not count as use of the session.
+  if (SAFE.includes(input.method) && isAway()) input.headers.set("x-tongtu-automatic", "1");
   let response: Response;
   try {
     response = await fetch(input);
@@ -50,8 +52,7 @@ async function send(input: Request, answers: readonly number[]): Promise<Respons
     request_id?: string;
   };
   if (response.status === 401 && !input.url.endsWith("/api/v1/session")) context.ended();
-  const retry = Number(response.headers.get("retry-after"));
-  throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null, retry || null);
+  throw new Refusal(response.status, said.title ?? response.statusText, said.detail ?? null, said.errors, said.request_id ?? null);
 }
 
 /** A request with what the session adds; it throws a refusal. */

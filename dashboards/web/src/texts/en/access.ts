@@ -6,8 +6,6 @@ export default {
     password: "Password",
     nobody: "There are no users yet",
     nobody_text: "At its first start the control service prints a one-time link that creates the first security administrator. If it is lost, run this on control's machine:",
-    limited: "Too many attempts",
-    limited_text: "Try again in {seconds} seconds.",
   },
   invitation: {
     first: "Create the first security administrator",
@@ -89,6 +87,7 @@ export default {
     revoked: "Revoked",
     expired: "Expired",
     create: "New token",
+    organization_hint: "It reaches what is theirs and of those below",
     days: "Valid for days",
     days_hint: "for ever if left empty",
     secret: "Token",
@@ -308,6 +307,15 @@ export default {
       unknown_used_or_expired_link: "Link unknown, used or expired",
     },
     fault: { changed: "changed", removed: "removed", inserted: "inserted", reordered: "re-ordered", truncated: "cut off at its end", recomputed: "recomputed as a whole", unproven: "not provable" },
+    fault_text: {
+      changed: "It does not say what control wrote.",
+      removed: "Entries are gone.",
+      inserted: "Control never wrote it.",
+      reordered: "It stands in another one's place.",
+      truncated: "Entries at the end are gone, or others were written in their place.",
+      recomputed: "Entries are chained, but not as control chained them.",
+      unproven: "A file that the proof rests on is missing, or was.",
+    },
     kind: { user: "user", token: "token", agent: "agent", system: "system", nobody: "nobody" },
   },
   account: {

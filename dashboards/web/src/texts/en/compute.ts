@@ -110,6 +110,7 @@ export default {
     lost_disk_full: "the agent's disk was full",
     lost_corrupt: "the agent's spool was damaged",
     lost: "lost by the agent's spool",
+    unreadable: "stored, but cannot be read",
     refused: "refused by control",
     rebooted: "the host was restarted",
     reset: "the counter was reset",

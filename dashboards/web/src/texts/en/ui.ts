@@ -43,6 +43,12 @@ export default {
   chart_step: "Step",
   chart_series: "Series",
   chart_definition: "Definition",
+  chart_definition_of: {
+    frame_rate: "counter delta ÷ seconds between two frames",
+    rate: "counter delta ÷ covered seconds",
+    sample: "the value as sampled",
+    mean: "mean of the samples",
+  },
   chart_resolution_name: { raw: "frames", slot: "slots of 5 minutes", hour: "hours" },
   chart_resets: "Counter resets",
   chart_query: "Query",

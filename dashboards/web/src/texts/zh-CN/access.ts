@@ -6,8 +6,6 @@ export default {
     password: "密码",
     nobody: "系统还没有用户",
     nobody_text: "首次启动时，控制服务会打印一个一次性链接，用来创建首位安全管理员。链接丢失时，在控制服务所在的机器上执行：",
-    limited: "尝试次数过多",
-    limited_text: "请在 {seconds} 秒后重试。",
   },
   invitation: {
     first: "创建首位安全管理员",
@@ -89,6 +87,7 @@ export default {
     revoked: "已吊销",
     expired: "已过期",
     create: "新建令牌",
+    organization_hint: "可访问该组织及其下级的内容",
     days: "有效天数",
     days_hint: "留空则永久有效",
     secret: "令牌",
@@ -308,6 +307,15 @@ export default {
       unknown_used_or_expired_link: "链接无效、已使用或已过期",
     },
     fault: { changed: "被修改", removed: "被删除", inserted: "被插入", reordered: "被调换", truncated: "末尾被截断", recomputed: "整体被重算", unproven: "无法证明" },
+    fault_text: {
+      changed: "内容与控制服务当时写入的不一致。",
+      removed: "有记录已不在。",
+      inserted: "控制服务从未写入过它。",
+      reordered: "它占了另一条记录的位置。",
+      truncated: "末尾的记录已不在，或被换成了别的记录。",
+      recomputed: "记录前后相连，但不是控制服务当时写下的链。",
+      unproven: "证明所依据的文件缺失，或曾缺失。",
+    },
     kind: { user: "用户", token: "令牌", agent: "探针", system: "系统", nobody: "未登录者" },
   },
   account: {

@@ -110,6 +110,7 @@ export default {
     lost_disk_full: "探针磁盘已满",
     lost_corrupt: "探针缓存损坏",
     lost: "探针缓存丢失",
+    unreadable: "已保存，但无法读出",
     refused: "被控制服务拒绝",
     rebooted: "主机重启",
     reset: "计数器复位",

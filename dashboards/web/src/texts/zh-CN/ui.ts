@@ -42,6 +42,12 @@ export default {
   chart_period: "时段",
   chart_step: "步长",
   chart_series: "序列",
+  chart_definition_of: {
+    frame_rate: "计数器增量 ÷ 两帧之间的秒数",
+    rate: "计数器增量 ÷ 有数据的秒数",
+    sample: "采样值",
+    mean: "样本的平均值",
+  },
   chart_definition: "定义",
   chart_resolution_name: { raw: "原始帧", slot: "5 分钟时段", hour: "小时" },
   chart_resets: "计数器复位",

@@ -65,6 +65,17 @@ export function drawn<Row>(column: Column<Row>, row: Row): format.Quantity {
   return shown != null && typeof shown === "object" ? shown : { number: shown == null ? format.NONE : String(shown), unit: "" };
 }
 
+/** The columns of a person's choice; none chosen: those that are not optional. */
+export function picked<Row>(columns: readonly Column<Row>[], chosen: readonly string[]): readonly Column<Row>[] {
+  return columns.filter((column) => (chosen.length > 0 ? chosen.includes(column.key) : !column.optional));
+}
+
+/** The columns that are drawn: the one that the rows are sorted by as well, or nobody would see why they stand so. */
+export function shownColumns<Row>(columns: readonly Column<Row>[], chosen: readonly string[], sort: Sort | null): readonly Column<Row>[] {
+  const own = picked(columns, chosen);
+  return columns.filter((column) => own.includes(column) || column.key === sort?.key);
+}
+
 export type Direction = "up" | "down";
 export interface Sort {
   readonly key: string;
