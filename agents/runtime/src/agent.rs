@@ -110,6 +110,18 @@ pub async fn run(options: AgentOptions) -> Result<(), RunError> {
 /// # Errors
 /// One sentence, before anything runs.
 pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>) -> Result<(), RunError> {
+    run_checking(options, RENEWAL_CHECK, stopped).await
+}
+
+/// Runs an enrolled agent until `stopped` returns; its certificate's age is looked at so often.
+///
+/// # Errors
+/// One sentence, before anything runs.
+pub async fn run_checking(
+    options: AgentOptions,
+    renewal_check: Duration,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let system = |what| move |cause| RunError::System { what, cause };
     heap::share();
     let data = DataDirectory::open(&options.data, false)?;
@@ -169,7 +181,7 @@ pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>)
     loop {
         tokio::select! {
             () = &mut stopped => break,
-            () = until_renewal(reporter.enrolment.clone()) => reporter.link = None,
+            () = until_renewal(reporter.enrolment.clone(), renewal_check) => reporter.cut(),
             never = session::run(&mut spool, &mut reporter) => match never {},
         }
     }
@@ -182,9 +194,9 @@ pub async fn run_until(options: AgentOptions, stopped: impl Future<Output = ()>)
 }
 
 /// Returns when the certificate is due; at least one check from now, for control may be away.
-async fn until_renewal(enrolment: Enrolment) {
+async fn until_renewal(enrolment: Enrolment, check: Duration) {
     loop {
-        sleep(RENEWAL_CHECK).await;
+        sleep(check).await;
         if renewal_is_due(&enrolment) {
             return;
         }
@@ -237,6 +249,22 @@ struct Reporter {
 }
 
 impl Reporter {
+    /// The session, if there is one, was dropped where it stood: the next one says what it said.
+    fn cut(&mut self) {
+        self.link = None;
+        if self.welcomed {
+            self.orders.count_reconnect();
+        }
+        self.part();
+    }
+
+    /// What control may have heard in a session is behind what is this spool's own.
+    fn part(&mut self) {
+        if std::mem::take(&mut self.welcomed) {
+            self.spool.session_ended();
+        }
+    }
+
     async fn renew(&mut self) -> Result<(), SessionError> {
         let renewed = renew(&self.enrolment).await.map_err(|error| match error {
             EnrolError::Link(error) => SessionError::Link(error),
@@ -335,8 +363,6 @@ impl Agent for Reporter {
     fn ended(&mut self, ended: &Ended) {
         self.orders.count_reconnect();
         self.renew_now = ended.why.reason() == Some(Reason::CertificateExpired);
-        if self.welcomed {
-            self.spool.session_ended();
-        }
+        self.part();
     }
 }

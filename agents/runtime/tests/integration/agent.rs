@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::tempdir;
 use tokio::sync::oneshot;
-use tongtu_agent_runtime::agent::{AgentOptions, run_until};
+use tongtu_agent_runtime::agent::{AgentOptions, run_checking, run_until};
 use tongtu_agent_runtime::clock;
 use tongtu_agent_runtime::collect::{CollectError, Collector, CollectorSpec, Context, Values};
 use tongtu_agent_runtime::enrol::{Enrol, enroll};
@@ -49,6 +49,11 @@ async fn enrolled(control: &Control, data: &Path) {
 
 /// Runs an agent until the sender is dropped.
 fn start(data: &Path) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    start_checking(data, Duration::from_secs(3_600))
+}
+
+/// The same, and its certificate's age is looked at so often.
+fn start_checking(data: &Path, renewal_check: Duration) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = oneshot::channel();
     let options = AgentOptions {
         kind: "host",
@@ -62,7 +67,7 @@ fn start(data: &Path) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     };
     let running = tokio::spawn(async move {
         let stopped = async move { drop(receiver.await) };
-        run_until(options, stopped).await.expect("it runs");
+        run_checking(options, renewal_check, stopped).await.expect("it runs");
     });
     (sender, running)
 }
@@ -109,6 +114,39 @@ async fn a_certificate_is_renewed_when_it_is_due() {
     assert_eq!(control.tell(|told| told.renewals), 1);
     assert_ne!(read("certificate.pem"), certificate);
     assert_eq!(read("key.pem"), key);
+    drop(stop);
+    running.await.expect("no panic");
+}
+
+/// Control takes numbers that it knows for those of another machine: what was sent before the session was left for
+/// the renewal must not be said to be new.
+#[tokio::test]
+async fn a_renewal_while_connected_is_no_copy_of_this_machine() {
+    let control = Control::start().await;
+    let data = tempdir().expect("a folder");
+    let end_ms = clock::wall_ms() / 1_000 * 1_000 + 3_600_000;
+    control.tell(|told| told.certificate_end_ms = Some(end_ms));
+    enrolled(&control, data.path()).await;
+    // Two thirds of its life are over in five seconds, when a session has long been open.
+    let path = data.path().join("identity.json");
+    let text = std::fs::read_to_string(&path).expect("an identity");
+    let mut identity: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    identity["certificate_since_ms"] = (end_ms - 3 * (end_ms - clock::wall_ms() - 5_000)).into();
+    std::fs::write(&path, identity.to_string()).expect("room");
+    let (stop, running) = start_checking(data.path(), Duration::from_millis(50));
+    until(&control, "a frame of the session before", |told| told.arrived.iter().any(|record| record.value.is_some()))
+        .await;
+    assert_eq!(control.tell(|told| told.renewals), 0, "it was not due at the start");
+    until(&control, "a frame of the session after", |told| {
+        told.hellos.get(1).is_some_and(|hello| told.arrived.iter().any(|record| record.sequence >= hello.own_from))
+    })
+    .await;
+    control.tell(|told| {
+        assert_eq!((told.renewals, told.hellos.len()), (1, 2));
+        let own_from = told.hellos[1].own_from;
+        assert!(told.arrived[0].sequence < own_from, "{own_from} and all behind it were sent by nobody: {told:?}");
+        assert!(told.arrived.iter().all(|record| record.epoch == told.arrived[0].epoch), "{told:?}");
+    });
     drop(stop);
     running.await.expect("no panic");
 }
