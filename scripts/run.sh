@@ -13,18 +13,26 @@ agents=${TONGTU_AGENTS:-0.0.0.0:6481}
 control=""
 agent=""
 
-# stop STATUS: the agent first, so that its last records still find control.
+alive() { kill -0 "$1" 2>/dev/null; }
+
+# stop STATUS PATIENCE: the agent first, so that its last records still find control. With Ctrl-C the terminal has
+# told both, and control takes a second word for "at once": each has a while (PATIENCE tenths of a second together)
+# to end by itself before it is told.
 stop() {
     trap '' INT TERM
+    patience=$2
     for pid in $agent $control; do
+        while [ "$patience" -gt 0 ] && alive "$pid"; do
+            sleep 0.1
+            patience=$((patience - 1))
+        done
         kill -TERM "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
     done
     exit "$1"
 }
-trap 'echo; echo "stopping"; stop 0' INT TERM
-
-alive() { kill -0 "$1" 2>/dev/null; }
+trap 'echo; echo "stopping"; stop 0 200' INT
+trap 'echo; echo "stopping"; stop 0 0' TERM
 
 # An earlier address must not be taken for this start's.
 mkdir -p "$data"
@@ -42,15 +50,15 @@ control=$!
 # Control writes its address when it listens; the command line asks it there.
 tries=0
 until [ -e "$data/http-address" ] && "$bin/tongtu" agent list --data "$data" >/dev/null 2>&1; do
-    alive $control || { echo "control did not start; its last line says why" >&2; stop 1; }
+    alive $control || { echo "control did not start; its last line says why" >&2; stop 1 0; }
     tries=$((tries + 1))
-    [ $tries -lt 300 ] || { echo "control did not answer at $http within a minute" >&2; stop 1; }
+    [ $tries -lt 300 ] || { echo "control did not answer at $http within a minute" >&2; stop 1 0; }
     sleep 0.2
 done
 
 if [ ! -e "$data/agent/identity.json" ]; then
     token=$("$bin/tongtu" agent token --data "$data")
-    "$bin/tongtu-agent" enroll --token "$token" --data "$data/agent" || stop 1
+    "$bin/tongtu-agent" enroll --token "$token" --data "$data/agent" || stop 1 0
 fi
 "$bin/tongtu-agent" run --data "$data/agent" &
 agent=$!
@@ -77,4 +85,4 @@ while alive $control && alive $agent; do
 done
 alive $control || echo "control has ended; its last line says why" >&2
 alive $agent || echo "the agent has ended; its last line says why" >&2
-stop 1
+stop 1 0

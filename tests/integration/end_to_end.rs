@@ -140,6 +140,9 @@ fn make_run_shows_this_machine_and_continues_after_ctrl_c() {
     let status = run.process.interrupt(MINUTE);
     assert_eq!(status.code(), Some(0), "{}", run.process.log());
     assert!(std::net::TcpStream::connect(http).is_err(), "control still listens");
+    // Both came to their ends: a second signal would have cut control off.
+    let log = run.process.log();
+    assert_eq!(log.lines().filter(|line| line.ends_with(" INFO stopped")).count(), 2, "{log}");
 
     // A second run continues: the same host, the same agent, and no new enrolment.
     let identity = std::fs::read(run.data.join("agent/identity.json")).expect("an identity");
