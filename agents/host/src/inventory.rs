@@ -8,7 +8,8 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
 };
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, Networks, System};
@@ -16,6 +17,9 @@ use tongtu_agent_runtime::collect::Context;
 
 /// Disks and interfaces at most, each.
 const THINGS: usize = 64;
+
+/// Of `/proc/cpuinfo` at most: a core has one or two kilobytes, a large server a thousand cores.
+const CPUINFO_BYTES: u64 = 16 << 20;
 
 /// The facts of this machine.
 #[must_use]
@@ -80,12 +84,21 @@ fn processor_and_memory(facts: &mut Facts, context: &Context) {
     facts.put_if("cpu_model", system.cpus().first().map(|cpu| cpu.brand().trim()));
     facts.put("cpus", system.cpus().len().to_string());
     facts.put_if("cpu_cores", System::physical_core_count().ok().map(|cores| cores.to_string()));
-    let cpuinfo = read_small(&context.proc.join("cpuinfo")).unwrap_or_default();
+    let cpuinfo = cpuinfo(&context.proc);
     facts.put_if("cpu_sockets", sockets(&cpuinfo).map(|count| count.to_string()));
     facts.put("memory_bytes", system.total_memory().to_string());
     facts.put("swap_bytes", system.total_swap().to_string());
     facts.put("virtualization", virtualization(context, &cpuinfo));
     facts.put_if("container", container(context));
+}
+
+/// The lines of `/proc/cpuinfo` that are looked at, each once: of many cores the whole is large.
+fn cpuinfo(proc: &Path) -> String {
+    let Ok(file) = File::open(proc.join("cpuinfo")) else { return String::new() };
+    let lines = BufReader::new(file.take(CPUINFO_BYTES)).lines().map_while(Result::ok);
+    let is_looked_at = |line: &String| line.starts_with("physical id") || line.starts_with("flags");
+    let lines: BTreeSet<String> = lines.filter(is_looked_at).collect();
+    lines.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 /// The values of a field of `/proc/cpuinfo`.
@@ -294,5 +307,18 @@ mod tests {
     fn sockets_are_counted_where_they_are_numbered() {
         assert_eq!(sockets("physical id\t: 0\nphysical id\t: 1\nphysical id\t: 0\n"), Some(2));
         assert_eq!(sockets("processor\t: 0\n"), None);
+    }
+
+    #[test]
+    fn the_last_socket_of_a_large_server_counts() {
+        let flags = "flag ".repeat(300);
+        let core = |core: usize| format!("processor\t: {core}\nphysical id\t: {}\nflags\t\t: {flags}\n\n", core / 64);
+        let text: String = (0..512).map(core).collect();
+        assert!(text.len() > 512 << 10);
+        let (_directory, context) = context(&[("proc/cpuinfo", text.as_str())]);
+        let cpuinfo = cpuinfo(&context.proc);
+        assert_eq!(sockets(&cpuinfo), Some(8));
+        assert!(cpuinfo.len() < 4 << 10, "{}", cpuinfo.len());
+        assert_eq!(virtualization(&context, &cpuinfo), "none");
     }
 }
