@@ -56,6 +56,21 @@ fn schema() -> v1::Schema {
     v1::Schema { id: schema::SchemaId::of(&columns).0.to_vec().into(), columns }
 }
 
+/// Measured less often than frames come.
+fn schema_with_cadence() -> v1::Schema {
+    let columns = vec![v1::Column {
+        metric: "node_tcp_connection_states".to_owned(),
+        kind: v1::Kind::Gauge.into(),
+        unit: "1".to_owned(),
+        labels: vec![v1::Label { name: "state".to_owned(), value: "listen".to_owned() }],
+        help: "Sockets in this state.".to_owned(),
+        width_bits: 64,
+        cadence_s: 300,
+        ..Default::default()
+    }];
+    v1::Schema { id: schema::SchemaId::of(&columns).0.to_vec().into(), columns }
+}
+
 fn states() -> (State, State) {
     let keyframe = State::from_values(&[Some(4_294_967_290), Some(125_000_000_000), Some(1.5f64.to_bits() as i64)]);
     let next = State::from_values(&[Some(-6), None, Some(1.5f64.to_bits() as i64)]);
@@ -174,6 +189,10 @@ fn what_an_agent_sends() {
             .collect(),
         })),
     );
+    check(
+        "define_cadence",
+        &to_control(Message::Define(v1::Define { schemas: vec![schema_with_cadence()], ..Default::default() })),
+    );
     check("pong", &to_control(Message::Pong(v1::Pong { nonce: 9, clock: Some(clock()) })));
     check(
         "enroll_request",
@@ -231,6 +250,14 @@ fn what_an_agent_is_told() {
     ];
     answers.extend(refusals);
     check("answers", &to_agent(Message::Answers(v1::Answers { epoch: 1, answers })));
+    let too_many = v1::Answer {
+        first: 112,
+        last: 112,
+        verdict: v1::Verdict::Refused.into(),
+        refusal: v1::Refusal::TooMany.into(),
+        ..Default::default()
+    };
+    check("answer_too_many", &to_agent(Message::Answers(v1::Answers { epoch: 1, answers: vec![too_many] })));
     check("ping", &to_agent(Message::Ping(v1::Ping { nonce: 9, wall_ms: 1_793_000_000_123 })));
     check("configuration", &to_agent(Message::Configuration(configuration())));
     check(
@@ -264,6 +291,9 @@ fn frames_and_the_identity_of_their_schema() {
 
     assert_eq!(schema().id.to_vec(), stored("schema_id.bin", &schema().id), "the identity of the same columns");
     schema::check(&schema()).expect("good");
+    let slow = schema_with_cadence();
+    assert_eq!(slow.id.to_vec(), stored("schema_id_cadence.bin", &slow.id), "the identity says the cadence");
+    schema::check(&slow).expect("good");
 }
 
 #[test]
