@@ -516,6 +516,22 @@ impl Session {
         }
     }
 
+    /// Answers lost ranges that no spool can have at once: there is nothing to settle. Each counts as one record,
+    /// since what it claims to hold is nonsense.
+    fn refuse_lost(&self, epoch: u64, ranges: Vec<(u64, u64)>, state: &mut AgentState, now_ms: UnixMs) {
+        let refusal = Refusal::BadSequence;
+        if let Some((first, last)) = ranges.first().filter(|_| state.is_log_due(refusal, now_ms)) {
+            let reason = super::instruments::reason(refusal);
+            tracing::warn!(agent = %self.agent.id, first, last, reason, "a lost range was refused");
+        }
+        self.inner.metrics.settled(Fate::Refused(refusal), ranges.len() as u64);
+        let refused = v1::Answer { verdict: Verdict::Refused.into(), refusal: refusal.into(), ..Default::default() };
+        let mut answers = Vec::with_capacity(ranges.len());
+        answer(&mut answers, ranges, refused);
+        // The stream may be gone; then nobody waits.
+        let _ = self.answers.send(v1::Answers { epoch, answers });
+    }
+
     /// Still under the agent's lock: what is marked as queued must be in the queue before another
     /// session of the agent can build on that.
     fn append(&mut self, flow: &RwLockReadGuard<'_, Flow>) {
@@ -575,15 +591,18 @@ impl SinkSession for Session {
         let flow = inner.queue.flow();
         let arrival_ms = inner.clock.now_ms();
         let mut state = agent.lock();
-        if state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&lost.epoch) {
-            return;
-        }
-        let AgentState { epochs, absent, .. } = &mut *state;
-        let known = epochs.entry(lost.epoch).or_default();
         let (session, lane, epoch) = (0, 0, lost.epoch);
+        let too_many = state.epochs.len() >= EPOCHS && !state.epochs.contains_key(&epoch);
+        let mut impossible = Vec::new();
         for range in lost.ranges.iter().take(limits::RANGES) {
-            if range.first == 0 || range.first > range.last || range.last > LOST_LAST || known.is_scattered(range.first)
-            {
+            if too_many || range.first == 0 || range.first > range.last || range.last > LOST_LAST {
+                impossible.push((range.first, range.last));
+                continue;
+            }
+            let AgentState { epochs, absent, .. } = &mut *state;
+            let known = epochs.entry(epoch).or_default();
+            if known.is_scattered(range.first) {
+                impossible.push((range.first, range.last));
                 continue;
             }
             let unsettled: Vec<_> = known.settled.gaps(range.first, range.last).collect();
@@ -602,6 +621,9 @@ impl SinkSession for Session {
             // Whatever was known before is answered as well: the agent waits for the whole range.
             let (first, last, fate) = (range.first, range.last, Fate::Again);
             self.prepared.ranges.push(QueuedRange { session, lane, epoch, first, last, fate });
+        }
+        if !impossible.is_empty() {
+            self.refuse_lost(epoch, impossible, &mut state, arrival_ms);
         }
         self.append(&flow);
     }

@@ -104,7 +104,21 @@ async fn a_bad_record_gets_its_reason_and_harms_no_other() {
     record.sequence = 0;
     stream.send(vec![record]);
     stream.answered(|stream| refused(stream, 0, v1::Refusal::BadSequence)).await;
-    assert_eq!(control.telemetry.inner.metrics.refused.with_label_values(&["bad_sequence"]).get(), 1);
+    // Each is counted by its reason.
+    for (reason, count) in [
+        ("checksum", 1),
+        ("undecodable", 2),
+        ("too_large", 1),
+        ("unknown_source", 1),
+        ("unknown_base", 1),
+        ("future", 1),
+        ("too_old", 1),
+        ("unknown_boot", 1),
+        ("out_of_order", 1),
+        ("bad_sequence", 1),
+    ] {
+        assert_eq!(control.telemetry.inner.metrics.refused.with_label_values(&[reason]).get(), count, "{reason}");
+    }
     assert!(stream.later.is_empty());
     let delivery = control.telemetry.delivery(AgentId(7));
     assert_eq!((delivery.records_refused, delivery.records_accepted), (10, 3 + 9 + 1));
@@ -113,6 +127,12 @@ async fn a_bad_record_gets_its_reason_and_harms_no_other() {
     stream.frames([4]);
     stream.accepted(4, 4).await;
     assert!(stored(&control).await.iter().all(|frame| frame.meta.sequence != 4));
+    // Of a schema that is not the one it is called. What is one too many is in `lifetime`.
+    stream.define_as(v1::Schema { id: vec![7; 16].into(), columns: columns() });
+    stream.restart_lane();
+    stream.frames([sequence + 3]);
+    stream.answered(|stream| refused(stream, sequence + 3, v1::Refusal::BadSchema)).await;
+    assert_eq!(control.telemetry.inner.metrics.refused.with_label_values(&["bad_schema"]).get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,12 +253,29 @@ async fn what_no_spool_can_have_lost_is_not_lost() {
     let control = Control::start(&database, NOON + 600_000).await;
     for epoch in [1, 2] {
         let mut stream = Stream::open(&control, 7, epoch);
-        stream.lost(1, u64::MAX - 1);
+        let nonsense = [(1, u64::MAX - 1), (0, 3), (5, 2)];
+        for (first, last) in nonsense {
+            stream.lost(first, last);
+        }
         stream.lost(1, 4);
         stream.frames([5]);
         stream.accepted(1, 5).await;
+        // Answered, so that it is not said again in each session.
+        assert_eq!(stream.refused, nonsense.map(|(first, last)| (first, last, v1::Refusal::BadSequence)));
     }
     assert_eq!(control.telemetry.delivery(AgentId(7)).records_lost, 8);
+    let counted = || control.telemetry.inner.metrics.refused.with_label_values(&["bad_sequence"]).get();
+    assert_eq!(counted(), 6);
+    let agent = control.telemetry.inner.agent(AgentId(7));
+    assert!(!agent.lock().is_log_due(v1::Refusal::BadSequence, NOON + 600_000), "it was said");
+    // Of spools beyond what an agent may have had.
+    for epoch in 100..=4_196 {
+        agent.lock().epochs.entry(epoch).or_default();
+    }
+    let mut stream = Stream::open(&control, 7, 3);
+    stream.lost(1, 4);
+    stream.answered(|stream| stream.refused == [(1, 4, v1::Refusal::BadSequence)]).await;
+    assert_eq!((counted(), agent.lock().epochs.contains_key(&3)), (7, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
