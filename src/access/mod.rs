@@ -260,6 +260,20 @@ impl Access {
             .is_some_and(|(_, organization)| state.is_within(*organization, permit.organization()))
     }
 
+    /// Since when the permit's organisations have owned a thing that they own now; from the beginning if nobody else
+    /// ever did.
+    #[must_use]
+    pub fn visible_since<C>(&self, permit: &Permit<C>, resource: Resource) -> Option<UnixMs> {
+        let state = self.read();
+        let owners = state.owners.get(&resource).filter(|owners| !owners.is_empty())?;
+        let is_other =
+            |(_, organization): &(UnixMs, OrganizationId)| !state.is_within(*organization, permit.organization());
+        match owners.iter().rposition(is_other) {
+            None => Some(UnixMs::MIN),
+            Some(last) => owners.get(last + 1).map(|(from_ms, _)| *from_ms),
+        }
+    }
+
     /// Whether the permit's organisations owned a thing at an instant.
     #[must_use]
     pub fn was_visible<C>(&self, permit: &Permit<C>, resource: Resource, at_ms: UnixMs) -> bool {

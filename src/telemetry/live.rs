@@ -234,17 +234,18 @@ impl LiveSource {
         frames.current.as_ref().filter(|current| current.moment.record == record).map(|current| current.state.clone())
     }
 
-    /// The last frame.
-    pub(super) fn last(&self) -> Option<LiveFrame> {
+    /// The last frame, with nothing that was measured before an instant.
+    pub(super) fn last(&self, since_ms: UnixMs) -> Option<LiveFrame> {
         let frames = self.lock();
-        frames.current.as_ref().map(|snapshot| self.frame(snapshot, &frames.measured))
+        let current = frames.current.as_ref()?;
+        self.frame(current, &frames.measured, since_ms)
     }
 
-    /// The last frame and the one before it.
-    pub(super) fn last_two(&self) -> Option<(LiveFrame, LiveFrame)> {
+    /// The last frame and the one before it, with nothing that was measured before an instant.
+    pub(super) fn last_two(&self, since_ms: UnixMs) -> Option<(LiveFrame, LiveFrame)> {
         let frames = self.lock();
-        let before = self.frame(frames.previous.as_ref()?, &Measured::default());
-        Some((before, self.frame(frames.current.as_ref()?, &frames.measured)))
+        let before = self.frame(frames.previous.as_ref()?, &Measured::default(), since_ms)?;
+        Some((before, self.frame(frames.current.as_ref()?, &frames.measured, since_ms)?))
     }
 
     /// Looks at the last frames without copying them. Others wait meanwhile: `look` is short.
@@ -285,14 +286,17 @@ impl LiveSource {
         }
     }
 
-    fn frame(&self, snapshot: &Snapshot, measured: &Measured) -> LiveFrame {
+    fn frame(&self, snapshot: &Snapshot, measured: &Measured, since_ms: UnixMs) -> Option<LiveFrame> {
         let Moment { instant_ms, boot, .. } = snapshot.moment;
+        if instant_ms < since_ms {
+            return None;
+        }
         let mut values: Vec<_> = snapshot.state.iter().collect();
         for slow in &snapshot.schema.slow {
-            let shown = || measured.shown(slow.column, instant_ms, boot).map(|last| last.value);
-            values[slow.column] = values[slow.column].or_else(shown);
+            let shown = || measured.shown(slow.column, instant_ms, boot).filter(|last| last.at_ms >= since_ms);
+            values[slow.column] = values[slow.column].or_else(|| shown().map(|last| last.value));
         }
-        LiveFrame {
+        Some(LiveFrame {
             schema: Arc::clone(&snapshot.schema),
             values: values.into(),
             instant_ms: snapshot.moment.instant_ms,
@@ -300,7 +304,7 @@ impl LiveSource {
             clock_uncertain: snapshot.moment.uncertain,
             interval_ms: self.interval_ms(),
             boot: snapshot.moment.boot,
-        }
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Frames> {

@@ -169,7 +169,7 @@ impl Telemetry {
     /// A source that the permit's organisations own now.
     #[must_use]
     pub fn source<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<SourceView> {
-        self.visible(permit, source).map(SourceView)
+        self.visible_since(permit, source).map(|(source, _)| SourceView(source))
     }
 
     /// When a boot of an agent's machine began, on control's clock; `None` where only the agent's own says so.

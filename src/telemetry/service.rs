@@ -217,28 +217,31 @@ impl Telemetry {
         sources.iter().map(|source| source.info()).collect()
     }
 
-    /// A source's newest frame.
+    /// A source's newest frame, if it is of the time of the permit's organisations; values of before are not in it.
     #[must_use]
     pub fn live(&self, permit: &Permit<MeasurementsRead>, source: SourceId) -> Option<LiveFrame> {
-        self.visible(permit, source)?.last()
+        let (source, since_ms) = self.visible_since(permit, source)?;
+        source.last(since_ms)
     }
 
-    /// A source's newest frame and the one before it.
+    /// A source's newest frame and the one before it, as [`live`](Self::live).
     #[must_use]
     pub fn last_two(&self, permit: &Permit<MeasurementsRead>, source: SourceId) -> Option<(LiveFrame, LiveFrame)> {
-        self.visible(permit, source)?.last_two()
+        let (source, since_ms) = self.visible_since(permit, source)?;
+        source.last_two(since_ms)
     }
 
     /// A source's newest inventory.
     #[must_use]
     pub fn facts<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<Arc<Facts>> {
-        self.visible(permit, source)?.facts()
+        self.visible_since(permit, source)?.0.facts()
     }
 
-    /// A source that the permit's organisations own now.
-    pub(super) fn visible<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<Arc<LiveSource>> {
+    /// A source that the permit's organisations own now, and since when.
+    pub(super) fn visible_since<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<(Arc<LiveSource>, UnixMs)> {
         let known = self.inner.registry.source(source)?;
-        self.inner.access.is_visible(permit, Resource::Source(source)).then_some(known)
+        let since_ms = self.inner.access.visible_since(permit, Resource::Source(source))?;
+        Some((known, since_ms))
     }
 
     /// Keeps things so long from now on; what is too old by it goes at once.

@@ -2,7 +2,8 @@
 
 use super::compaction::damage;
 use super::*;
-use crate::access::Permit;
+use crate::access::capability::MeasurementsRead;
+use crate::access::{Permit, Resource};
 use crate::platform::testing;
 use crate::telemetry::gaps::GapReason::{self, NotMeasured};
 use crate::telemetry::slot::SLOT_MS;
@@ -201,4 +202,29 @@ async fn frames_that_are_left_out_hand_on_what_was_measured_before() {
         assert_eq!(slots.points.coverage, [0.95], "{}", database.name);
         control.telemetry.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_given_a_source_sees_nothing_that_was_measured_before() {
+    let database = testing::sqlite().await;
+    // Its first owner is that of when it was defined.
+    let control = Control::start(&database, at(1)).await;
+    let mut stream = open(&control);
+    control.set(at(45));
+    send(&mut stream, 1..=23, &[]).await;
+    let [first, second] = [1, 2].map(|id| Permit::<MeasurementsRead>::testing(OrganizationId(id)));
+    let shown = |permit| control.telemetry.live(permit, SourceId(1)).map(|frame| frame.values.to_vec());
+    // Level and counter are of 21.
+    assert_eq!((shown(&first), shown(&second)), (Some(vec![Some(23), Some(101), Some(42)]), None));
+    control.telemetry.inner.access.owned(&[(Resource::Source(SourceId(1)), OrganizationId(2), at(24))]);
+    assert_eq!((shown(&first), shown(&second)), (None, None));
+    send(&mut stream, 24..=24, &[]).await;
+    assert_eq!(shown(&second), Some(vec![Some(24), None, None]));
+    assert!(control.telemetry.last_two(&second, SourceId(1)).is_none());
+    send(&mut stream, 25..=41, &[]).await;
+    assert_eq!(shown(&second), Some(vec![Some(41), Some(102), Some(82)]));
+    assert!(control.telemetry.last_two(&second, SourceId(1)).is_some());
+    // Given back, what was in between is not the first one's.
+    control.telemetry.inner.access.owned(&[(Resource::Source(SourceId(1)), OrganizationId(1), at(42))]);
+    assert_eq!((shown(&first), shown(&second)), (None, None));
 }

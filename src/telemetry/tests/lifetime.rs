@@ -198,7 +198,7 @@ async fn what_was_not_used_for_as_long_as_anything_is_kept_goes() {
         stream.send(vec![record]);
         stream.accepted(9, 9).await;
         let source = control.telemetry.inner.registry.source(SourceId(1)).expect("the source");
-        let live = source.last().expect("a frame");
+        let live = source.last(UnixMs::MIN).expect("a frame");
         assert_eq!((live.boot, live.schema.number), (4, 3), "{name}");
         control.kill().await;
     }
@@ -236,7 +236,7 @@ async fn what_could_not_be_deleted_may_come_again() {
         stream.send(vec![record]);
         stream.accepted(9, 9).await;
         let source = control.telemetry.inner.registry.source(SourceId(1)).expect("the source");
-        let live = source.last().expect("a frame");
+        let live = source.last(UnixMs::MIN).expect("a frame");
         assert_eq!((live.boot, live.schema.number), (4, 3), "{name}");
         drop((live, source));
         assert_eq!(rows(&database, "telemetry_boot").await, 3, "{name}: each boot is there once");
