@@ -417,6 +417,7 @@ mod tests {
                 clock_uncertain: false,
                 interval_ms: 15_000,
                 boot: 7,
+                since_ms: i64::MIN,
                 before: Some(GlanceBefore {
                     schema: &self.schema,
                     state: &self.before,

@@ -249,9 +249,10 @@ impl LiveSource {
     }
 
     /// Looks at the last frames without copying them. Others wait meanwhile: `look` is short.
-    pub(super) fn glance<R>(&self, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
+    pub(super) fn glance<R>(&self, since_ms: UnixMs, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
         let frames = self.lock();
-        let current = frames.current.as_ref()?;
+        let is_shown = |snapshot: &&Snapshot| snapshot.moment.instant_ms >= since_ms;
+        let current = frames.current.as_ref().filter(is_shown)?;
         Some(look(Glance {
             schema: &current.schema,
             state: &current.state,
@@ -261,7 +262,8 @@ impl LiveSource {
             clock_uncertain: current.moment.uncertain,
             interval_ms: self.interval_ms(),
             boot: current.moment.boot,
-            before: frames.previous.as_ref().map(|previous| GlanceBefore {
+            since_ms,
+            before: frames.previous.as_ref().filter(is_shown).map(|previous| GlanceBefore {
                 schema: &previous.schema,
                 state: &previous.state,
                 instant_ms: previous.moment.instant_ms,

@@ -160,6 +160,8 @@ pub struct Glance<'a> {
     pub interval_ms: u32,
     /// Differs between two boots of the machine.
     pub boot: u32,
+    /// What was measured before it is not for who looks.
+    pub since_ms: UnixMs,
     /// The frame before.
     pub before: Option<GlanceBefore<'a>>,
 }
@@ -181,8 +183,8 @@ impl Glance<'_> {
     /// A column's value: of the frame, or the newest that still stands.
     #[must_use]
     pub fn value(&self, column: usize) -> Option<i64> {
-        let slow = || self.measured.shown(column, self.instant_ms, self.boot).map(|last| last.value);
-        self.state.get(column).or_else(slow)
+        let slow = || self.measured.shown(column, self.instant_ms, self.boot);
+        self.state.get(column).or_else(|| slow().filter(|last| last.at_ms >= self.since_ms).map(|last| last.value))
     }
 
     /// A column's value, the one before it, and the milliseconds between them: of the last two frames,
@@ -190,7 +192,9 @@ impl Glance<'_> {
     #[must_use]
     pub fn last_two(&self, column: usize) -> Option<(i64, i64, i64)> {
         if let Some(last) = self.measured.shown(column, self.instant_ms, self.boot) {
-            return (last.since_ms > 0).then(|| (last.value, last.before, i64::from(last.since_ms)));
+            let between_ms = i64::from(last.since_ms);
+            let known = between_ms > 0 && last.at_ms.saturating_sub(between_ms) >= self.since_ms;
+            return known.then_some((last.value, last.before, between_ms));
         }
         // A frame of another schema has other columns, perhaps fewer.
         let is_same =

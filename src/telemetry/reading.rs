@@ -105,7 +105,7 @@ impl Telemetry {
     /// What is in memory of a source, for who joins sources.
     #[must_use]
     pub(crate) fn source_known(&self, source: SourceId) -> Option<SourceView> {
-        self.inner.registry.source(source).map(SourceView)
+        self.inner.registry.source(source).map(|source| SourceView(source, UnixMs::MIN))
     }
 
     /// What may explain that something is missing between two instants.
@@ -169,7 +169,7 @@ impl Telemetry {
     /// A source that the permit's organisations own now.
     #[must_use]
     pub fn source<C>(&self, permit: &Permit<C>, source: SourceId) -> Option<SourceView> {
-        self.visible_since(permit, source).map(|(source, _)| SourceView(source))
+        self.visible_since(permit, source).map(|(source, since_ms)| SourceView(source, since_ms))
     }
 
     /// When a boot of an agent's machine began, on control's clock; `None` where only the agent's own says so.
@@ -198,14 +198,14 @@ impl Telemetry {
     }
 }
 
-/// A source that a permit has shown: what is in memory of it.
+/// A source that a permit has shown: what is in memory of it, and since when that is for who was shown it.
 #[derive(Debug, Clone)]
-pub struct SourceView(Arc<LiveSource>);
+pub struct SourceView(Arc<LiveSource>, UnixMs);
 
-/// The same source.
+/// The same source, for the same time.
 impl PartialEq for SourceView {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0, &other.0) && self.1 == other.1
     }
 }
 
@@ -217,9 +217,9 @@ impl SourceView {
     }
 
     /// Looks at the last frames without copying them. Its records wait meanwhile: `look` does
-    /// arithmetic, nothing more. `None`: no frame yet.
+    /// arithmetic, nothing more. `None`: no frame yet, or none of its time.
     pub fn glance<R>(&self, look: impl FnOnce(Glance<'_>) -> R) -> Option<R> {
-        self.0.glance(look)
+        self.0.glance(self.1, look)
     }
 
     /// The newest inventory.

@@ -221,9 +221,17 @@ async fn who_is_given_a_source_sees_nothing_that_was_measured_before() {
     send(&mut stream, 24..=24, &[]).await;
     assert_eq!(shown(&second), Some(vec![Some(24), None, None]));
     assert!(control.telemetry.last_two(&second, SourceId(1)).is_none());
+    // What figures are made of.
+    let seen = |column| {
+        let view = control.telemetry.source(&second, SourceId(1)).expect("its source");
+        view.glance(|glance| (glance.value(column), glance.last_two(column).is_some(), glance.before.is_some()))
+    };
+    assert_eq!([0, 1, 2].map(seen), [(Some(24), false, false), (None, false, false), (None, false, false)].map(Some));
     send(&mut stream, 25..=41, &[]).await;
     assert_eq!(shown(&second), Some(vec![Some(41), Some(102), Some(82)]));
     assert!(control.telemetry.last_two(&second, SourceId(1)).is_some());
+    // The counter was measured at 37 and 41, the level once in the new owner's time.
+    assert_eq!([1, 2].map(seen), [(Some(102), false, true), (Some(82), true, true)].map(Some));
     // Given back, what was in between is not the first one's.
     control.telemetry.inner.access.owned(&[(Resource::Source(SourceId(1)), OrganizationId(1), at(42))]);
     assert_eq!((shown(&first), shown(&second)), (None, None));
