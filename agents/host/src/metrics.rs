@@ -314,15 +314,42 @@ family! {
 }
 
 family! {
-    /// By the kernel's name in `/proc/vmstat`.
+    /// By the kernel's name in `/proc/vmstat`: node_exporter's, and how hard the kernel looks for memory.
     VMSTAT: Untyped, "/proc/vmstat";
+    "workingset_refault_anon" "node_vmstat_workingset_refault_anon" "1" "Anonymous pages read back soon after they were swapped out";
+    "workingset_refault_file" "node_vmstat_workingset_refault_file" "1" "Pages of files read back soon after they were dropped";
     "pgpgin" "node_vmstat_pgpgin" "1" "Kilobytes paged in from disks";
     "pgpgout" "node_vmstat_pgpgout" "1" "Kilobytes paged out to disks";
     "pswpin" "node_vmstat_pswpin" "1" "Pages swapped in";
     "pswpout" "node_vmstat_pswpout" "1" "Pages swapped out";
+    "allocstall_normal" "node_vmstat_allocstall_normal" "1" "Allocations of usual memory that had to reclaim some first";
+    "allocstall_movable" "node_vmstat_allocstall_movable" "1" "Allocations of movable memory that had to reclaim some first";
+    "pgactivate" "node_vmstat_pgactivate" "1" "Pages found to be in use";
+    "pgdeactivate" "node_vmstat_pgdeactivate" "1" "Pages found not to be in use any more";
     "pgfault" "node_vmstat_pgfault" "1" "Page faults";
     "pgmajfault" "node_vmstat_pgmajfault" "1" "Page faults that had to read a disk";
+    "pgrefill" "node_vmstat_pgrefill" "1" "Pages in use that were looked at for reclaim";
+    "pgsteal_kswapd" "node_vmstat_pgsteal_kswapd" "1" "Pages reclaimed in the background";
+    "pgsteal_direct" "node_vmstat_pgsteal_direct" "1" "Pages reclaimed by who needed memory";
+    "pgscan_kswapd" "node_vmstat_pgscan_kswapd" "1" "Pages looked at in the background to reclaim them";
+    "pgscan_direct" "node_vmstat_pgscan_direct" "1" "Pages looked at to reclaim them by who needed memory";
+    "slabs_scanned" "node_vmstat_slabs_scanned" "1" "Objects of the kernel looked at to reclaim them";
+    "kswapd_low_wmark_hit_quickly" "node_vmstat_kswapd_low_wmark_hit_quickly" "1" "Times memory was short again soon after a reclaim";
+    "pageoutrun" "node_vmstat_pageoutrun" "1" "Runs of background reclaim";
+    "drop_pagecache" "node_vmstat_drop_pagecache" "1" "Times somebody had the file cache dropped";
+    "drop_slab" "node_vmstat_drop_slab" "1" "Times somebody had the kernel's caches dropped";
     "oom_kill" "node_vmstat_oom_kill" "1" "Processes killed for want of memory";
+    "pgmigrate_success" "node_vmstat_pgmigrate_success" "1" "Pages moved in memory";
+    "pgmigrate_fail" "node_vmstat_pgmigrate_fail" "1" "Pages that could not be moved in memory";
+    "compact_stall" "node_vmstat_compact_stall" "1" "Allocations that had to wait for memory to be made contiguous";
+    "compact_fail" "node_vmstat_compact_fail" "1" "Of these, in vain";
+    "compact_success" "node_vmstat_compact_success" "1" "Of these, with success";
+    "thp_fault_alloc" "node_vmstat_thp_fault_alloc" "1" "Huge pages given at a page fault";
+    "thp_fault_fallback" "node_vmstat_thp_fault_fallback" "1" "Page faults that found no huge page";
+    "thp_collapse_alloc" "node_vmstat_thp_collapse_alloc" "1" "Huge pages made of small ones";
+    "thp_split_page" "node_vmstat_thp_split_page" "1" "Huge pages taken apart";
+    "balloon_inflate" "node_vmstat_balloon_inflate" "1" "Pages given to the hypervisor";
+    "balloon_deflate" "node_vmstat_balloon_deflate" "1" "Pages taken back from the hypervisor";
 }
 
 family! {

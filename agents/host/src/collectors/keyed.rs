@@ -1,7 +1,7 @@
 //! Files of lines `key value`, taken by a family of metrics: memory, vmstat, IPv6 statistics.
 //!
 //! Parsed here and not by `procfs`: its `Meminfo` drops what it does not know and fails for want of
-//! any field that it expects, its `VmStat` makes a map of 180 strings to find seven of them.
+//! any field that it expects, its `VmStat` makes a map of 180 strings to find a few of them.
 
 use crate::{
     metrics as m,
@@ -27,7 +27,7 @@ pub(super) fn memory(context: &Context) -> Result<Box<dyn Collector>, Unavailabl
     make(context, "meminfo", m::MEMORY)
 }
 
-/// `/proc/vmstat`, the fields that node_exporter takes by default.
+/// `/proc/vmstat`, the fields that node_exporter takes by default and those of reclaim: the file is read anyway.
 ///
 /// # Errors
 /// Where it cannot be read.
