@@ -135,6 +135,31 @@ async fn a_bad_record_gets_its_reason_and_harms_no_other() {
     assert_eq!(control.telemetry.inner.metrics.refused.with_label_values(&["bad_schema"]).get(), 1);
 }
 
+/// Who claims what another one measures has a source of their own by that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_by_anothers_name_is_another_source() {
+    let database = testing::sqlite().await;
+    let control = Control::start(&database, NOON + 600_000).await;
+    let (mut one, mut two) = (Stream::open(&control, 7, 99), Stream::open(&control, 8, 1));
+    one.frames(1..=3);
+    one.accepted(1, 3).await;
+    two.frames(1..=9);
+    two.accepted(1, 9).await;
+    one.frames([4]);
+    one.accepted(4, 4).await;
+    let permit = Permit::system();
+    let sources = control.telemetry.sources(&permit);
+    let known: Vec<_> = sources.iter().map(|source| (source.agent, &*source.kind, &*source.key)).collect();
+    assert_eq!(known, [(AgentId(7), "host", "machine"), (AgentId(8), "host", "machine")]);
+    for (source, last) in sources.iter().zip([4, 9]) {
+        let live = control.telemetry.live(&permit, source.id).expect("a frame");
+        assert_eq!(live.values.to_vec(), values(last).iter().collect::<Vec<_>>());
+        assert_eq!(control.telemetry.delivery(source.agent).records_accepted, last);
+    }
+    let first: Vec<_> = stored(&control).await.iter().map(|frame| frame.meta.sequence).collect();
+    assert_eq!(first, [1, 2, 3, 4], "nothing of the other one is in it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frame_on_one_that_was_not_usable_begins_the_lane_anew() {
     let database = testing::sqlite().await;
