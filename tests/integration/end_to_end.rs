@@ -291,7 +291,7 @@ fn names_types_labels_and_values_are_those_of_node_exporter() {
     // Its own sockets and files exist from its second scrape on.
     scrape();
     // What moves within the second between two frames may differ once, not every time.
-    let mut share = 0.0;
+    let (mut share, mut is_judged) = (0.0, false);
     wait::until(MINUTE, "a moment in which both agree", || {
         let before = scrape();
         let old = exporter::parse(&source_text(&control))["node_time_seconds"].clone();
@@ -301,11 +301,50 @@ fn names_types_labels_and_values_are_those_of_node_exporter() {
         });
         let comparison = exporter::compare(&before, &ours, &scrape());
         share = comparison.covered as f64 / comparison.names as f64;
+        is_judged = comparison.is_judged;
         assert_eq!(comparison.missing, Vec::<String>::new(), "neither ours nor listed with a reason");
         comparison.different.is_empty().then_some(()).ok_or_else(|| comparison.different.join("\n"))
     });
     eprintln!("{:.1} % of node_exporter's names", share * 100.0);
     assert!(share >= 0.8, "only {:.1} % of its names", share * 100.0);
+    // Of another one only types were compared.
+    tongtu_tests::has("node_exporter 1.5, whose names ours are,", is_judged);
+}
+
+#[test]
+fn an_agent_shows_its_last_frame_where_its_configuration_says() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let mut control = Control::new(directory.path());
+    control.start();
+    let (mut agent, address) = (Agent::new(directory.path()), ports::free());
+    agent.enroll(&control);
+    let configuration = format!("interval = \"1s\"\nmetrics = \"{address}\"\n");
+    std::fs::write(agent.data.join("agent.toml"), configuration).expect("its configuration");
+    agent.start();
+    let url = format!("http://{address}/metrics");
+    let look = || exporter::parse(&http::get(&url, None).map(|answer| answer.text).unwrap_or_default());
+    let time = |families: &exporter::Families| families.get("node_time_seconds")?.series.values().next().copied();
+    let first = wait::until(MINUTE, "a frame", || time(&look()).ok_or_else(String::new));
+    wait::until(MINUTE, "the next frame", || {
+        time(&look()).filter(|now| *now > first).map(|_| ()).ok_or_else(|| format!("{first}"))
+    });
+    let memory = look()["node_memory_MemTotal_bytes"].series.values().next().copied();
+    assert_eq!(memory, Some(memory_total_bytes()));
+    // Without control as well: that is what it is for.
+    control.interrupt();
+    let last = time(&look()).expect("a frame");
+    wait::until(MINUTE, "a frame while control is away", || {
+        time(&look()).filter(|now| *now > last).map(|_| ()).ok_or_else(|| format!("{last}"))
+    });
+    // Not configured, nobody listens.
+    assert!(agent.interrupt().success());
+    std::fs::write(agent.data.join("agent.toml"), "interval = \"1s\"\n").expect("its configuration");
+    agent.start();
+    wait::until(MINUTE, "it runs", || {
+        let log = agent.process().log();
+        (log.matches(" running ").count() >= 2).then_some(()).ok_or(log)
+    });
+    assert!(http::get(&url, None).is_err(), "it shows what nobody asked for");
 }
 
 #[test]

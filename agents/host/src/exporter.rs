@@ -129,6 +129,8 @@ pub struct Comparison {
     pub missing: Vec<String>,
     /// What has another type, other labels, or a value that cannot be of the same moment.
     pub different: Vec<String>,
+    /// The exporter is the one that our names follow; of another one only types were compared.
+    pub is_judged: bool,
 }
 
 /// A gauge may differ by this share of the larger value, or by what moves all the time.
@@ -170,8 +172,8 @@ fn is(pattern: &str, name: &str) -> bool {
 /// `node_scrape_collector_…` differ: ours are others.
 #[must_use]
 pub fn compare(before: &Families, ours: &Families, after: &Families) -> Comparison {
-    let mut comparison = Comparison::default();
     let strict = is_the_specification(before);
+    let mut comparison = Comparison { is_judged: strict, ..Comparison::default() };
     for (name, theirs) in before.iter().filter(|(name, _)| name.starts_with("node_")) {
         comparison.names += 1;
         let Some(our) = ours.get(name) else {
@@ -280,6 +282,7 @@ mod tests {
         let theirs = parse(&format!("{about}# TYPE node_a gauge\nnode_a{{b=\"1\"}} 1\nnode_c 1\n"));
         let comparison = compare(&theirs, &parse("# TYPE node_a counter\nnode_a 7\n"), &theirs);
         assert_eq!((comparison.names, comparison.covered, comparison.missing.len()), (3, 1, 0));
+        assert!(!comparison.is_judged && compare(&Families::new(), &theirs, &theirs).is_judged);
         assert_eq!(comparison.different, ["node_a is a counter and not a gauge"]);
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 use tongtu_agent_host::{
     collectors::COLLECTORS,
-    exporter::{Families, compare, parse},
+    exporter::{Comparison, Families, compare, parse},
     metrics,
 };
 use tongtu_agent_runtime::{
@@ -100,6 +100,16 @@ fn is_installed() -> bool {
     there
 }
 
+/// Names and labels are judged by the exporter of Debian 12 alone.
+fn is_judged(comparison: &Comparison) {
+    if !comparison.is_judged {
+        assert!(std::env::var_os("CI").is_none(), "this node_exporter is not 1.5, whose names ours are held against");
+        // Not by a macro: what those print the test runner shows only of tests that fail.
+        let _ =
+            writeln!(std::io::stderr(), "\n!!  NOT JUDGED: of a node_exporter that is not 1.5 only types are compared");
+    }
+}
+
 #[test]
 fn names_types_labels_and_values_are_those_of_node_exporter() {
     if !is_installed() {
@@ -120,6 +130,7 @@ fn names_types_labels_and_values_are_those_of_node_exporter() {
         })
         .reduce(|best, next| if best.different.is_empty() { best } else { next })
         .expect("it was compared");
+    is_judged(&comparison);
     let share = comparison.covered as f64 / comparison.names as f64;
     println!("{} of {} names, {:.1} %", comparison.covered, comparison.names, share * 100.0);
     assert!(share >= 0.80, "only {:.1} % of the names", share * 100.0);
