@@ -774,7 +774,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Which virtual machines are idle, over-used, kept busy to look busy, too large or too small, and which size would do. */
+        /**
+         * Which virtual machines are idle, over-used, kept busy to look busy, too large or too small, and which size would do.
+         * @description Those that are there no more are left out.
+         */
         get: operations["review"];
         put?: never;
         post?: never;
@@ -2233,7 +2236,7 @@ export interface components {
         /** @description A host, as lists show it. What is not known is null. */
         HostSummary: {
             /**
-             * @description The agent that reports it.
+             * @description The agent that reports it: its own, or that of its hypervisor, if it has no other.
              * @example agent_1
              */
             agent?: string | null;
@@ -2300,7 +2303,7 @@ export interface components {
              */
             organization: string;
             /**
-             * @description The source that its figures come from.
+             * @description The source that its figures come from; null: none of its own agent's.
              * @example source_1
              */
             source?: string | null;
@@ -2311,6 +2314,55 @@ export interface components {
              * @description Since when it runs, at its last report.
              */
             uptime_seconds?: number | null;
+        };
+        /** @description How many hypervisors there are, and with which something is wrong. */
+        HypervisorCounts: {
+            /** @description Those that report that libvirt lists more virtual machines than one agent reports. */
+            leaving_out: components["schemas"]["TroubledHosts"];
+            /** @description Those that report that libvirt does not answer. */
+            libvirt_down: components["schemas"]["TroubledHosts"];
+            /** @description All of them. */
+            total: number;
+        };
+        /** @description The hypervisor on a host, as the agent of libvirt reports it. What is not known now is null. */
+        HypervisorReport: {
+            /**
+             * @description That agent.
+             * @example agent_1
+             */
+            agent: string;
+            /**
+             * Format: int64
+             * @description Calls that libvirt has not answered in time, and not yet since.
+             */
+            calls_hanging?: number | null;
+            /**
+             * @description What runs the virtual machines, as libvirt names it.
+             * @example QEMU
+             */
+            kind?: string | null;
+            last_report_ms?: components["schemas"]["i64"] | null;
+            /** @description Libvirt answers it. */
+            libvirt_up?: boolean | null;
+            /**
+             * @description Version of libvirt.
+             * @example 9.0.0
+             */
+            libvirt_version?: string | null;
+            /** @description Its virtual networks, as they were told last, in order of name. */
+            networks: components["schemas"]["NetworkReport"][];
+            /** @description Whether it reports. */
+            state: components["schemas"]["HostState"];
+            /**
+             * @description Version of that.
+             * @example 7.2.0
+             */
+            version?: string | null;
+            /**
+             * Format: int64
+             * @description Virtual machines that libvirt lists beyond those that one agent reports.
+             */
+            vms_left_out?: number | null;
         };
         /** Format: int64 */
         i64: number;
@@ -2721,6 +2773,25 @@ export interface components {
             organization: components["schemas"]["OrganizationName"];
             roles: components["schemas"]["Role"][];
         };
+        /** @description A virtual network of a hypervisor. What is not known is null. */
+        NetworkReport: {
+            /** @description It is up. */
+            active?: boolean | null;
+            /** @description It starts with its host. */
+            autostart?: boolean | null;
+            /**
+             * @description The bridge on the host.
+             * @example virbr0
+             */
+            bridge?: string | null;
+            /** @description How it leaves the host: `nat`, `route`, `bridge`, …; null: not at all, or it was not told. */
+            forward?: string | null;
+            /**
+             * @description Its name.
+             * @example default
+             */
+            name: string;
+        };
         /** @description A roll-out that is asked for. */
         Order: {
             /** @description What is done. */
@@ -2804,91 +2875,6 @@ export interface components {
             totals: components["schemas"]["Totals"];
             /** @description Virtual machines by state, and how many need somebody. */
             vms: components["schemas"]["VmCounts"];
-        };
-        /** @description How many hypervisors there are, and with which something is wrong. */
-        HypervisorCounts: {
-            /** @description Those that report that libvirt lists more virtual machines than one agent reports. */
-            leaving_out: components["schemas"]["TroubledHosts"];
-            /** @description Those that report that libvirt does not answer. */
-            libvirt_down: components["schemas"]["TroubledHosts"];
-            /** @description All of them. */
-            total: number;
-        };
-        /** @description The hypervisor on a host, as the agent of libvirt reports it. What is not known now is null. */
-        HypervisorReport: {
-            /**
-             * @description That agent.
-             * @example agent_1
-             */
-            agent: string;
-            /**
-             * Format: int64
-             * @description Calls that libvirt has not answered in time, and not yet since.
-             */
-            calls_hanging?: number | null;
-            /**
-             * @description What runs the virtual machines, as libvirt names it.
-             * @example QEMU
-             */
-            kind?: string | null;
-            last_report_ms?: components["schemas"]["i64"] | null;
-            /** @description Libvirt answers it. */
-            libvirt_up?: boolean | null;
-            /**
-             * @description Version of libvirt.
-             * @example 9.0.0
-             */
-            libvirt_version?: string | null;
-            /** @description Its virtual networks, as they were told last, in order of name. */
-            networks: components["schemas"]["NetworkReport"][];
-            /** @description Whether it reports. */
-            state: components["schemas"]["HostState"];
-            /**
-             * @description Version of that.
-             * @example 7.2.0
-             */
-            version?: string | null;
-            /**
-             * Format: int64
-             * @description Virtual machines that libvirt lists beyond those that one agent reports.
-             */
-            vms_left_out?: number | null;
-        };
-        /** @description A virtual network of a hypervisor. What is not known is null. */
-        NetworkReport: {
-            /** @description It is up. */
-            active?: boolean | null;
-            /** @description It starts with its host. */
-            autostart?: boolean | null;
-            /**
-             * @description The bridge on the host.
-             * @example virbr0
-             */
-            bridge?: string | null;
-            /** @description How it leaves the host: `nat`, `route`, `bridge`, …; null: not at all, or it was not told. */
-            forward?: string | null;
-            /**
-             * @description Its name.
-             * @example default
-             */
-            name: string;
-        };
-        /** @description One of them. */
-        TroubledHost: {
-            /**
-             * @description Its id.
-             * @example host_1
-             */
-            id: string;
-            /** @description Its name. */
-            name: string;
-        };
-        /** @description Hosts that need somebody. */
-        TroubledHosts: {
-            /** @description How many. */
-            count: number;
-            /** @description The first of them. */
-            hosts: components["schemas"]["TroubledHost"][];
         };
         /** @description An organisation that one reaches: the owner of something that one sees. */
         OwnerReport: {
@@ -3110,7 +3096,7 @@ export interface components {
             /** @description What is on it. */
             items: {
                 /**
-                 * @description The agent that reports it.
+                 * @description The agent that reports it: its own, or that of its hypervisor, if it has no other.
                  * @example agent_1
                  */
                 agent?: string | null;
@@ -3177,7 +3163,7 @@ export interface components {
                  */
                 organization: string;
                 /**
-                 * @description The source that its figures come from.
+                 * @description The source that its figures come from; null: none of its own agent's.
                  * @example source_1
                  */
                 source?: string | null;
@@ -4100,7 +4086,7 @@ export interface components {
              * @description With the host lost of which it matters most, and what ran there placed on the others.
              */
             fits_with_one_lost: number;
-            /** @description Of each hypervisor of which it is known what it has. */
+            /** @description Of each hypervisor that reports and of which it is known what it has. */
             hosts: components["schemas"]["RoomOfHost"][];
             /**
              * @description That host.
@@ -4492,6 +4478,23 @@ export interface components {
             /** @description What. */
             text: string;
         };
+        /** @description One of them. */
+        TroubledHost: {
+            /**
+             * @description Its id.
+             * @example host_1
+             */
+            id: string;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description Hosts that need somebody. */
+        TroubledHosts: {
+            /** @description How many. */
+            count: number;
+            /** @description The first of them. */
+            hosts: components["schemas"]["TroubledHost"][];
+        };
         /** @description Use over a period, in percent of what a machine was given. */
         UseReport: {
             /**
@@ -4594,7 +4597,7 @@ export interface components {
         };
         /** @description A virtual machine with everything that is known of it now. */
         VmDetail: components["schemas"]["VmSummary"] & {
-            /** @description Those of other organisations with the same UUID, as far as the asker sees them. */
+            /** @description Those of other organisations with the same UUID that are there, as far as the asker sees them. */
             claimed_by: string[];
             /** @description The instant of its newest frame rests on its host's own clock alone. */
             clock_uncertain: boolean;

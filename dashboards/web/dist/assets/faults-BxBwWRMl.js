@@ -1,1 +1,0 @@
-import{l as u,a5 as n}from"./start-B4G-3Bxk.js";function o(e){const l=u(()=>e.value instanceof n?e.value.fields:[]);return{said:s=>l.value.find(({field:a})=>a===s)?.message??null,whole:u(()=>l.value.length===0?e.value:null)}}export{o as u};

@@ -1,1 +1,0 @@
-const a=["up","late","lost","cloned","never_seen","revoked"],t={up:"good",late:"warn",lost:"bad",cloned:"bad",never_seen:"idle",revoked:"idle"};function l(e){return e.state==="revoked"?"agents.already_revoked":null}function n({kind:e},o,r){return r(`rollout_program.${e}`)?o(`rollout_program.${e}`):e}export{t as A,a,n as k,l as r};

@@ -1,1 +1,0 @@
-const l=["up","stale","never_seen"],n={up:"good",stale:"bad",never_seen:"idle"};function s(t){const{memory_total_bytes:e,memory_available_bytes:a}=t;return e&&a!=null?(e-a)/e*100:null}export{n as H,l as a,s as m};
