@@ -250,6 +250,8 @@ async fn beside_what_hypervisors_have_stands_what_is_used_of_it() {
     let given = control.put(&format!("/api/v1/vms/{id}"), json!({ "version": 1, "provider": cloud })).await;
     assert_eq!(given.0, StatusCode::OK, "{}", given.1);
     control.compute.survey().await.expect("surveyed");
+    // What machines are given is looked at anew after ten seconds.
+    control.at(NOON + 3_612_000);
     let capacity = control.json("/api/v1/capacity?by=provider&days=1").await;
     let group = capacity["items"].as_array().expect("items").iter().find(|item| item["name"] == "cloud");
     let cpu = &group.expect("listed")["cpu"];

@@ -93,6 +93,7 @@ async fn a_hypervisor_that_was_retired_or_is_silent_gives_no_room() {
     assert_eq!(fits().await, 6 + 8, "the second was revoked");
     control.at(NOON + 60_000);
     fleet[0].node(NOON + 60_000).await;
+    fleet[0].frame(NOON + 60_000, RUNNING, 0).await;
     assert_eq!(fits().await, 8 - 2, "the third is silent");
     let total = control.json("/api/v1/capacity?by=host").await["total"].clone();
     assert_eq!(total["cpu"]["physical"], 16.0, "what it has is known");

@@ -83,6 +83,8 @@ async fn a_department_is_told_of_its_own_alone() {
             hypervisor.frame(last_ms, RUNNING, frame * 15 / 2).await;
         }
     }
+    own.node(last_ms).await;
+    other.node(last_ms).await;
     own_host.frame(last_ms, 11, FIRST).await;
     other_host.frame(last_ms, 12, FIRST).await;
     control.compute.reconcile().await.expect("reconciled");

@@ -573,6 +573,7 @@ async fn capacity_and_review_say_what_was_given_and_used() {
     assert!((mean - 0.5).abs() < 0.01, "{host}");
     assert_eq!(host["memory"]["used_mean"], Value::Null, "resident memory was not measured");
     assert_eq!(capacity["total"]["cpu"]["used_p95"], host["cpu"]["used_p95"]);
+    one.node(NOON + 3_600_000).await;
     let room = control.json("/api/v1/capacity/room?vcpus=4&memory_bytes=8589934592&overcommit=1").await;
     assert_eq!((&room["fits"], &room["fits_with_one_lost"]), (&3.into(), &0.into()), "{room}");
     let review = control.json("/api/v1/review?days=1").await;

@@ -58,6 +58,7 @@ export default {
     running_twice_text: "The same UUID runs in two places, which may damage its disks. Stop one of them:",
     claimed_twice: "UUID claimed twice",
     claimed_twice_text: "A virtual machine of another organisation has the same UUID: one is a copy. They are shown apart, never merged:",
+    only_ledger: "Only in the ledger",
     machine_twice: "Machine identity used twice",
     machine_twice_text: "Another machine reports with the machine identity of this one: one of them is a clone. Give the clone its own (delete /etc/machine-id, run systemd-machine-id-setup) and enrol its agent again.",
     expired_text: "Its time is over; extend it or reclaim it:",

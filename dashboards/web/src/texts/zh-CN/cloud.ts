@@ -58,6 +58,7 @@ export default {
     running_twice_text: "同一 UUID 正在两处运行，磁盘可能损坏。请停掉其中一处：",
     claimed_twice: "UUID 重复",
     claimed_twice_text: "另一组织的虚拟机有相同的 UUID：其中一台是复制品。两者分别显示，不会合并：",
+    only_ledger: "仅在台账中的虚拟机",
     machine_twice: "机器标识重复",
     machine_twice_text: "另一台机器正以相同的机器标识上报：其中一台是克隆。请为克隆机生成新的标识（删除 /etc/machine-id，再运行 systemd-machine-id-setup），并重新登记其探针。",
     expired_text: "使用期限已过，请续期或回收：",
