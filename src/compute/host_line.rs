@@ -56,7 +56,7 @@ impl Line for HostLine {
 
     fn found(compute: &Compute, permit: &Permit<MeasurementsRead>, known: Vec<Self>) -> Vec<Self> {
         let index = compute.0.index.read().unwrap_or_else(PoisonError::into_inner);
-        let nodes = index.nodes_by_host();
+        let nodes = index.nodes_by_host(&compute.0.fleet);
         let mut known = known.into_iter().peekable();
         let visible = index.hosts.iter().filter(|(id, _)| compute.0.access.is_visible(permit, Resource::Host(**id)));
         visible

@@ -11,6 +11,7 @@ use super::vm::Node;
 use super::{Compute, Host, Index};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Resource};
+use crate::fleet::Fleet;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{AgentId, HostId, SourceId};
 use crate::telemetry::{Glance, SourceView};
@@ -157,19 +158,15 @@ impl Health {
 }
 
 impl Index {
-    /// The newest hypervisor of each host, as it was named, retired or not.
-    pub(super) fn nodes_by_host(&self) -> HashMap<HostId, SourceId> {
-        let mut newest = HashMap::with_capacity(self.nodes.len());
-        for node in self.nodes.values() {
-            let known = newest.entry(node.host).or_insert(node.source);
-            *known = node.source.max(*known);
+    /// The hypervisor of each host, retired or not: the newest of those whose agents were not revoked, if there is one.
+    pub(super) fn nodes_by_host(&self, fleet: &Fleet) -> HashMap<HostId, SourceId> {
+        let mut newest: HashMap<HostId, (bool, SourceId)> = HashMap::with_capacity(self.nodes.len());
+        for (agent, node) in &self.nodes {
+            let told = (!fleet.agent_is_revoked(*agent), node.source);
+            let known = newest.entry(node.host).or_insert(told);
+            *known = told.max(*known);
         }
-        newest
-    }
-
-    /// The newest hypervisor of one.
-    pub(super) fn node_on(&self, host: HostId) -> Option<SourceId> {
-        self.nodes.values().filter(|node| node.host == host).map(|node| node.source).max()
+        newest.into_iter().map(|(host, (_, source))| (host, source)).collect()
     }
 }
 

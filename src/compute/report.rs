@@ -212,7 +212,7 @@ impl Compute {
     /// A host's page.
     pub(super) fn detail(&self, permit: &Permit<MeasurementsRead>, host: &Host, now_ms: UnixMs) -> HostDetail {
         let sources = self.shown(permit, host);
-        let node = self.index().node_on(host.row.id);
+        let node = self.index().nodes_by_host(&self.0.fleet).remove(&host.row.id);
         let node = node.and_then(|node| self.node_shown(permit, node));
         // A host's own agent comes before.
         let stand_in = node.as_ref().filter(|_| sources.is_empty());

@@ -5,7 +5,7 @@
 //! before it is ranked.
 
 /// A slot counts from so much coverage on.
-const HALF: f32 = 0.5;
+pub(super) const HALF: f32 = 0.5;
 
 /// A period of slots: what was used in each, and what part of it was measured.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,20 +10,24 @@ use std::sync::{Arc, PoisonError};
 
 use sea_orm::DbErr;
 
-use super::figures::{SHUT_OFF, STATE, VmPlan};
+use super::figures::{SHUT_OFF, STATE};
 use super::placing::Place;
 use super::{Vm, VmJoin, VmRow};
 use crate::access::{ROOT, Resource};
 use crate::compute::joining::Join;
 use crate::compute::reconciler::{Owned, Reconciled};
 use crate::compute::survey::SLOT_MS;
+use crate::compute::usage::HALF;
 use crate::compute::{Compute, Host, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, SourceId, VmId};
-use crate::telemetry::Facts;
+use crate::telemetry::{Facts, Glance, Part, Points};
 
 /// What says nothing for so long is not waited for; two slots.
 const LONG_MS: i64 = 2 * SLOT_MS;
+
+/// What a host's agent sends with every frame.
+const BOOT_TIME: &str = "node_boot_time_seconds";
 
 /// What a pass found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,13 @@ pub(in crate::compute) struct Inside {
     pub hidden: HashSet<VmId>,
     /// Some hosts have not said yet what they are.
     pub waiting: bool,
+}
+
+impl Inside {
+    /// Whether a host was found to be a machine of its own.
+    fn is_apart(&self, host: HostId) -> bool {
+        self.vms.get(&host).is_some_and(|vm| !self.hosts.contains_key(vm))
+    }
 }
 
 /// What was read of inventories, and since when each holds.
@@ -159,7 +170,7 @@ impl Compute {
                 continue;
             };
             let is_virtual = present.inventory.is_virtual && !nodes.contains(&id);
-            let domain = if is_virtual { self.domain_of(host, present, &of_macs, now_ms).await? } else { None };
+            let domain = if is_virtual { self.domain_of(host, present, &of_macs, now_ms).await } else { None };
             let is_own = is_virtual && domain.is_none();
             if let Some(domain) = domain {
                 found.vms.insert(id, domain);
@@ -302,7 +313,7 @@ impl Compute {
         present: &Said,
         of_macs: &HashMap<String, Vec<VmId>>,
         now_ms: UnixMs,
-    ) -> Result<Option<VmId>, DbErr> {
+    ) -> Option<VmId> {
         let candidates: Vec<Arc<Vm>> = {
             let index = self.index();
             let of_uuid = |uuid: &str| index.vms.claims(uuid).map(|(_, vm)| vm).collect();
@@ -317,20 +328,22 @@ impl Compute {
         let reports = self.reports(present.join.source, now_ms);
         let mut ours = Vec::new();
         for vm in candidates.into_iter().filter(is_ours) {
+            let here = present.join.source;
             let is_past = self.is_gone(&vm)
-                || (reports && (self.is_long_silent(&vm, now_ms) || self.is_long_off(&vm, now_ms).await?));
+                || (reports && self.is_long_silent(&vm, now_ms))
+                || (reports && self.is_off_while(&vm, host.row.id, here, now_ms).await);
             if !is_past {
                 ours.push(vm);
             }
         }
         let own = |vm: &&Arc<Vm>| vm.row.organization == host.row.organization;
-        Ok(match ours.as_slice() {
+        match ours.as_slice() {
             [one] => Some(one.row.id),
             several => {
                 let mut own = several.iter().filter(own);
                 own.next().filter(|_| own.next().is_none()).map(|vm| vm.row.id)
             }
-        })
+        }
     }
 
     /// Nothing has come of it for long: no restart of an agent takes that time.
@@ -342,17 +355,35 @@ impl Compute {
         silent == Some(true)
     }
 
-    /// It is off, and was through the last whole slots: nothing that reports runs in it.
-    async fn is_long_off(&self, vm: &Vm, now_ms: UnixMs) -> Result<bool, DbErr> {
+    /// It is off, and what reports runs elsewhere: it was found to before, or reported through a whole slot in which this
+    /// one was off.
+    async fn is_off_while(&self, vm: &Vm, host: HostId, reporting: SourceId, now_ms: UnixMs) -> bool {
+        let state = |glance: &Glance<'_>| {
+            let column = glance.schema.columns.iter().position(|column| column.metric == STATE)?;
+            glance.value(column).filter(|_| !glance.is_stale(now_ms))
+        };
         let view = vm.source().and_then(|source| self.0.telemetry.source_known(source));
-        let state = view.and_then(|view| view.glance(|glance| VmPlan::new(glance.schema).state(&glance))?);
-        let part = vm.parts().into_iter().find(|part| Some(part.source) == vm.source());
-        let Some(part) = part.filter(|_| state == Some(SHUT_OFF)) else { return Ok(false) };
+        if view.and_then(|view| view.glance(|glance| state(&glance))?) != Some(SHUT_OFF) {
+            return false;
+        }
+        if self.index().vms.inside.is_apart(host) {
+            return true;
+        }
         let to_ms = now_ms.div_euclid(SLOT_MS) * SLOT_MS;
-        let series = self.slots(part, &[STATE], None, (to_ms - LONG_MS, to_ms)).await;
-        let series = series.map_err(|error| DbErr::Custom(error.to_string()))?;
-        let off = [Some(SHUT_OFF as f64); 2];
-        Ok(matches!(series.as_slice(), [one] if one.points.min == off && one.points.max == off))
+        // What cannot be read is not known.
+        let only = async |part: Part, metric: &str| {
+            let found = self.slots(part, &[metric], None, (to_ms - LONG_MS, to_ms)).await.ok()?;
+            found.into_iter().next().map(|series| series.points)
+        };
+        let Some(part) = vm.parts().into_iter().find(|part| Some(part.source) == vm.source()) else { return false };
+        let Some(states) = only(part, STATE).await else { return false };
+        let own = Part { source: reporting, stays: vec![(UnixMs::MIN, UnixMs::MAX)] };
+        let Some(reported) = only(own, BOOT_TIME).await else { return false };
+        (0..states.value.len()).any(|at| {
+            let is_off = |of: &[Option<f64>]| of.get(at).copied().flatten() == Some(SHUT_OFF as f64);
+            let is_known = |of: &Points| of.coverage.get(at).is_some_and(|coverage| *coverage >= HALF);
+            is_off(&states.min) && is_off(&states.max) && is_known(&states) && is_known(&reported)
+        })
     }
 
     /// It is there no more.

@@ -120,15 +120,16 @@ pub(in crate::compute) struct Happened {
 /// tell it better than frames: an event lies between the frame without it and `seen_ms`, the first with it. That it
 /// left by a migration tells it however long ago: what was measured there since comes later.
 pub(in crate::compute) fn arrived(seen_ms: UnixMs, interval_ms: u32, there: &[Happened], left: &[Happened]) -> UnixMs {
-    let near = |one: &&Happened| (seen_ms - i64::from(interval_ms) * 5 / 2..=seen_ms).contains(&one.at_ms);
-    let last = |events: &'_ [Happened], names: &[&str]| {
-        let named = events.iter().filter(|one| names.contains(&one.name.as_str()));
-        named.max_by_key(|one| one.at_ms).cloned()
-    };
-    let came = last(there, &["domain.migrated_in", "domain.resumed"]).filter(|one| near(&one));
+    fn last<'a>(events: impl Iterator<Item = &'a Happened>, names: &[&str]) -> Option<&'a Happened> {
+        events.filter(|one| names.contains(&one.name.as_str())).max_by_key(|one| one.at_ms)
+    }
+    let near = |one: &Happened| (seen_ms - i64::from(interval_ms) * 5 / 2..=seen_ms).contains(&one.at_ms);
+    // While it migrates it is started there as well, and does not run yet.
+    let began = there.iter().filter(|one| one.name != "domain.started" || one.detail != "migrated");
+    let came = last(began, &["domain.migrated_in", "domain.resumed", "domain.started"]).filter(|one| near(one));
     let went = || {
-        let last = last(left, &["domain.started", "domain.resumed", "domain.stopped"])?;
-        Some(last).filter(|one| one.name == "domain.stopped" && (near(&one) || one.detail == "migrated"))
+        let last = last(left.iter(), &["domain.started", "domain.resumed", "domain.stopped"])?;
+        Some(last).filter(|one| one.name == "domain.stopped" && (near(one) || one.detail == "migrated"))
     };
     came.or_else(went).map_or(seen_ms, |one| one.at_ms)
 }
@@ -223,6 +224,8 @@ mod tests {
         assert_eq!(arrived(4_000_000, 15_000, &[], &[migrated.clone()]), 99_400);
         let again = [event(200_000, "domain.started"), migrated];
         assert_eq!(arrived(4_000_000, 15_000, &[], &again), 4_000_000, "it came back, and went unseen");
+        let booted = [event(3_999_000, "domain.started")];
+        assert_eq!(arrived(4_000_000, 15_000, &booted, &again[1..]), 3_999_000, "it was elsewhere in between");
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::{Vm, VmJoin, VmPlan};
 use crate::compute::{Compute, store};
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{SourceId, VmId};
-use crate::telemetry::SourceEvent;
+use crate::telemetry::{SourceEvent, SourceView};
 
 /// Events of a source that are looked through for one move.
 const EVENTS: usize = 50;
@@ -135,8 +135,17 @@ impl Compute {
         let (to, view) = telling.next().filter(|_| telling.next().is_none())?;
         let host = |agent| Self::node(&self.index(), agent).map(|node| node.host);
         let same_host = host(own.agent()).is_some_and(|known| host(view.agent()) == Some(known));
-        let is_left = same_host || self.0.fleet.agent_is_revoked(own.agent()) || self.node_reports(&own, now_ms);
+        let is_left = same_host
+            || self.0.fleet.agent_is_revoked(own.agent())
+            || (self.node_reports(&own, now_ms) && self.node_before(&own) > Some(last_ms));
         is_left.then_some(Place { source: to, from_ms: last_ms.max(here.from_ms) + 1 })
+    }
+
+    /// The frame before the newest of a source's hypervisor: of one that is back a machine's own may be yet to come.
+    fn node_before(&self, view: &SourceView) -> Option<UnixMs> {
+        let node = Self::node(&self.index(), view.agent())?;
+        let node = self.0.telemetry.source_known(node.source)?;
+        node.glance(|glance| glance.before.map(|before| before.instant_ms))?
     }
 
     /// The same place, from the instant on that events tell.
