@@ -64,7 +64,10 @@ async fn what_is_off_goes_along_when_it_is_defined_elsewhere() {
     two.frame(NOON + 120_000, SHUT_OFF, 0).await;
     control.compute.reconcile().await.expect("reconciled");
     assert_eq!(control.json("/api/v1/vms/vm_1").await["host"], "host_1");
-    // It reports, and does not list it.
+    // It reports, and does not list it; with its first frame that may be to come.
+    one.node(NOON + 105_000).await;
+    control.compute.reconcile().await.expect("reconciled");
+    assert_eq!(control.json("/api/v1/vms/vm_1").await["host"], "host_1");
     one.node(NOON + 120_000).await;
     assert_eq!(control.compute.reconcile().await.expect("reconciled").moved, 1);
     let page = control.json("/api/v1/vms/vm_1").await;
