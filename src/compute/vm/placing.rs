@@ -221,7 +221,7 @@ mod tests {
         // While nothing came from there it left; or it stopped, and was started there much later.
         assert_eq!(arrived(4_000_000, 15_000, &[], &left), 4_000_000);
         let migrated = Happened { detail: "migrated".to_owned(), ..left[0].clone() };
-        assert_eq!(arrived(4_000_000, 15_000, &[], &[migrated.clone()]), 99_400);
+        assert_eq!(arrived(4_000_000, 15_000, &[], std::slice::from_ref(&migrated)), 99_400);
         let again = [event(200_000, "domain.started"), migrated];
         assert_eq!(arrived(4_000_000, 15_000, &[], &again), 4_000_000, "it came back, and went unseen");
         let booted = [event(3_999_000, "domain.started")];
