@@ -146,7 +146,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// Records wait this long for a commit, a few frames three and a half times as long.
+    /// Records wait this long for a commit, fewer than 128 frames three and a half times as long.
     #[serde(deserialize_with = "units::duration")]
     pub commit_interval: Duration,
     /// Frames that make a commit at once.

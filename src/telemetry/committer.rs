@@ -26,7 +26,7 @@ use tongtu_protocol::v1::{self, Verdict};
 
 /// The writer looks at the clock this often when nothing comes.
 const IDLE: Duration = Duration::from_secs(1);
-/// A commit of a few frames waits this many intervals.
+/// A commit of frames that are no company yet waits this many intervals.
 const LONELY: f64 = 3.5;
 /// After a failure the next commit waits this long, then twice as long, and so on.
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -100,7 +100,7 @@ impl Committer {
         self.step().await;
     }
 
-    /// Lets others join what waits. A few frames wait longer, since a commit costs as much as tens of them.
+    /// Lets others join what waits. Few frames wait longer, since a commit costs as much as about ten of them.
     async fn gather(&self) {
         let Inner { queue, config, .. } = &*self.inner;
         // A sleep costs a wake-up only if it is waited for.

@@ -26,8 +26,8 @@ const RECORD_BYTES: usize = 64;
 /// Definitions of fewer bytes wait for a record.
 const DEFINITIONS_ALONE: usize = 256 << 10;
 
-/// Frames among which the cost of a commit does not count any more.
-const COMPANY: usize = 16;
+/// Frames among which the cost of a commit, which is that of about ten of them, does not count any more.
+const COMPANY: usize = 128;
 
 /// Where records go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,11 +32,15 @@ pub(crate) fn until_slot_end() -> Duration {
     SLOT.saturating_sub(Duration::from_millis(past_ms as u64))
 }
 
-/// Waits until everything that these controls received is compacted, past the next end of a slot, and the days
-/// that are over are closed: that is work as well.
-pub(crate) fn wait_compacted<'a>(meters: impl Iterator<Item = &'a Meter> + Clone) {
+/// Waits until everything that these controls received is compacted, past the next end of a slot.
+pub(crate) fn wait_compacted<'a>(meters: impl Iterator<Item = &'a Meter>) {
     wait::pause(until_slot_end() + GRACE);
-    meters.clone().for_each(wait_resting);
+    meters.for_each(wait_resting);
+}
+
+/// Waits until the days that are over are closed as well: that is work too.
+pub(crate) fn wait_days_closed<'a>(meters: impl Iterator<Item = &'a Meter> + Clone) {
+    wait_compacted(meters.clone());
     wait::pause(SETTLED + GRACE);
     meters.for_each(wait_resting);
 }

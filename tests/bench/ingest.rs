@@ -94,7 +94,7 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
         None => mode == Mode::Full || bar.is_some(),
     };
     let played: Vec<_> = paces.into_iter().filter(asked).map(|(pace, bar)| (pace, bar, into_control(pace))).collect();
-    control::wait_compacted(played.iter().map(|(_, _, played)| &played.meter));
+    control::wait_days_closed(played.iter().map(|(_, _, played)| &played.meter));
     for (pace, bar, played) in played {
         let name = pace.name();
         let (ours, frames) = settle(played);

@@ -121,7 +121,7 @@ impl History {
 
     fn ask(&self, report: &mut Report) {
         let Self { control, meter, .. } = self;
-        control::wait_compacted(std::iter::once(meter));
+        control::wait_days_closed(std::iter::once(meter));
         let client = Client::new(control);
         let to_ms = wait::wall_ms() / 300_000 * 300_000;
         let from_ms = to_ms - DAYS * DAY_MS;

@@ -102,7 +102,7 @@ fn history(report: &mut Report, folder: &Path) -> String {
     let task = Task { agents: 1, interval: INTERVAL, duration: Duration::from_secs(1_800), scenario: &scenario };
     Fleet::start(&control, folder, task).finish(Duration::from_secs(1_800));
     // In the service a host's newest hours alone are frames; here nearly a tenth of the month would be.
-    control::wait_compacted(std::iter::once(&meter));
+    control::wait_days_closed(std::iter::once(&meter));
     let hosts = control.hosts();
     let id = hosts.first().and_then(|host| host["id"].as_str()).expect("a host").to_owned();
     let source = control.get(&format!("/api/v1/hosts/{id}")).json()["source"].clone();
