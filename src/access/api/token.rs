@@ -96,7 +96,7 @@ struct ApiTokenRequest {
     name: String,
     /// `operator` or `reader`.
     role: Role,
-    /// Whose things it reaches, with those below; absent: everything.
+    /// Whose things it reaches, with those below; absent: those of who makes it.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "org_2")]
     organization: Option<OrganizationId>,

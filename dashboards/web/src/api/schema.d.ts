@@ -1511,7 +1511,7 @@ export interface components {
              */
             name: string;
             /**
-             * @description Whose things it reaches, with those below; absent: everything.
+             * @description Whose things it reaches, with those below; absent: those of who makes it.
              * @example org_2
              */
             organization?: string | null;
