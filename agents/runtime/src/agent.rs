@@ -11,7 +11,7 @@
 use crate::clock;
 use crate::collect::{CollectorSpec, Context};
 use crate::configuration::{Configuration, ConfigurationError};
-use crate::data::{DataDirectory, DataError, Enrolment, renewal_is_due};
+use crate::data::{DataDirectory, DataError, Enrolment, renewal_due_ms};
 use crate::desired::Desired;
 use crate::enrol::{EnrolError, renew};
 use crate::exposition::{LastFrame, serve};
@@ -26,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -164,9 +165,11 @@ pub async fn run_checking(
         hostname: clock::hostname(),
         interval_ms: 0,
     };
+    let renewal_due = Arc::new(AtomicI64::new(renewal_due_ms(&enrolment)));
     let mut reporter = Reporter {
         data,
         enrolment,
+        renewal_due: Arc::clone(&renewal_due),
         identity,
         link: None,
         renew_now: false,
@@ -181,7 +184,7 @@ pub async fn run_checking(
     loop {
         tokio::select! {
             () = &mut stopped => break,
-            () = until_renewal(reporter.enrolment.clone(), renewal_check) => reporter.cut(),
+            () = until_renewal(&renewal_due, renewal_check) => reporter.cut(),
             never = session::run(&mut spool, &mut reporter) => match never {},
         }
     }
@@ -194,13 +197,17 @@ pub async fn run_checking(
 }
 
 /// Returns when the certificate is due; at least one check from now, for control may be away.
-async fn until_renewal(enrolment: Enrolment, check: Duration) {
+async fn until_renewal(due_ms: &AtomicI64, check: Duration) {
     loop {
         sleep(check).await;
-        if renewal_is_due(&enrolment) {
+        if is_past(due_ms) {
             return;
         }
     }
+}
+
+fn is_past(due_ms: &AtomicI64) -> bool {
+    clock::wall_ms() >= due_ms.load(Ordering::Relaxed)
 }
 
 fn apply(desired: &Desired, local_interval: Duration, orders: &Orders) {
@@ -234,6 +241,8 @@ fn watch_inventory(inventory: fn() -> BTreeMap<String, String>, orders: &Arc<Ord
 struct Reporter {
     data: DataDirectory,
     enrolment: Enrolment,
+    /// Of the certificate that it has now, which a session may renew.
+    renewal_due: Arc<AtomicI64>,
     identity: Identity,
     link: Option<Link>,
     /// Control says that the certificate has expired.
@@ -272,6 +281,7 @@ impl Reporter {
             error => SessionError::Broken(error.to_string()),
         })?;
         self.data.renew(&renewed).map_err(|error| SessionError::Broken(error.to_string()))?;
+        self.renewal_due.store(renewal_due_ms(&renewed), Ordering::Relaxed);
         self.enrolment = renewed;
         (self.link, self.renew_now) = (None, false);
         tracing::info!("the certificate was renewed");
@@ -305,7 +315,7 @@ impl Reporter {
 impl Agent for Reporter {
     async fn connection(&mut self) -> Result<(Link, Identity), SessionError> {
         self.welcomed = false;
-        if self.renew_now || renewal_is_due(&self.enrolment) {
+        if self.renew_now || is_past(&self.renewal_due) {
             let forced = self.renew_now;
             match self.renew().await {
                 Ok(()) => {}

@@ -363,17 +363,17 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
 }
 
-/// Whether it is time to renew: two thirds of the certificate's life are over.
-pub(crate) fn renewal_is_due(enrolment: &Enrolment) -> bool {
-    let Some(end_ms) = not_after_ms(&enrolment.certificate_pem) else { return true };
-    is_due(enrolment.identity.certificate_since_ms, end_ms, clock::wall_ms())
+/// From when on it is time to renew: two thirds of the certificate's life are over. One that cannot be read is due.
+pub(crate) fn renewal_due_ms(enrolment: &Enrolment) -> i64 {
+    let end_ms = not_after_ms(&enrolment.certificate_pem);
+    end_ms.map_or(i64::MIN, |end_ms| due_ms(enrolment.identity.certificate_since_ms, end_ms))
 }
 
-fn is_due(since_ms: i64, end_ms: i64, now_ms: i64) -> bool {
+fn due_ms(since_ms: i64, end_ms: i64) -> i64 {
     const YEAR_MS: i64 = 365 * 86_400_000;
     // A clock that was wrong when the certificate came does not stretch its life.
     let life_ms = (end_ms - since_ms).clamp(1, YEAR_MS);
-    now_ms >= end_ms - life_ms / 3
+    end_ms - life_ms / 3
 }
 
 #[cfg(test)]
@@ -448,6 +448,7 @@ mod tests {
     #[test]
     fn renewal_is_due_at_two_thirds() {
         const DAY: i64 = 86_400_000;
+        let is_due = |since_ms, end_ms, now_ms: i64| now_ms >= due_ms(since_ms, end_ms);
         assert!(!is_due(0, 365 * DAY, 243 * DAY));
         assert!(is_due(0, 365 * DAY, 244 * DAY));
         assert!(is_due(0, 90, 60) && !is_due(0, 90, 59));
