@@ -165,7 +165,7 @@ pub async fn run_checking(
         hostname: clock::hostname(),
         interval_ms: 0,
     };
-    let renewal_due = Arc::new(AtomicI64::new(renewal_due_ms(&enrolment)));
+    let renewal_due = Arc::new(AtomicI64::new(i64::MAX));
     let mut reporter = Reporter {
         data,
         enrolment,
@@ -200,14 +200,10 @@ pub async fn run_checking(
 async fn until_renewal(due_ms: &AtomicI64, check: Duration) {
     loop {
         sleep(check).await;
-        if is_past(due_ms) {
+        if clock::wall_ms() >= due_ms.load(Ordering::Relaxed) {
             return;
         }
     }
-}
-
-fn is_past(due_ms: &AtomicI64) -> bool {
-    clock::wall_ms() >= due_ms.load(Ordering::Relaxed)
 }
 
 fn apply(desired: &Desired, local_interval: Duration, orders: &Orders) {
@@ -241,7 +237,7 @@ fn watch_inventory(inventory: fn() -> BTreeMap<String, String>, orders: &Arc<Ord
 struct Reporter {
     data: DataDirectory,
     enrolment: Enrolment,
-    /// Of the certificate that it has now, which a session may renew.
+    /// When the certificate of the session that is open is due; `MAX` without one: it is looked at before each.
     renewal_due: Arc<AtomicI64>,
     identity: Identity,
     link: Option<Link>,
@@ -281,7 +277,6 @@ impl Reporter {
             error => SessionError::Broken(error.to_string()),
         })?;
         self.data.renew(&renewed).map_err(|error| SessionError::Broken(error.to_string()))?;
-        self.renewal_due.store(renewal_due_ms(&renewed), Ordering::Relaxed);
         self.enrolment = renewed;
         (self.link, self.renew_now) = (None, false);
         tracing::info!("the certificate was renewed");
@@ -315,7 +310,8 @@ impl Reporter {
 impl Agent for Reporter {
     async fn connection(&mut self) -> Result<(Link, Identity), SessionError> {
         self.welcomed = false;
-        if self.renew_now || is_past(&self.renewal_due) {
+        self.renewal_due.store(i64::MAX, Ordering::Relaxed);
+        if self.renew_now || clock::wall_ms() >= renewal_due_ms(&self.enrolment) {
             let forced = self.renew_now;
             match self.renew().await {
                 Ok(()) => {}
@@ -367,6 +363,7 @@ impl Agent for Reporter {
 
     fn welcomed(&mut self, _: &v1::Welcome) {
         self.welcomed = true;
+        self.renewal_due.store(renewal_due_ms(&self.enrolment), Ordering::Relaxed);
         tracing::info!(control = self.enrolment.identity.address, "connected");
     }
 
