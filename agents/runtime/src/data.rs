@@ -13,7 +13,6 @@
 //! a crash leaves of the moves is finished at the next start. So there is always one whole enrolment
 //! or none.
 
-use crate::clock;
 use crate::desired::Desired;
 use crate::link::{Credentials, LinkError, Trust};
 use rustix::fs::Mode;
