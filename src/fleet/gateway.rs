@@ -2,28 +2,25 @@
 //!
 //! What must hold: a peer without a certificate of our authority can do nothing but enrol, and not
 //! for long; one with a certificate, whatever became of it since, holds a few connections, and none for long
-//! without a session; handshakes under way are bounded in number and time, what is more waits in the kernel;
+//! without a session; who resets what it began has no more at work than who waits for it;
+//! handshakes under way are bounded in number and time, what is more waits in the kernel;
 //! a connection that is idle holds little memory (ten thousand live in one process), and one whose
-//! peer has died goes within a minute.
+//! peer has died goes within two minutes.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use prometheus::IntGauge;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tongtu_protocol::{limits, reason::Reason, v1, wire};
-use tonic::codec::{Codec, EncodeBody};
-use tonic::codegen::BoxFuture;
+use tongtu_protocol::{limits, reason::Reason, v1};
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service;
 use v1::enrolment_server::{self, Enrolment, EnrolmentServer};
@@ -32,6 +29,7 @@ use v1::telemetry_server::{self, Telemetry, TelemetryServer};
 use super::admission::Fault;
 use super::attempts::AgentAttempt;
 use super::authority::{Serial, ServerCertificate};
+use super::connection::{self, Connection, Ended, Exchange, Http, Received, STREAMS};
 use super::inbound::Inbound;
 use super::peer::{Peer, PeerCertificate, Verifier};
 use super::refusals::Subject;
@@ -54,8 +52,6 @@ const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Bytes that wait to be sent on a connection before a stream is asked for more.
 const SEND_BUFFER: usize = 32 << 10;
-/// Streams of a connection: a session, a renewal, and one of each that is just ending.
-const STREAMS: u32 = 4;
 /// Why a connection is refused whose certificate is not of our authority, or no agent's.
 const FOREIGN: &str = "foreign_certificate";
 /// Open streams have this long to take leave when control stops.
@@ -189,6 +185,30 @@ impl Drop for Held {
     }
 }
 
+/// A connection, counted until its task ends, in whatever way.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(connections: &IntGauge) -> Self {
+        connections.inc();
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// What a call knows of its connection.
+#[derive(Clone)]
+struct Caller {
+    peer: Peer,
+    /// For what its calls have begun and not ended, whether they were reset or not.
+    places: Arc<Semaphore>,
+}
+
 impl Gateway {
     async fn connection(
         self,
@@ -197,7 +217,12 @@ impl Gateway {
         (permit, open): (OwnedSemaphorePermit, mpsc::Sender<()>),
     ) {
         let _ = stream.set_nodelay(true);
-        let shaken = tokio::time::timeout(self.fleet.timing.handshake, self.acceptor.accept(stream)).await;
+        // Of TLS and of HTTP/2 together.
+        let mut late = std::pin::pin!(tokio::time::sleep(self.fleet.timing.handshake));
+        let shaken = tokio::select! {
+            shaken = self.acceptor.accept(stream) => Some(shaken),
+            () = &mut late => None,
+        };
         drop(permit);
         let refuse = |reason: &'static str, detail: &dyn std::fmt::Display| {
             let now_ms = self.fleet.clock.now_ms();
@@ -209,9 +234,9 @@ impl Gateway {
             }
         };
         let stream = match shaken {
-            Err(_) => return refuse("handshake_timeout", &"no TLS handshake in time"),
-            Ok(Err(error)) => return refuse(handshake_reason(&error), &error),
-            Ok(Ok(stream)) => stream,
+            None => return refuse("handshake_timeout", &"no TLS handshake in time"),
+            Some(Err(error)) => return refuse(handshake_reason(&error), &error),
+            Some(Ok(stream)) => stream,
         };
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return refuse("handshake_failed", &"the peer does not speak HTTP/2");
@@ -234,90 +259,131 @@ impl Gateway {
             },
         };
         let peer = Peer { certificate, address, connected_ms: self.fleet.clock.now_ms() };
-        let connections = self.fleet.metrics.connections.clone();
-        let serving = self.serve(stream, peer);
+        let greeted = tokio::select! {
+            greeted = greet(stream) => Some(greeted),
+            () = &mut late => None,
+        };
+        let http = match greeted {
+            None => return refuse("handshake_timeout", &"no HTTP/2 in time"),
+            Some(Err(error)) => return refuse("handshake_failed", &error),
+            Some(Ok(http)) => http,
+        };
+        let counted = Counted::new(&self.fleet.metrics.connections);
+        let serving = self.serve(http, peer);
         // A task of its own, so that what the handshake needed does not stay for the connection's life.
         tokio::spawn(async move {
-            connections.inc();
             serving.await;
-            connections.dec();
-            drop((open, place));
+            drop((counted, open, place));
         });
     }
 
-    fn serve(self, stream: TlsStream<TcpStream>, peer: Peer) -> impl Future<Output = ()> + Send {
+    /// Serves a connection until it is closed, idle, or control stops.
+    fn serve(self, mut http: Http, peer: Peer) -> impl Future<Output = ()> + Send {
         let timing = self.fleet.timing;
-        let shutdown = self.shutdown.clone();
-        let fleet = self.fleet.clone();
+        let anonymous = peer.certificate.is_none();
+        let ping = http.ping_pong().expect("it is taken once");
+        let (fleet, shutdown) = (self.fleet.clone(), self.shutdown.clone());
         // Each session of the connection holds one more.
         let sessions = Arc::new(());
         let held = sessions.clone();
-        let call = move |request: hyper::Request<Incoming>| self.call(request, peer, &held);
-        let service = hyper::service::service_fn(call);
-        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(8 << 10)
-            .auto_date_header(false)
-            .keep_alive_interval(timing.keepalive)
-            .keep_alive_timeout(timing.keepalive_answer);
-        // An async block would hold it once as what it captured and once as what it pinned.
-        let mut connection = Box::pin(http.serve_connection(TokioIo::new(stream), service));
-        let anonymous = peer.certificate.is_none();
-        async move {
-            let outlived = async move {
-                tokio::time::sleep(timing.anonymous).await;
-                // This one and the service's.
-                while !anonymous && Arc::strong_count(&sessions) > 2 {
-                    // Seldom: ten thousand do so.
-                    tokio::time::sleep(timing.anonymous * 4).await;
-                }
-                true
-            };
-            let told = shutdown.triggered().map(|()| false);
-            // They are looked at when they have something to say, not whenever something comes.
-            let mut ends = FuturesUnordered::from_iter([outlived.boxed(), told.boxed()]);
-            // What ends a connection is the peer's affair, or its session has said why.
-            let outlived = tokio::select! {
-                _ = connection.as_mut() => return,
-                end = ends.next() => end == Some(true),
-            };
-            if outlived {
-                if anonymous {
-                    return;
-                }
-                let detail = "a connection without a session";
-                fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+        let caller = Caller { peer, places: Arc::new(Semaphore::new(STREAMS as usize)) };
+        let call = move |request, respond| self.call(request, respond, &caller, &held);
+        // In a box: an async block would hold it once as what it captured and once as what it waits for.
+        let mut connection = Box::new(Connection::new(http, call));
+        let alive = connection.pulse().stops(ping, timing.keepalive, timing.keepalive_answer);
+        let outlived = async move {
+            tokio::time::sleep(timing.anonymous).await;
+            // This one and the calls'.
+            while !anonymous && Arc::strong_count(&sessions) > 2 {
+                // Seldom: ten thousand do so.
+                tokio::time::sleep(timing.anonymous * 4).await;
             }
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(DRAIN, connection).await;
+        };
+        let looks = async move {
+            tokio::select! {
+                () = alive => Look::Gone,
+                () = outlived => Look::Outlived,
+                () = shutdown.triggered() => Look::Told,
+            }
+        };
+        connection.until(looks);
+        async move {
+            match (&mut *connection).await {
+                // What ends a connection is the peer's affair, or its session has said why.
+                Ended::Closed | Ended::Looks(Look::Gone) => return,
+                Ended::Looks(Look::Outlived) if anonymous => return,
+                Ended::Looks(Look::Outlived) => {
+                    let detail = "a connection without a session";
+                    fleet.refusals.count("idle", Subject::Address(peer.address.ip()), &detail, fleet.clock.now_ms());
+                }
+                Ended::Looks(Look::Told) => {}
+            }
+            connection.shut_down();
+            let _ = tokio::time::timeout(DRAIN, &mut *connection).await;
         }
     }
 
-    /// Answers one call. The services are found by path, without a router for each connection.
+    /// Begins one call: a session, which the connection drives, or a task that answers it. The services are found by
+    /// path, without a router for each connection.
     fn call(
         &self,
-        mut request: hyper::Request<Incoming>,
-        peer: Peer,
+        mut request: hyper::Request<Received>,
+        mut respond: SendResponse<Bytes>,
+        caller: &Caller,
         held: &Arc<()>,
-    ) -> BoxFuture<hyper::Response<tonic::body::Body>, Infallible> {
+    ) -> Option<Exchange> {
         let (service, method) = request.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default();
         if service == telemetry_server::SERVICE_NAME && method == "Session" {
-            let answer = self.services.session_begin(request.into_body(), peer, held.clone());
-            return Box::pin(std::future::ready(Ok(answer.unwrap_or_else(|status| status.into_http()))));
+            return match self.services.session_begin(request.into_body(), caller.peer, held.clone()) {
+                Ok(session) => Exchange::begin(session, respond, self.fleet.timing.room),
+                Err(status) => {
+                    tokio::spawn(connection::answer(status.into_http(), respond));
+                    None
+                }
+            };
         }
         let is_enrolment = service == enrolment_server::SERVICE_NAME;
-        request.extensions_mut().insert(peer);
-        if is_enrolment {
+        request.extensions_mut().insert(caller.clone());
+        let answered = if is_enrolment {
             self.enrolment.clone().call(request)
         } else {
             // It answers what it does not know with UNIMPLEMENTED.
             self.telemetry.clone().call(request)
-        }
+        };
+        tokio::spawn(async move {
+            let answered = tokio::select! {
+                biased;
+                // Nobody waits for the answer any more; see `finish`.
+                _ = std::future::poll_fn(|cx| respond.poll_reset(cx)) => return,
+                answered = answered => answered,
+            };
+            let Ok(response) = answered;
+            connection::answer(response, respond).await;
+        });
+        None
     }
+}
+
+/// HTTP/2 on a connection, once its peer has begun it.
+async fn greet(stream: TlsStream<TcpStream>) -> Result<Http, h2::Error> {
+    let mut http = h2::server::Builder::new();
+    http.initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(8 << 10);
+    http.handshake(stream).await
+}
+
+/// What a connection's timers say.
+#[derive(Debug)]
+enum Look {
+    /// Nobody answers on the other side.
+    Gone,
+    /// It has had its time and no session.
+    Outlived,
+    /// Control stops.
+    Told,
 }
 
 /// From where somebody comes, for the audit log.
@@ -339,9 +405,9 @@ struct Services {
 }
 
 impl Services {
-    /// Who calls, and what a refusal of it is logged under.
-    fn peer<T>(&self, request: &Request<T>) -> Peer {
-        *request.extensions().get::<Peer>().expect("the gateway puts it into every request")
+    /// Who calls.
+    fn caller<T>(&self, request: &Request<T>) -> Caller {
+        request.extensions().get::<Caller>().expect("the gateway puts it into every request").clone()
     }
 
     fn refused(&self, fault: Fault, subject: Subject) -> Status {
@@ -354,15 +420,26 @@ impl Services {
         peer.certificate.ok_or_else(|| self.refused(Reason::NoCertificate.into(), Subject::Address(peer.address.ip())))
     }
 
-    /// Runs to its end even if the caller goes away: a commit and what memory knows of it are one.
+    /// Runs to its end even if the caller goes away: a commit and what memory knows of it are one. Until then it holds
+    /// a place, and its refusal is counted as well.
     async fn finish<T: Send + 'static>(
         &self,
+        places: Arc<Semaphore>,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
         subject: Subject,
     ) -> Result<Response<T>, Status> {
+        let Ok(place) = places.try_acquire_owned() else {
+            let detail = "too much that this connection asked for is still at work; try again later".to_owned();
+            return Err(self.refused(Fault { reason: Reason::Unavailable, detail }, subject));
+        };
+        let fleet = self.fleet.clone();
+        let work = async move {
+            let _place = place;
+            work.await.inspect_err(|fault| fleet.refuse(fault, subject))
+        };
         match tokio::spawn(work).await {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
-            Ok(Err(fault)) => Err(self.refused(fault, subject)),
+            Ok(Err(fault)) => Err(fault.reason.status_with(fault.detail)),
             Err(_) => Err(self.refused(Reason::Unavailable.into(), subject)),
         }
     }
@@ -370,12 +447,7 @@ impl Services {
 
 impl Services {
     /// Begins a session on a call's body. It is read by [`Inbound`], so it does not pass tonic's reader.
-    fn session_begin(
-        &self,
-        body: Incoming,
-        peer: Peer,
-        held: Arc<()>,
-    ) -> Result<hyper::Response<tonic::body::Body>, Status> {
+    fn session_begin(&self, body: Received, peer: Peer, held: Arc<()>) -> Result<Session, Status> {
         let certificate = self.certificate(peer)?;
         let refused = |reason: Reason| self.refused(reason.into(), Subject::Agent(certificate.agent));
         let (agent, _) = self.fleet.on_record(certificate).map_err(|reason| {
@@ -391,23 +463,17 @@ impl Services {
             return Err(refused(Reason::CertificateExpired));
         }
         let peer = (peer, certificate);
-        let session = Session::new(self.fleet.clone(), self.sink.clone(), peer, agent, Inbound::new(body), held);
-        let encoder = wire::Codec::<v1::ToAgent, v1::ToControl>::default().encoder();
-        let body = EncodeBody::new_server(encoder, session, None, Default::default(), None);
-        let mut response = hyper::Response::new(tonic::body::Body::new(body));
-        let kind = hyper::header::HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
-        Ok(response)
+        Ok(Session::new(self.fleet.clone(), self.sink.clone(), peer, agent, Inbound::new(body), held))
     }
 }
 
 #[tonic::async_trait]
 impl Enrolment for Services {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
-        let peer = self.peer(&request);
+        let Caller { peer, places } = self.caller(&request);
         let fleet = self.fleet.clone();
         let work = async move { fleet.enroll(request.into_inner(), origin(peer.address)).await };
-        self.finish(work, Subject::Address(peer.address.ip())).await
+        self.finish(places, work, Subject::Address(peer.address.ip())).await
     }
 }
 
@@ -421,7 +487,7 @@ impl Telemetry for Services {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
-        let peer = self.peer(&request);
+        let Caller { peer, places } = self.caller(&request);
         let origin = origin(peer.address);
         let certificate = self.certificate(peer).inspect_err(|_| {
             let reason = Reason::NoCertificate.as_str();
@@ -429,6 +495,6 @@ impl Telemetry for Services {
         })?;
         let fleet = self.fleet.clone();
         let work = async move { fleet.renew(certificate, request.into_inner(), origin).await };
-        self.finish(work, Subject::Agent(certificate.agent)).await
+        self.finish(places, work, Subject::Agent(certificate.agent)).await
     }
 }

@@ -9,16 +9,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tongtu_protocol::{limits, reason::Reason, v1, wire};
 
 use super::admission::Fault;
+use super::connection::Received;
 
 /// gRPC's head of a message: a flag and the length.
 const HEAD: usize = 5;
 
 /// The agent's half of a stream.
-pub(super) struct Inbound<B = Incoming> {
+pub(super) struct Inbound<B = Received> {
     body: B,
     /// What came and was not read yet, if it is whole messages or none.
     chunk: Bytes,

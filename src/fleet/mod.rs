@@ -39,6 +39,7 @@ pub mod api;
 mod attempts;
 mod authority;
 mod configuration;
+mod connection;
 mod counts;
 mod directory;
 mod enrolment;

@@ -1,8 +1,9 @@
 //! One agent's stream: hello, welcome, then records in and answers out.
 //!
-//! It is one state machine, driven by whoever sends its messages over HTTP/2. So nothing is read
-//! while nothing can be written: an agent that does not take its answers sends nothing either, and
-//! no queue grows. Between two messages a stream costs no task of its own and no timer but one.
+//! It is one state machine, driven by whoever sends its messages over HTTP/2, and not while one of them
+//! waits. So nothing is read while something cannot be written: an agent that does not take its answers
+//! sends nothing either, and no queue grows. Between two messages a stream costs no task of its own and
+//! no timer but one.
 //!
 //! What must hold: nothing of a message is kept before it was judged; every end has a reason, which
 //! the agent is told, or is the agent's own doing.
@@ -40,7 +41,7 @@ const ROUND_TRIP_MAX_MS: i64 = 10_000;
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    /// TLS.
+    /// TLS and the beginning of HTTP/2.
     pub(super) handshake: Duration,
     /// A connection without a certificate, or without a session.
     pub(super) anonymous: Duration,
@@ -50,7 +51,9 @@ pub(super) struct Timing {
     pub(super) challenge: Duration,
     /// Between two anchors.
     pub(super) ping: Duration,
-    /// Silence on a connection before HTTP/2 asks whether the peer lives.
+    /// For an agent to make room for a message.
+    pub(super) room: Duration,
+    /// Silence on a connection, at the longest, before HTTP/2 asks whether the peer lives.
     pub(super) keepalive: Duration,
     /// For its answer.
     pub(super) keepalive_answer: Duration,
@@ -64,6 +67,7 @@ impl Default for Timing {
             hello: Duration::from_secs(30),
             challenge: Duration::from_secs(5),
             ping: Duration::from_secs(120),
+            room: Duration::from_secs(60),
             keepalive: Duration::from_secs(90),
             keepalive_answer: Duration::from_secs(20),
         }
@@ -116,7 +120,7 @@ struct Open {
     ping_due: bool,
 }
 
-/// The stream that tonic sends.
+/// One stream, as the messages for its agent.
 pub(super) struct Session {
     fleet: Fleet,
     sink: Arc<dyn Sink>,
@@ -345,6 +349,28 @@ impl Session {
         self.timer.set(tokio::time::sleep(time));
     }
 
+    /// It reads nothing at present, so it does not see that its peer has given it up.
+    pub(super) fn is_deaf(&self) -> bool {
+        matches!(self.phase, Phase::Challenging(_))
+    }
+
+    /// Ends it, because the agent makes no room for what it is told.
+    pub(super) fn give_up(&mut self) {
+        let detail = "it makes no room for what it is told".to_owned();
+        self.end(Fault { reason: Reason::TooSlow, detail }.into());
+    }
+
+    /// Ends it. What the agent is to be told, if that is control's doing.
+    fn end(&mut self, end: End) -> Option<Status> {
+        self.close();
+        self.phase = Phase::Ended;
+        let End::Fault(fault) = end else { return None };
+        if !matches!(fault.reason, Reason::Replaced | Reason::Stopping) {
+            self.fleet.refuse(&fault, Subject::Agent(self.agent.id));
+        }
+        Some(fault.reason.status_with(fault.detail))
+    }
+
     fn close(&mut self) {
         if let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Ended) {
             self.agent.leave(&open.live);
@@ -362,15 +388,7 @@ impl Stream for Session {
         }
         match ready!(self.drive(cx)) {
             Ok(message) => Poll::Ready(Some(Ok(v1::ToAgent { message: Some(message) }))),
-            Err(end) => {
-                self.close();
-                self.phase = Phase::Ended;
-                let End::Fault(fault) = end else { return Poll::Ready(None) };
-                if !matches!(fault.reason, Reason::Replaced | Reason::Stopping) {
-                    self.fleet.refuse(&fault, Subject::Agent(self.agent.id));
-                }
-                Poll::Ready(Some(Err(fault.reason.status_with(fault.detail))))
-            }
+            Err(end) => Poll::Ready(self.end(end).map(Err)),
         }
     }
 }

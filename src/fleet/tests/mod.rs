@@ -29,6 +29,7 @@ use crate::platform::testing::{self, TestDatabase};
 
 mod attempts;
 mod configuration;
+mod connection;
 mod enrolment;
 mod events;
 mod http;
@@ -46,6 +47,7 @@ fn timing() -> Timing {
         hello: long,
         challenge: Duration::from_secs(1),
         ping: Duration::from_millis(50),
+        room: long,
         keepalive: long,
         keepalive_answer: long,
     }
@@ -279,6 +281,12 @@ impl Machine {
         config
     }
 
+    /// A connection on which hands were shaken and nothing was said.
+    async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(CONTROL_NAME).expect("a name");
+        TlsConnector::from(Arc::new(self.tls())).connect(name, TcpStream::connect(self.address).await?).await
+    }
+
     async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
         let (config, address) = (Arc::new(self.tls()), self.address);
         let connector = tower::service_fn(move |_| {
@@ -300,17 +308,20 @@ impl Machine {
         self.certificate = Some(CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate"));
     }
 
-    async fn enroll(&mut self, token: &Token) -> Result<(), Status> {
-        let request = v1::EnrollRequest {
+    fn enrolment(&self, token: &Token) -> v1::EnrollRequest {
+        v1::EnrollRequest {
             token_secret: token.secret.to_vec().into(),
             csr_der: self.request().into(),
             kind: "host".to_owned(),
             machine_id: self.machine_id.clone(),
             hostname: "host-1".to_owned(),
             agent_version: "0.1.0".to_owned(),
-        };
+        }
+    }
+
+    async fn enroll(&mut self, token: &Token) -> Result<(), Status> {
         let channel = self.channel().await.expect("connected");
-        let enrolled = EnrolmentClient::new(channel).enroll(request).await?.into_inner();
+        let enrolled = EnrolmentClient::new(channel).enroll(self.enrolment(token)).await?.into_inner();
         self.keep(&enrolled.certificate_pem);
         self.id = enrolled.agent_id.parse().expect("an id");
         Ok(())

@@ -402,10 +402,7 @@ async fn a_peer_that_has_died_is_missed() {
         Timing { keepalive: Duration::from_millis(50), keepalive_answer: Duration::from_millis(50), ..timing() };
     let control = Control::start_with(timing).await;
     let machine = control.machine().await;
-    let connector = TlsConnector::from(Arc::new(machine.tls()));
-    let name = ServerName::try_from(CONTROL_NAME).expect("a name");
-    let tcp = TcpStream::connect(control.address).await.expect("connected");
-    let mut silent = connector.connect(name, tcp).await.expect("shaken hands");
+    let mut silent = machine.connect().await.expect("shaken hands");
     // HTTP/2 begins, and then nothing is answered any more.
     silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("written");
     let mut rest = Vec::new();
