@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Compute;
@@ -18,8 +18,11 @@ use super::overview::Overview;
 use super::report::{HostDetail, HostState, HostSummary};
 use crate::access::Principal;
 use crate::access::capability::AgentsRead;
+use crate::platform::clock::UnixMs;
 use crate::platform::http::Problem;
 use crate::platform::http::page::{Limit, Page};
+use crate::platform::ids::HostId;
+use crate::telemetry::report::{self, Of, SeriesReport};
 
 mod capacity;
 mod cloud;
@@ -29,6 +32,7 @@ pub fn router(compute: Compute) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(host_list))
         .routes(routes!(host_fetch))
+        .routes(routes!(host_series))
         .routes(routes!(overview))
         .routes(routes!(live))
         .with_state(compute.clone())
@@ -102,6 +106,70 @@ async fn host_fetch(
     let permit = principal.permit()?;
     let host = id.parse().ok().and_then(|id| compute.host_fetch(&permit, id));
     host.map(Json).ok_or_else(|| no_host(&id))
+}
+
+/// What is asked of the series of one thing.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ThingSeriesParameters {
+    /// Name of the metric, or of several, separated by commas (at most 64).
+    #[param(example = "node_load1,node_cpu_seconds_total")]
+    metric: String,
+    /// Only what measures this.
+    resource: Option<String>,
+    /// As of `/api/v1/series`.
+    from_ms: Option<UnixMs>,
+    /// As of `/api/v1/series`.
+    to_ms: Option<UnixMs>,
+    /// As of `/api/v1/series`.
+    step_seconds: Option<i64>,
+    /// As of `/api/v1/series`.
+    #[param(minimum = 2, maximum = 20_000)]
+    points: Option<usize>,
+    /// As of `/api/v1/series`.
+    sum_by: Option<String>,
+}
+
+impl From<ThingSeriesParameters> for report::Wanted {
+    fn from(asked: ThingSeriesParameters) -> Self {
+        let ThingSeriesParameters { metric, resource, from_ms, to_ms, step_seconds, points, sum_by } = asked;
+        Self { metric, resource, from_ms, to_ms, step_seconds, points, sum_by }
+    }
+}
+
+/// Series of one host.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the document's shape; the answer is written series by series")]
+struct HostSeriesAnswer {
+    /// Of which host.
+    #[schema(value_type = String, example = "host_7")]
+    host: HostId,
+    /// One for each metric, resource and label set, in this order.
+    series: Vec<SeriesReport>,
+}
+
+/// Series of a host, of the source that its figures come from.
+#[utoipa::path(get, path = "/api/v1/hosts/{id}/series", tag = "hosts",
+    params(("id" = String, Path, example = "host_7"), ThingSeriesParameters),
+    responses((status = 200, body = HostSeriesAnswer), (status = 400, body = Problem), (status = 401, body = Problem),
+        (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn host_series(
+    State(compute): State<Compute>,
+    principal: Principal,
+    Path(id): Path<String>,
+    Query(asked): Query<ThingSeriesParameters>,
+) -> Result<Response, Problem> {
+    let permit = principal.permit()?;
+    let host = id.parse().ok().and_then(|id| compute.host(&permit, id)).ok_or_else(|| no_host(&id))?;
+    let no_source = || {
+        Problem::not_found(format!("nothing measures {id} by an agent of its own"))
+            .chinese(format!("主机 {id} 没有自己的探针，因此没有测量数据"))
+    };
+    let of = Of::Source(&permit, compute.source_of(&permit, &host).ok_or_else(no_source)?);
+    let (telemetry, clock) = (&compute.0.telemetry, &compute.0.clock);
+    let answer = report::answer(telemetry, clock, ("host", host.row.id.to_string()), of, asked.into());
+    answer.await?.ok_or_else(no_source)
 }
 
 pub(super) fn no_host(id: &str) -> Problem {

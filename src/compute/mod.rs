@@ -209,11 +209,18 @@ impl Compute {
 
     /// One host. `None`: there is none for this permit.
     fn host_fetch(&self, permit: &Permit<MeasurementsRead>, id: HostId) -> Option<HostDetail> {
-        let host = {
-            let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
-            index.hosts.get(&id).cloned().filter(|_| self.is_visible(permit, id))?
-        };
+        let host = self.host(permit, id)?;
         Some(self.detail(permit, &host, self.0.clock.now_ms()))
+    }
+
+    /// The source that a host's figures come from.
+    fn source_of(&self, permit: &Permit<MeasurementsRead>, host: &Host) -> Option<SourceId> {
+        report::newest(&self.shown(permit, host)).map(|newest| newest.join.source)
+    }
+
+    fn host(&self, permit: &Permit<MeasurementsRead>, id: HostId) -> Option<Arc<Host>> {
+        let index = self.0.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.hosts.get(&id).cloned().filter(|_| self.is_visible(permit, id))
     }
 
     /// Whether a machine id names another host that the permit shows as well.

@@ -464,5 +464,11 @@ async fn frames_are_asked_for_as_a_series() {
     assert_eq!(rates, [10.0], "{series}");
     assert_eq!(series["unit"], "1/s");
     assert_eq!(series["evidence_stars"], 1);
+    // The host's are those of what measures it.
+    let (status, _) = control.get(&path.replace("series?source=source_1&", "hosts/host_1/series?")).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "there is no host yet");
+    control.compute.reconcile().await.expect("reconciled");
+    let of_host = control.json(&path.replace("series?source=source_1&", "hosts/host_1/series?")).await;
+    assert_eq!((&of_host["host"], &of_host["series"]), (&"host_1".into(), &slots["series"]));
     control.stop().await;
 }

@@ -16,7 +16,7 @@ use super::{Purpose, VmChange, VmChangeError};
 use crate::access::capability::MeasurementsRead;
 use crate::access::{Permit, Principal, Resource};
 use crate::compute::Compute;
-use crate::compute::api::{json, no_host};
+use crate::compute::api::{ThingSeriesParameters, json, no_host};
 use crate::compute::board::Board;
 use crate::compute::list::{self, AnyOf, Cursor, Cut, OtherOrder, Sort};
 use crate::compute::vm::line::VmLine;
@@ -24,7 +24,7 @@ use crate::platform::clock::UnixMs;
 use crate::platform::http::page::{Limit, Page};
 use crate::platform::http::{Problem, finish};
 use crate::platform::ids::{HostId, OrganizationId, ProviderId, VmId};
-use crate::telemetry::report::{self, Of, SeriesReport, Wanted};
+use crate::telemetry::report::{self, Of, SeriesReport};
 
 /// All operations.
 pub(in crate::compute) fn router(compute: Compute) -> OpenApiRouter {
@@ -296,28 +296,6 @@ async fn vm_event_list(
     Ok(Json(Page { items: items.collect(), next: None }))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct VmSeriesParameters {
-    /// Name of the metric, or of several, separated by commas (at most 64).
-    #[param(example = "libvirt_domain_info_cpu_time_seconds_total")]
-    metric: String,
-    /// Only what measures this.
-    resource: Option<String>,
-    /// As of `/api/v1/series`.
-    from_ms: Option<UnixMs>,
-    /// As of `/api/v1/series`.
-    to_ms: Option<UnixMs>,
-    /// As of `/api/v1/series`.
-    step_seconds: Option<i64>,
-    /// As of `/api/v1/series`.
-    #[param(minimum = 2, maximum = 20_000)]
-    points: Option<usize>,
-    /// As of `/api/v1/series`.
-    sum_by: Option<String>,
-}
-
 /// Series of one virtual machine.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the document's shape; the answer is written series by series")]
@@ -331,14 +309,14 @@ struct VmSeriesAnswer {
 
 /// Series of a virtual machine, on whatever hosts it was, in the time in which it was the asker's.
 #[utoipa::path(get, path = "/api/v1/vms/{id}/series", tag = "vms",
-    params(("id" = String, Path, example = "vm_7"), VmSeriesParameters),
+    params(("id" = String, Path, example = "vm_7"), ThingSeriesParameters),
     responses((status = 200, body = VmSeriesAnswer), (status = 400, body = Problem), (status = 401, body = Problem),
         (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn vm_series(
     State(compute): State<Compute>,
     principal: Principal,
     Path(id): Path<String>,
-    Query(asked): Query<VmSeriesParameters>,
+    Query(asked): Query<ThingSeriesParameters>,
 ) -> Result<Response, Problem> {
     let permit: Permit<MeasurementsRead> = principal.permit()?;
     let number: VmId = id.parse().map_err(|_| no_vm(&id))?;
@@ -347,8 +325,7 @@ async fn vm_series(
     let owned = compute.0.access.periods(&permit, Resource::Vm(number));
     let parts = compute.index().vms.all.get(&number).map(|vm| vm.parts());
     let parts = parts.filter(|_| !owned.is_empty()).ok_or_else(|| no_vm(&id))?;
-    let VmSeriesParameters { metric, resource, from_ms, to_ms, step_seconds, points, sum_by } = asked;
-    let wanted = Wanted { metric, resource, from_ms, to_ms, step_seconds, points, sum_by };
-    let answer = report::answer(telemetry, clock, ("vm", number.to_string()), Of::Joined(&parts, &owned), wanted);
+    let of = Of::Joined(&parts, &owned);
+    let answer = report::answer(telemetry, clock, ("vm", number.to_string()), of, asked.into());
     answer.await?.ok_or_else(|| no_vm(&id))
 }

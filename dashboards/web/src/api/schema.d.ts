@@ -452,6 +452,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hosts/{id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Series of a host, of the source that its figures come from. */
+        get: operations["host_series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts/{id}/vms": {
         parameters: {
             query?: never;
@@ -2217,6 +2234,16 @@ export interface components {
              * @example provider_1
              */
             provider: string | null;
+        };
+        /** @description Series of one host. */
+        HostSeriesAnswer: {
+            /**
+             * @description Of which host.
+             * @example host_7
+             */
+            host: string;
+            /** @description One for each metric, resource and label set, in this order. */
+            series: components["schemas"]["SeriesReport"][];
         };
         /** @description A source that measured a host. */
         HostSource: {
@@ -6238,6 +6265,78 @@ export interface operations {
             };
         };
     };
+    host_series: {
+        parameters: {
+            query: {
+                /** @description As of `/api/v1/series`. */
+                from_ms?: components["schemas"]["i64"];
+                /**
+                 * @description Name of the metric, or of several, separated by commas (at most 64).
+                 * @example node_load1,node_cpu_seconds_total
+                 */
+                metric: string;
+                /** @description As of `/api/v1/series`. */
+                points?: number;
+                /** @description Only what measures this. */
+                resource?: string;
+                /** @description As of `/api/v1/series`. */
+                step_seconds?: number;
+                /** @description As of `/api/v1/series`. */
+                sum_by?: string;
+                /** @description As of `/api/v1/series`. */
+                to_ms?: components["schemas"]["i64"];
+            };
+            header?: never;
+            path: {
+                /** @example host_7 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostSeriesAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     host_vm_list: {
         parameters: {
             query?: {
@@ -9122,7 +9221,7 @@ export interface operations {
                 from_ms?: components["schemas"]["i64"];
                 /**
                  * @description Name of the metric, or of several, separated by commas (at most 64).
-                 * @example libvirt_domain_info_cpu_time_seconds_total
+                 * @example node_load1,node_cpu_seconds_total
                  */
                 metric: string;
                 /** @description As of `/api/v1/series`. */

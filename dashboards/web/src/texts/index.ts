@@ -1,9 +1,16 @@
 /** The texts of both languages; only the one in use is loaded. */
-import { createI18n } from "vue-i18n";
+import { type MessageContext, createI18n } from "vue-i18n";
 import type { Language } from "@/session/shapes";
+
+/** A text with `{name}` where something is put in. Nothing else of the library's format is used, so its parser stays out of the page. */
+function filled(text: unknown) {
+  const words = String(text);
+  return words.includes("{") ? ({ named }: MessageContext) => words.replace(/\{(\w+)\}/g, (_, name: string) => String(named(name) ?? "")) : () => words;
+}
 
 export const i18n = createI18n({
   legacy: false,
+  messageCompiler: filled,
   locale: "zh-CN",
   fallbackLocale: false,
   missingWarn: false,

@@ -186,6 +186,7 @@ export default {
       put_vms_id: "Change a virtual machine",
       get_vms_id_events: "See a virtual machine's events",
       get_vms_id_series: "See a virtual machine's series",
+      get_hosts_id_series: "See a host's series",
       get_hosts_id_vms: "See a host's virtual machines",
       put_hosts_id_provider: "Change a host's provider",
       get_providers: "See providers",

@@ -186,6 +186,7 @@ export default {
       put_vms_id: "修改虚拟机归属",
       get_vms_id_events: "查看虚拟机事件",
       get_vms_id_series: "查看虚拟机测量数据",
+      get_hosts_id_series: "查看主机测量数据",
       get_hosts_id_vms: "查看主机上的虚拟机",
       put_hosts_id_provider: "修改主机的云服务商",
       get_providers: "查看云服务商",
