@@ -3,7 +3,7 @@
 use crate::control;
 use crate::measure::Meter;
 use crate::report::Report;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +11,8 @@ use std::time::Duration;
 use tongtu_tests::control::Control;
 use tongtu_tests::{process, wait};
 
+/// The lowest priority.
+const LAST: i32 = 19;
 /// For the last acknowledgements.
 const BEFORE_SLOT_END: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,15 @@ impl Fleet {
             .spawn()
             .expect("the simulator starts");
         Self { child, said, document }
+    }
+
+    /// From now on it takes what the rest of this machine leaves: the machines it stands for would be elsewhere.
+    pub(crate) fn give_way(&self) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("our own child");
+        for thread in threads.flatten().filter_map(|thread| thread.file_name().to_str()?.parse().ok()) {
+            // One that has ended meanwhile needs no place.
+            let _ = setpriority_process(Pid::from_raw(thread), LAST);
+        }
     }
 
     /// Waits until every agent has had a frame acknowledged; the samples acknowledged by then.
