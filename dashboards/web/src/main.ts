@@ -1,4 +1,5 @@
 /** The start: what is global, then the first page. */
+import "@/session/first";
 import "@/ui/tokens.css";
 import "@/ui/elements.css";
 import { VueQueryPlugin } from "@tanstack/vue-query";

@@ -3,7 +3,7 @@ import { QueryClient, VueQueryPlugin } from "@tanstack/vue-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createRenderer } from "vue";
 import { createPinia } from "pinia";
-import { useLiveList } from "../src/session/list";
+import { type LiveList, askAheadOfList, useLiveList } from "../src/session/list";
 import type { Me } from "../src/session/shapes";
 import { useSession } from "../src/session/store";
 
@@ -29,6 +29,7 @@ class Stream extends EventTarget {
 }
 
 const KEY = ["hosts", "all"];
+const LIST: LiveList<Row> = { topic: "hosts", queryKey: KEY, ask: () => new Promise((answer) => answers.push(answer)), every: 300_000 };
 const UP: Row[] = [{ id: "host_1", state: "up" }, { id: "host_2", state: "up" }];
 const fetched = vi.fn(async () => ({ ok: true }));
 let answers: ((rows: Row[]) => void)[];
@@ -72,7 +73,7 @@ function open(measurements: "read" | "none" = "read") {
   const app = createApp({
     setup() {
       useSession().begin({ csrf: "", capabilities: { measurements } } as unknown as Me);
-      useLiveList<Row>("hosts", KEY, () => new Promise((answer) => answers.push(answer)), 300_000);
+      useLiveList(LIST);
       return () => null;
     },
   });
@@ -193,4 +194,30 @@ test("who may not see hosts asks for no stream, which would be refused, and is t
   await answered(0);
   await pass(15_000);
   expect(answers).toHaveLength(2);
+});
+
+test("a list that was asked for before its page was there is asked for once, and misses nothing", async () => {
+  page.unmount();
+  Stream.all = [];
+  answers = [];
+  client.clear();
+  void askAheadOfList(client, LIST);
+  await tell("open");
+  await change(["host_1", "stale"]);
+  open();
+  await answered(0);
+  await change(["host_2", "stale"]);
+  expect(shown()).toEqual(["stale", "stale"]);
+  expect([Stream.all.length, answers.length]).toEqual([1, 1]);
+  page.unmount();
+  expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
+});
+
+test("nor is it listened to for a page that does not come", async () => {
+  page.unmount();
+  Stream.all = [];
+  void askAheadOfList(client, LIST);
+  await tell("open");
+  await pass(10_000);
+  expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
 });

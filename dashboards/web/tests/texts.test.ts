@@ -37,6 +37,11 @@ test("a text has the same places in both languages", () => {
   for (const [key, text] of chinese) expect(places(english.get(key)), key).toEqual(places(text));
 });
 
+test("a text uses nothing of a format but places with names", () => {
+  const left = (text: string) => text.replace(/\{[a-z_][\w]*\}/g, "");
+  expect([...chinese, ...english].filter(([, text]) => /[{}|]|@[:.]/.test(left(text)))).toEqual([]);
+});
+
 test("no Chinese stands in the English texts", () => {
   const allowed = ["frame.name", "frame.language_change"];
   expect([...english].filter(([key, text]) => /\p{Script=Han}/u.test(text) && !allowed.includes(key))).toEqual([]);

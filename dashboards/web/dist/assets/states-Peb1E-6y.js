@@ -1,1 +1,2 @@
+//# allFunctionsCalledOnLoad
 const n=["up","late","lost","cloned","never_seen","revoked"],o={up:"good",late:"warn",lost:"bad",cloned:"bad",never_seen:"idle",revoked:"idle"};function s(e){return e.state==="revoked"?"agents.already_revoked":null}function a({kind:e}){return`rollout_program.${e}`}function l(e,r){return e.revoked_ms==null&&e.uses_left>0&&e.expires_ms>r}export{o as A,n as a,l as i,a as k,s as r};

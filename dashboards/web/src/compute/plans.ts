@@ -4,9 +4,9 @@ import type { Line } from "@/ui/chart/lines";
 
 export type Series = components["schemas"]["SeriesReport"];
 
-/** What series are of, as they are named: a source, or a virtual machine over all its sources. */
+/** What series are of, as they are named: a source, what measures a host, or a virtual machine over all its sources. */
 export interface Of {
-  readonly label: "source" | "vm";
+  readonly label: "source" | "host" | "vm";
   readonly id: string;
 }
 

@@ -2,7 +2,7 @@
 import { type QueryClient, useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
-import { useLiveList } from "@/session/list";
+import { type LiveList, askAheadOfList, useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 import { type TimeRange, bounds } from "@/ui/range";
 import { METRICS, SUMS } from "./charts";
@@ -10,15 +10,19 @@ import type { Of, Series } from "./plans";
 
 export type Host = components["schemas"]["HostSummary"];
 export type HostDetail = components["schemas"]["HostDetail"];
-const PAGE = 10_000;
 /** What is shown of one thing is at most so old. */
 export const EVERY = 15_000;
 
 /** All hosts. */
-export function useHosts() {
+const HOSTS: LiveList<Host> = {
+  topic: "hosts",
+  queryKey: ["hosts", "all"],
+  ask: (limit, signal) => everything((after) => answer(api.GET("/api/v1/hosts", { params: { query: { after, limit } }, signal }))),
   // What is not pushed changes seldom.
-  return useLiveList<Host>("hosts", ["hosts", "all"], (signal) => everything((after) => answer(api.GET("/api/v1/hosts", { params: { query: { after, limit: PAGE } }, signal }))), 300_000);
-}
+  every: 300_000,
+};
+export const useHosts = () => useLiveList(HOSTS);
+export const askAheadOfHosts = (client: QueryClient) => askAheadOfList(client, HOSTS);
 
 const hostOf = (id: string) => ({
   queryKey: ["hosts", "one", id],
@@ -27,16 +31,6 @@ const hostOf = (id: string) => ({
 
 export function useHost(id: Ref<string>) {
   return useQuery(computed(() => ({ ...hostOf(id.value), refetchInterval: EVERY, shallow: true })));
-}
-
-/** What measures a host; null: nothing. */
-export function useSource(id: Ref<string | null>) {
-  return useQuery({
-    queryKey: ["hosts", "source", id],
-    queryFn: async ({ signal }) => (await answer(api.GET("/api/v1/hosts/{id}", { params: { path: { id: id.value ?? "" } }, signal }))).source ?? null,
-    enabled: computed(() => id.value !== null),
-    staleTime: 60_000,
-  });
 }
 
 export interface Asked {
@@ -64,11 +58,13 @@ export const chartsOf = (asked: Asked) => ({
     const { from, to } = bounds(range, Date.now());
     const ask = async (metric: readonly string[], sum_by?: string) => {
       const query = { metric: metric.join(","), from_ms: from, to_ms: to, points, sum_by };
-      const asking =
-        of.label === "vm"
-          ? api.GET("/api/v1/vms/{id}/series", { params: { path: { id: of.id }, query }, signal })
-          : api.GET("/api/v1/series", { params: { query: { ...query, source: of.id } }, signal });
-      return (await answer<{ series: Series[] }>(asking)).series;
+      const one = { params: { path: { id: of.id }, query }, signal };
+      const asking = {
+        host: () => api.GET("/api/v1/hosts/{id}/series", one),
+        vm: () => api.GET("/api/v1/vms/{id}/series", one),
+        source: () => api.GET("/api/v1/series", { params: { query: { ...query, source: of.id } }, signal }),
+      };
+      return (await answer<{ series: Series[] }>(asking[of.label]())).series;
     };
     const found = await Promise.all([ask(metrics), ...(sums ? [ask(sums.metrics, sums.by)] : [])]);
     return { from, to, series: found.flat() };
@@ -95,10 +91,11 @@ export function useCharts(asked: Ref<Asked | null>) {
 /** As many points as a chart of a page has room for. */
 export const POINTS = 400;
 export const sourceOf = (id: string): Of => ({ label: "source", id });
-export const ofPage = (source: string, range: TimeRange): Asked => ({ of: sourceOf(source), metrics: METRICS, sums: SUMS, range, points: POINTS });
+export const hostNamed = (id: string): Of => ({ label: "host", id });
+export const ofPage = (of: Of, range: TimeRange): Asked => ({ of, metrics: METRICS, sums: SUMS, range, points: POINTS });
 
 /** Asks for what a host's page shows, while the code of the page is on its way. */
 export async function askAhead(client: QueryClient, id: string, range: TimeRange): Promise<void> {
-  const { source } = await client.fetchQuery(hostOf(id));
-  if (source) void client.prefetchQuery(chartsOf(ofPage(source, range)));
+  void client.prefetchQuery(chartsOf(ofPage(hostNamed(id), range)));
+  void client.prefetchQuery(hostOf(id));
 }

@@ -2,18 +2,21 @@
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
-import { useLiveList } from "@/session/list";
+import { type LiveList, useLiveList } from "@/session/list";
 import { answer, api, everything } from "@/session/request";
 
 export type Agent = components["schemas"]["AgentReport"];
 export type Loss = components["schemas"]["LossReport"];
 export type EnrolmentToken = components["schemas"]["TokenReport"];
-const PAGE = 10_000;
 
 /** All agents. */
-export function useAgents() {
-  return useLiveList<Agent>("agents", ["agents"], (signal) => everything((after) => answer(api.GET("/api/v1/agents", { params: { query: { after, limit: PAGE } }, signal }))), 30_000);
-}
+const AGENTS: LiveList<Agent> = {
+  topic: "agents",
+  queryKey: ["agents"],
+  ask: (limit, signal) => everything((after) => answer(api.GET("/api/v1/agents", { params: { query: { after, limit } }, signal }))),
+  every: 30_000,
+};
+export const useAgents = () => useLiveList(AGENTS);
 
 export function useRevoke() {
   const cache = useQueryClient();

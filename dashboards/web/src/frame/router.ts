@@ -1,7 +1,7 @@
 /** Which page stands at which path, and who is let in. */
-import { type RouteLocationNormalized, createRouter, createWebHistory, loadRouteLocation } from "vue-router";
-import { askAhead } from "@/compute/queries";
-import { askAheadOfVm } from "@/compute/vm/queries";
+import { type RouteLocationNormalized, START_LOCATION, createRouter, createWebHistory, loadRouteLocation } from "vue-router";
+import { askAhead, askAheadOfHosts } from "@/compute/queries";
+import { askAheadOfVm, askAheadOfVms } from "@/compute/vm/queries";
 import { type PathName, paths } from "@/paths";
 import type { Action } from "@/session/can";
 import { useSession } from "@/session/store";
@@ -27,18 +27,19 @@ const PATIENCE = 200;
 
 export const router = createRouter({
   history: createWebHistory(),
-  scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },
+  // The first page stands at its top. To be told so would lay it out before it is whole.
+  scrollBehavior: (_to, from, saved) => saved ?? (from === START_LOCATION ? false : { top: 0 }),
   routes: [
     { path: "/", name: "home", component: () => import("./HomePage.vue") },
     { path: paths.login(), name: "login", meta: { open: true }, component: () => import("@/access/LoginPage.vue") },
     { path: paths.invitation(), name: "invitation", meta: { open: true }, component: () => import("@/access/InvitationPage.vue") },
     { path: paths.overview(), name: "overview", meta: { needs: "hosts.see" }, component: () => import("@/overview/OverviewPage.vue") },
-    { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see" }, component: () => import("@/compute/HostsPage.vue") },
+    { path: paths.hosts(), name: "hosts", meta: { needs: "hosts.see", ahead: () => askAheadOfHosts(queries) }, component: () => import("@/compute/HostsPage.vue") },
     { path: `${paths.hosts()}/${ID}`, name: "host", meta: { needs: "hosts.see", above: "hosts", ahead: ({ params, query }) => askAhead(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/HostPage.vue") },
     { path: paths.rollouts(), name: "rollouts", meta: { needs: "agents.see" }, component: () => import("@/fleet/rollout/RolloutsPage.vue") },
     { path: `${paths.rollouts()}/${ID}`, name: "rollout", meta: { needs: "agents.see", above: "rollouts" }, component: () => import("@/fleet/rollout/RolloutPage.vue") },
     { path: paths.cloud(), name: "cloud", meta: { needs: "vms.see" }, component: () => import("@/compute/cloud/CloudPage.vue") },
-    { path: paths.vms(), name: "vms", meta: { needs: "vms.see" }, component: () => import("@/compute/vm/VmsPage.vue") },
+    { path: paths.vms(), name: "vms", meta: { needs: "vms.see", ahead: () => askAheadOfVms(queries) }, component: () => import("@/compute/vm/VmsPage.vue") },
     { path: `${paths.vms()}/${ID}`, name: "vm", meta: { needs: "vms.see", above: "vms", ahead: ({ params, query }) => askAheadOfVm(queries, String(params.id), rangeOf(query)) }, component: () => import("@/compute/vm/VmPage.vue") },
     { path: paths.ledger(), name: "ledger", meta: { needs: "vms.see" }, component: () => import("@/compute/ledger/LedgerPage.vue") },
     { path: paths.review(), name: "review", meta: { needs: "vms.see" }, component: () => import("@/compute/review/ReviewPage.vue") },
@@ -59,16 +60,15 @@ export const router = createRouter({
 router.beforeEach(async (to, from) => {
   const session = useSession();
   const { ahead, needs } = to.meta;
-  const asks = ahead && to.path !== from.path ? () => ahead(to).catch(() => {}) : undefined;
-  // The page and what it shows come while the service is asked who this is. What fails of it the navigation itself tells.
+  // The page comes while the service is asked who this is. What fails of it the navigation itself tells.
   if (!session.known) loadRouteLocation(to).catch(() => {});
-  const asked = session.known ? undefined : asks?.();
   const me = await session.restore().catch(() => null);
   if (to.meta.open) return me && to.name === "login" ? landing(me.landing) : true;
   if (!me) return { name: "login", query: to.path === "/" ? {} : { to: to.fullPath } };
   if (to.name === "home") return landing(me.landing);
   // What cannot be had the page finds out itself. Making the page would hold its questions up, so they go out first.
-  if (asks && (!needs || session.may(needs).ok)) await Promise.race([asked ?? asks(), new Promise((done) => setTimeout(done, PATIENCE))]);
+  const asks = ahead && to.path !== from.path && (!needs || session.may(needs).ok);
+  if (asks) await Promise.race([ahead(to).catch(() => {}), new Promise((done) => setTimeout(done, PATIENCE))]);
   return true;
 });
 

@@ -1,6 +1,7 @@
 /** A list that is asked for and then told what changes of it. Without the stream it is asked for every few seconds. */
-import { useQuery, useQueryClient } from "@tanstack/vue-query";
-import { computed, onUnmounted } from "vue";
+import { type QueryClient, useQuery, useQueryClient } from "@tanstack/vue-query";
+import { type EffectScope, computed, effectScope, onScopeDispose } from "vue";
+import { pageOf } from "./request";
 import { type Changes, type Topic, merged, useLive } from "./live";
 
 /** Without the stream. */
@@ -9,14 +10,48 @@ const POLLED = 15_000;
 const APART = 15_000;
 const SPREAD = 5_000;
 
-/** `every`: what is not pushed is at most so old. */
-export function useLiveList<Row extends { readonly id: string; readonly state: string }>(
-  topic: Topic,
-  queryKey: readonly string[],
-  ask: (signal: AbortSignal) => Promise<Row[]>,
-  every: number,
-) {
+export interface LiveList<Row> {
+  readonly topic: Topic;
+  readonly queryKey: readonly string[];
+  readonly ask: (limit: number, signal: AbortSignal) => Promise<Row[]>;
+  /** What is not pushed is at most so old. */
+  readonly every: number;
+}
+type Told = { readonly id: string; readonly state: string };
+
+/** Lists that were asked for before their page is there. */
+const ahead = new Map<Topic, { readonly scope: EffectScope; readonly list: ReturnType<typeof listening> }>();
+/** Whose page does not come within this are given up. */
+const COMES = 10_000;
+
+/** Asks for a list while the code of its page is on its way; it ends when that has gone out. */
+export async function askAheadOfList<Row extends Told>(cache: QueryClient, list: LiveList<Row>): Promise<void> {
+  const { topic } = list;
+  if (ahead.has(topic)) return;
+  const scope = effectScope(true);
+  const begun = scope.run(() => listening(cache, list));
+  if (!begun) return;
+  ahead.set(topic, { scope, list: begun });
+  setTimeout(() => {
+    if (ahead.get(topic)?.scope !== scope) return;
+    ahead.delete(topic);
+    scope.stop();
+  }, COMES);
+  void cache.prefetchQuery(begun.query);
+  await begun.begun;
+}
+
+export function useLiveList<Row extends Told>(list: LiveList<Row>) {
   const cache = useQueryClient();
+  const before = ahead.get(list.topic);
+  ahead.delete(list.topic);
+  if (before) onScopeDispose(() => before.scope.stop());
+  const { on, query } = before ? (before.list as ReturnType<typeof listening<Row>>) : listening(cache, list);
+  return useQuery({ ...query, refetchInterval: computed(() => (on.value ? list.every : POLLED)), shallow: true });
+}
+
+/** The stream, and how to ask so that the answer misses nothing that it tells. */
+function listening<Row extends Told>(cache: QueryClient, { topic, queryKey, ask, every }: LiveList<Row>) {
   /** When it was asked for last; a push is no answer. */
   let asked = 0;
   /** It is to be asked for as soon as the stream is open. */
@@ -57,10 +92,10 @@ export function useLiveList<Row extends { readonly id: string; readonly state: s
       anew();
     },
   );
-  onUnmounted(() => clearTimeout(later));
-  return useQuery({
+  onScopeDispose(() => clearTimeout(later));
+  const query = {
     queryKey,
-    queryFn: async ({ signal }) => {
+    queryFn: async ({ signal }: { signal: AbortSignal }) => {
       waiting = true;
       await begun;
       waiting = false;
@@ -71,15 +106,14 @@ export function useLiveList<Row extends { readonly id: string; readonly state: s
       const told: Changes[] = [];
       meanwhile = told;
       try {
-        const rows = await ask(signal);
+        const rows = await ask(pageOf(cache.getQueryData(queryKey)), signal);
         if (missed) soon();
         return told.reduce(put, rows);
       } finally {
         if (meanwhile === told) meanwhile = null;
       }
     },
-    refetchInterval: computed(() => (on.value ? every : POLLED)),
-    structuralSharing: false,
-    shallow: true,
-  });
+    structuralSharing: false as const,
+  };
+  return { on, begun, query };
 }

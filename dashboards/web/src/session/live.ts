@@ -1,5 +1,5 @@
 /** What the service pushes: one stream of events while somebody looks, closed when nobody does. Without it, queries poll. */
-import { type Ref, onUnmounted, readonly, ref } from "vue";
+import { type Ref, onScopeDispose, readonly, ref } from "vue";
 import { doubted, reached } from "./reach";
 import { useSession } from "./store";
 
@@ -26,7 +26,7 @@ const SILENT = 45_000;
 /** Nobody is kept waiting longer for the stream. */
 const PATIENCE = 1_000;
 
-/** Listens to topics while the page is shown and looked at. `reset`: what was asked for before may miss something; ask anew. */
+/** Listens to topics while the page, or the scope it is called in, is there and looked at. `reset`: what was asked for before may miss something; ask anew. */
 export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: unknown) => void, reset: () => void): Live {
   const session = useSession();
   const on = ref(false);
@@ -84,16 +84,19 @@ export function useLive(topics: readonly Topic[], heard: (topic: Topic, data: un
   look();
   if (idle()) begin();
   else setTimeout(begin, PATIENCE);
-  onUnmounted(() => {
+  onScopeDispose(() => {
     document.removeEventListener("visibilitychange", look);
     close();
   });
   return { on: readonly(on), begun };
 }
 
+/** The place of each id; rows that were merged stand where they stood. */
+const placesOf = new WeakMap<readonly unknown[], ReadonlyMap<string, number>>();
+
 /** Rows with what changed of them, in their places. Not `whole`: some came or went, so the list is to be asked for. */
 export function merged<Row extends { readonly id: string }>(rows: readonly Row[], { total, columns, rows: changed }: Changes): { rows: Row[]; whole: boolean } {
-  const places = new Map(rows.map(({ id }, place) => [id, place]));
+  const places = placesOf.get(rows) ?? new Map(rows.map(({ id }, place) => [id, place]));
   const id = columns.indexOf("id");
   const next = [...rows];
   let whole = total === rows.length;
@@ -107,5 +110,6 @@ export function merged<Row extends { readonly id: string }>(rows: readonly Row[]
     columns.forEach((column, at) => (row[column] = values[at]));
     next[place] = row as unknown as Row;
   }
+  placesOf.set(next, places);
   return { rows: next, whole };
 }

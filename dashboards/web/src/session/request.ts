@@ -25,6 +25,8 @@ export function isGone(error: unknown): boolean {
 export const context = {
   csrf: "",
   language: "zh-CN",
+  /** Who this is, asked for before anything else; taken once. */
+  first: null as Promise<Response> | null,
   /** Called when the service knows no session any more. */
   ended: () => {},
 };
@@ -32,14 +34,19 @@ export const context = {
 const SAFE = ["GET", "HEAD"];
 
 /** A request with what the session adds; it throws a refusal, unless its status is an answer to the caller. */
-async function send(input: Request, answers: readonly number[]): Promise<Response> {
+function send(input: Request, answers: readonly number[]): Promise<Response> {
   input.headers.set("accept-language", context.language);
   if (!SAFE.includes(input.method) && context.csrf) input.headers.set("x-csrf-token", context.csrf);
   // What nobody asked for does not count as use of the session.
   if (SAFE.includes(input.method) && isAway()) input.headers.set("x-tongtu-automatic", "1");
+  return taken(input, fetch(input), answers);
+}
+
+/** What a request is answered; it throws a refusal, unless its status is an answer to the caller. */
+async function taken(input: Request, asking: Promise<Response>, answers: readonly number[]): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(input);
+    response = await asking;
   } catch (cause) {
     if (cause instanceof DOMException && cause.name === "AbortError") throw cause;
     throw new Refusal(0, "unreachable", null);
@@ -57,6 +64,12 @@ async function send(input: Request, answers: readonly number[]): Promise<Respons
 
 /** A request with what the session adds; it throws a refusal. */
 export const fetchOwn = (input: Request) => send(input, []);
+/** For who this is: what was asked for first, else as it is. */
+export function fetchFirst(input: Request): Promise<Response> {
+  const { first } = context;
+  context.first = null;
+  return taken(input, first ?? fetch(input), []);
+}
 /** For a call that takes a refusing status as its answer: `api.GET(path, { fetch: taking(503) })`. */
 export const taking =
   (...answers: number[]) =>
@@ -70,6 +83,9 @@ export const api = createClient<paths>({ baseUrl: location.origin, fetch: fetchO
 export async function answer<T>(call: Promise<{ data?: T }>): Promise<T> {
   return (await call).data as T;
 }
+
+/** Items of a page of a long list. One that is shown already comes in smaller ones: each is read in one go, in which nothing moves. */
+export const pageOf = (shown: unknown) => (shown === undefined ? 10_000 : 1_000);
 
 /** Every item of a paged list. */
 export async function everything<T>(page: (after: string | undefined) => Promise<{ items: T[]; next?: string | null }>): Promise<T[]> {

@@ -2,7 +2,7 @@
 import { defineStore } from "pinia";
 import { computed, ref } from "vue";
 import { type Action, may } from "./can";
-import { Refusal, answer, api, context } from "./request";
+import { Refusal, answer, api, context, fetchFirst } from "./request";
 import type { Me } from "./shapes";
 
 export const useSession = defineStore("session", () => {
@@ -19,7 +19,7 @@ export const useSession = defineStore("session", () => {
   async function restore(): Promise<Me | null> {
     if (known.value) return me.value;
     try {
-      begin(await answer(api.GET("/api/v1/session")));
+      begin(await answer(api.GET("/api/v1/session", { fetch: fetchFirst })));
     } catch (cause) {
       if (!(cause instanceof Refusal) || cause.status !== 401) throw cause;
       begin(null);

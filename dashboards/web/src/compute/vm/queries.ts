@@ -1,11 +1,11 @@
 /** What the pages of virtual machines ask. */
-import { type QueryClient, useQuery } from "@tanstack/vue-query";
+import { type QueryClient, queryOptions, useQuery } from "@tanstack/vue-query";
 import { type Ref, computed } from "vue";
 import type { components } from "@/api/schema";
-import { answer, api, everything } from "@/session/request";
+import { answer, api, everything, pageOf } from "@/session/request";
 import type { TimeRange } from "@/ui/range";
 import type { Of } from "../plans";
-import { type Asked, EVERY, POINTS, chartsOf, ofPage } from "../queries";
+import { type Asked, EVERY, POINTS, chartsOf, ofPage, sourceOf } from "../queries";
 import { VM_METRICS } from "./charts";
 
 type Schemas = components["schemas"];
@@ -14,7 +14,6 @@ export type VmDetail = Schemas["VmDetail"];
 export type VmEvent = Schemas["VmEvent"];
 export type Pool = Schemas["PoolReport"];
 export type VmChange = Schemas["VmRequest"];
-const PAGE = 10_000;
 /** The list is not pushed. */
 const EVERY_LIST = 30_000;
 /** On the page of a host. */
@@ -22,14 +21,17 @@ const ON_HOST = 100;
 const EVENTS = 50;
 
 /** All virtual machines. */
-export function useVms() {
-  return useQuery({
-    queryKey: ["vms", "all"],
-    queryFn: ({ signal }) => everything((after) => answer(api.GET("/api/v1/vms", { params: { query: { after, limit: PAGE } }, signal }))),
-    refetchInterval: EVERY_LIST,
-    structuralSharing: false,
-    shallow: true,
-  });
+const VMS = queryOptions({
+  queryKey: ["vms", "all"],
+  queryFn: ({ client, queryKey, signal }) => {
+    const limit = pageOf(client.getQueryData(queryKey));
+    return everything((after) => answer(api.GET("/api/v1/vms", { params: { query: { after, limit } }, signal })));
+  },
+  structuralSharing: false,
+});
+export const useVms = () => useQuery({ ...VMS, refetchInterval: EVERY_LIST, shallow: true });
+export async function askAheadOfVms(client: QueryClient): Promise<void> {
+  void client.prefetchQuery(VMS);
 }
 
 const vmOf = (id: string) => ({
@@ -60,7 +62,7 @@ export const ofVm = (id: string, range: TimeRange): Asked => ({ of: vmNamed(id),
 export async function askAheadOfVm(client: QueryClient, id: string, range: TimeRange): Promise<void> {
   const { told_by, source } = await client.fetchQuery(vmOf(id));
   if (told_by === "hypervisor") void client.prefetchQuery(chartsOf(ofVm(id, range)));
-  else if (source) void client.prefetchQuery(chartsOf(ofPage(source, range)));
+  else if (source) void client.prefetchQuery(chartsOf(ofPage(sourceOf(source), range)));
 }
 
 /** Those that are on a host now, by name; as many as its page has room for. */

@@ -65,11 +65,14 @@ function bands(plot: uPlot, { data, stepSeconds }: Drawing) {
   data.value.forEach((_, line) => {
     const [min, max] = [data.min[line], data.max[line]];
     if (!min || !max) return;
-    ctx.fillStyle = colour(line);
+    // One shape for each line, not one for each point.
+    ctx.beginPath();
     pieces(data.instants, min, max, stepSeconds * 1000, across, (left, right, least, greatest) => {
       const [top, bottom] = [Math.floor(up(greatest)), Math.ceil(up(least))];
-      ctx.fillRect(left, top, right - left, bottom - top);
+      ctx.rect(left, top, right - left, bottom - top);
     });
+    ctx.fillStyle = colour(line);
+    ctx.fill();
   });
   ctx.restore();
 }

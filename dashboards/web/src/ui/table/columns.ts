@@ -14,7 +14,7 @@ export interface Column<Row> {
   readonly hint?: string;
   readonly kind?: ColumnKind;
   readonly value: (row: Row) => Cell;
-  /** The text that is shown, searched and exported in place of the value (a word for a state). */
+  /** The text that is shown and exported in place of the value (a word for a state), and searched unless the kind is of numbers. */
   readonly text?: (row: Row) => string;
   /** CSS width; the rest is shared. */
   readonly width?: string;
@@ -52,10 +52,10 @@ export function quantity(kind: ColumnKind | undefined, value: number): format.Qu
   }
 }
 
-/** A row with its cells as text; null where the page draws the cell itself. */
+/** A row, and its cells as text. */
 export interface Drawn<Row> {
   readonly row: Row;
-  readonly cells: readonly (format.Quantity | null)[];
+  readonly cell: (place: number) => format.Quantity | undefined;
 }
 
 /** A cell as text, its unit apart. */
@@ -106,11 +106,9 @@ export function sorted<Row>(rows: readonly Row[], columns: readonly Column<Row>[
 export function filtered<Row>(rows: readonly Row[], columns: readonly Column<Row>[], search: string): readonly Row[] {
   const parts = search.toLowerCase().split(/\s+/).filter(Boolean);
   if (parts.length === 0) return rows;
-  const texts = columns.filter((column) => column.text || !isNumeric(column.kind));
-  return rows.filter((row) => {
-    const line = texts.map((column) => column.text?.(row) ?? column.value(row) ?? "").join("\n").toLowerCase();
-    return parts.every((part) => line.includes(part));
-  });
+  const texts = columns.filter(({ kind }) => !isNumeric(kind));
+  const has = (column: Column<Row>, row: Row, part: string) => String(column.text?.(row) ?? column.value(row) ?? "").toLowerCase().includes(part);
+  return rows.filter((row) => parts.every((part) => texts.some((column) => has(column, row, part))));
 }
 
 function csvCell(text: string): string {
