@@ -16,11 +16,13 @@ use super::review::{self, Finding, Measured};
 use super::usage::{Slots, Sum, Usage};
 use super::vm::Vm;
 use super::vm::figures::{VmPlan, figures};
+use crate::platform::background;
 use crate::platform::clock::UnixMs;
 use crate::platform::ids::{HostId, OrganizationId, ProviderId, VmId};
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::query::QueryError;
 use crate::telemetry::{Part, Points, Series, SeriesQuery, SourceView};
+use tokio::runtime::Handle;
 
 /// Periods, in days; each ends at the last whole slot.
 pub(super) const PERIODS: [u32; 3] = [1, 7, 30];
@@ -28,7 +30,7 @@ pub(super) const PERIODS: [u32; 3] = [1, 7, 30];
 /// or a young one nothing), a slot at least and this at most.
 const LONGEST: Duration = Duration::from_secs(3_600);
 const TIMES: u32 = 100;
-/// As long as nothing was measured.
+/// After the start, and after the end of a slot as long as nothing was measured.
 const FIRST: Duration = Duration::from_secs(30);
 pub(super) const SLOT_MS: i64 = 300_000;
 const SLOT: Duration = Duration::from_millis(SLOT_MS as u64);
@@ -188,22 +190,34 @@ impl Compute {
                 () = &mut told => return,
             }
             let began_ms = self.0.clock.now_ms();
-            tokio::select! {
-                done = self.survey() => match done {
-                    Ok(0) => wait = FIRST,
-                    Ok(vms) => {
-                        let took_ms = u64::try_from(self.0.clock.now_ms() - began_ms).unwrap_or(0);
-                        wait = Duration::from_millis(took_ms).saturating_mul(TIMES).clamp(SLOT, LONGEST);
-                        tracing::debug!(vms, ?wait, "what virtual machines used is known anew");
-                    }
-                    Err(error) => {
-                        wait = SLOT;
-                        tracing::warn!(%error, "what virtual machines used could not be read; trying again");
-                    }
-                },
-                () = &mut told => return,
+            match self.survey_aside(shutdown.clone()).await {
+                None => return,
+                Some(Ok(0)) => wait = slot_left(self.0.clock.now_ms()) + FIRST,
+                Some(Ok(vms)) => {
+                    let took_ms = u64::try_from(self.0.clock.now_ms() - began_ms).unwrap_or(0);
+                    wait = Duration::from_millis(took_ms).saturating_mul(TIMES).clamp(SLOT, LONGEST);
+                    tracing::debug!(vms, ?wait, "what virtual machines used is known anew");
+                }
+                Some(Err(error)) => {
+                    wait = SLOT;
+                    tracing::warn!(%error, "what virtual machines used could not be read; trying again");
+                }
             }
         }
+    }
+
+    /// A pass on a thread that gives way: seconds of work for which nobody waits. `None`: the shutdown came first.
+    pub(super) async fn survey_aside(&self, shutdown: Shutdown) -> Option<Result<usize, QueryError>> {
+        let (compute, runtime) = (self.clone(), Handle::current());
+        let pass = async move {
+            tokio::select! {
+                biased;
+                () = shutdown.triggered() => None,
+                done = compute.survey() => Some(done),
+            }
+        };
+        let done = background::spawn("survey", move || runtime.block_on(pass)).await;
+        done.unwrap_or_else(|_| Some(Err(QueryError::Store("the work was interrupted".to_owned()))))
     }
 
     /// The last pass.
@@ -240,7 +254,7 @@ impl Compute {
                 let first = first.max(span.begin_of(*days));
                 found.insert(vm.row.id, measured.reviewed(span, first, (owner, owned_ms), (vcpus, memory_bytes)));
             }
-            // Others have their turn.
+            // The shutdown is heard here, too.
             tokio::task::yield_now().await;
         }
         let mut hosts = used(&hosts, Sums::used);
@@ -357,6 +371,11 @@ impl Compute {
         let whole = |value: Option<f64>| value.map(|value| value as i64);
         (provider, whole(figures.vcpus), whole(figures.memory_bytes))
     }
+}
+
+/// Until the end of the slot that an instant lies in.
+fn slot_left(now_ms: UnixMs) -> Duration {
+    Duration::from_millis((SLOT_MS - now_ms.rem_euclid(SLOT_MS)) as u64)
 }
 
 /// The longest period, in slots.
@@ -517,6 +536,12 @@ mod tests {
     use super::*;
     use crate::telemetry::Resolution;
     use tongtu_protocol::v1;
+
+    #[test]
+    fn nothing_is_found_before_the_slot_has_ended() {
+        assert_eq!(slot_left(3 * SLOT_MS), SLOT, "it has just begun");
+        assert_eq!(slot_left(4 * SLOT_MS - 1), Duration::from_millis(1));
+    }
 
     /// A metric of a machine under a name, by slots: value and coverage.
     fn named(metric: &str, domain: &str, slots: &[(Option<f64>, f32)]) -> Series {

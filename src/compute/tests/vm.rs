@@ -562,7 +562,11 @@ async fn capacity_and_review_say_what_was_given_and_used() {
     control.compute.reconcile().await.expect("reconciled");
     assert_eq!(control.json("/api/v1/capacity?by=host").await["usage_ready"], false);
     assert_eq!(control.json("/api/v1/review").await["items"], serde_json::json!([]));
-    assert_eq!(control.compute.survey().await.expect("surveyed"), 1);
+    let stopped = Shutdown::new();
+    stopped.trigger();
+    assert!(control.compute.survey_aside(stopped).await.is_none(), "what is told to stop finds nothing");
+    let surveyed = control.compute.survey_aside(Shutdown::new()).await.expect("not told to stop");
+    assert_eq!(surveyed.expect("surveyed"), 1);
     let capacity = control.json("/api/v1/capacity?by=host&days=1").await;
     let host = &capacity["items"][0];
     assert_eq!((&host["key"], &host["vms"]), (&"host_1".into(), &1.into()));
