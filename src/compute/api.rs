@@ -114,7 +114,6 @@ async fn host_fetch(
 #[into_params(parameter_in = Query)]
 pub(super) struct ThingSeriesParameters {
     /// Name of the metric, or of several, separated by commas (at most 64).
-    #[param(example = "node_load1,node_cpu_seconds_total")]
     metric: String,
     /// Only what measures this.
     resource: Option<String>,

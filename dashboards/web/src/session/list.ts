@@ -41,6 +41,12 @@ export async function askAheadOfList<Row extends Told>(cache: QueryClient, list:
   await begun.begun;
 }
 
+/** Gives up what was asked for before its page came: somebody else comes, maybe. */
+export function giveUpAhead(): void {
+  for (const { scope } of ahead.values()) scope.stop();
+  ahead.clear();
+}
+
 export function useLiveList<Row extends Told>(list: LiveList<Row>) {
   const cache = useQueryClient();
   const before = ahead.get(list.topic);
@@ -66,7 +72,9 @@ function listening<Row extends Told>(cache: QueryClient, { topic, queryKey, ask,
   function soon() {
     later ??= setTimeout(() => {
       later = undefined;
-      anew();
+      // What is on its way is let come: with many pages it would be broken off each time.
+      if (meanwhile) soon();
+      else anew();
     }, Math.max(0, asked + APART - Date.now()) + Math.random() * SPREAD);
   }
   function put(rows: Row[], changes: Changes): Row[] {
@@ -90,6 +98,8 @@ function listening<Row extends Told>(cache: QueryClient, { topic, queryKey, ask,
       if (waiting) return;
       missed = meanwhile !== null;
       anew();
+      // Until somebody looks that is a mark, which the next push takes away.
+      if (!cache.getQueryCache().find({ queryKey, exact: true })?.getObserversCount()) soon();
     },
   );
   onScopeDispose(() => clearTimeout(later));
