@@ -137,7 +137,7 @@ impl History {
                 )
             })
             .collect();
-        client.measure(report, "one series over 30 days", meter, &urls, 400, Bar::AtMost(5.0));
+        client.measure(report, "one series over 30 days", meter, &urls, 2_000, Bar::AtMost(5.0));
         let page = |source: &String| {
             let range = format!("from_ms={from_ms}&to_ms={to_ms}&points=600");
             control.url(&format!("/api/v1/series?source={source}&metric={CHARTS}&{range}"))
