@@ -139,6 +139,7 @@ test("nor is it forgotten when it opens while the list comes", async () => {
 });
 
 test("a list that is marked as old before anybody looks is asked for, though a push came meanwhile", async () => {
+  await loaded();
   page.unmount();
   Stream.all = [];
   answers = [];

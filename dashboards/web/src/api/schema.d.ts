@@ -6270,10 +6270,7 @@ export interface operations {
             query: {
                 /** @description As of `/api/v1/series`. */
                 from_ms?: components["schemas"]["i64"];
-                /**
-                 * @description Name of the metric, or of several, separated by commas (at most 64).
-                 * @example node_load1,node_cpu_seconds_total
-                 */
+                /** @description Name of the metric, or of several, separated by commas (at most 64). */
                 metric: string;
                 /** @description As of `/api/v1/series`. */
                 points?: number;
@@ -9219,10 +9216,7 @@ export interface operations {
             query: {
                 /** @description As of `/api/v1/series`. */
                 from_ms?: components["schemas"]["i64"];
-                /**
-                 * @description Name of the metric, or of several, separated by commas (at most 64).
-                 * @example node_load1,node_cpu_seconds_total
-                 */
+                /** @description Name of the metric, or of several, separated by commas (at most 64). */
                 metric: string;
                 /** @description As of `/api/v1/series`. */
                 points?: number;
