@@ -21,8 +21,13 @@ function chunk(id: string, { getModuleInfo }: Rollup.ManualChunkMeta): string | 
 /** Chromium compiles a file that begins so as a whole while it comes, not function by function when each is called. */
 const compiledAhead = {
   name: "compiled-ahead",
-  generateBundle(_: unknown, bundle: Rollup.OutputBundle) {
-    for (const file of Object.values(bundle)) if (file.type === "chunk") file.code = `//# allFunctionsCalledOnLoad\n${file.code}`;
+  enforce: "post" as const,
+  generateBundle: {
+    // Behind what Vite puts before the code: only a first line counts.
+    order: "post" as const,
+    handler(_: unknown, bundle: Rollup.OutputBundle) {
+      for (const file of Object.values(bundle)) if (file.type === "chunk") file.code = `//# allFunctionsCalledOnLoad\n${file.code}`;
+    },
   },
 };
 
