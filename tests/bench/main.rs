@@ -76,7 +76,10 @@ enum Command {
     /// Ready again after kill -9 with a full window.
     Restart,
     /// Latency of series, lists and metrics.
-    Query,
+    Query {
+        /// Only one of live and history.
+        part: Option<String>,
+    },
     /// Lists, capacity and review of 10,000 virtual machines.
     Cloud,
     /// 10,000 logins a minute with wrong passwords: what everybody else notices.
@@ -143,7 +146,7 @@ fn run(arguments: Arguments) -> ExitCode {
         |mode| ingest::run(mode, None),
         |mode| scale::run(mode, None),
         scale::restart,
-        query::run,
+        |mode| query::run(mode, None),
         |_| cloud::run(),
         logins::run,
         |mode| web::run(mode, None),
@@ -163,7 +166,10 @@ fn run(arguments: Arguments) -> ExitCode {
             &[&|mode| scale::run(mode, case.as_deref())]
         }
         Some(Command::Restart) => &[&scale::restart],
-        Some(Command::Query) => &[&query::run],
+        Some(Command::Query { part }) => {
+            case = part;
+            &[&|mode| query::run(mode, case.as_deref())]
+        }
         Some(Command::Cloud) => &[&|_| cloud::run()],
         Some(Command::Logins) => &[&logins::run],
         Some(Command::Web { part }) => {

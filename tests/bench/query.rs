@@ -83,13 +83,19 @@ impl Client {
     }
 }
 
-/// Runs it.
-pub(crate) fn run(mode: Mode) -> Report {
+/// Runs both parts, or the one of this name.
+pub(crate) fn run(mode: Mode, only: Option<&str>) -> Report {
     let mut report = Report::new("query", "over HTTP, one request after another");
+    let asked = |part| only.is_none_or(|only| only == part);
+    assert!(asked("live") || asked("history"), "a part is one of live, history");
     // Its last window is compacted at the end of a slot.
-    let history = History::play(mode);
-    live(&mut report);
-    history.ask(&mut report);
+    let history = asked("history").then(|| History::play(mode));
+    if asked("live") {
+        live(&mut report);
+    }
+    if let Some(history) = history {
+        history.ask(&mut report);
+    }
     report
 }
 
