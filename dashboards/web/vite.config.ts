@@ -21,7 +21,6 @@ function chunk(id: string, { getModuleInfo }: Rollup.ManualChunkMeta): string | 
 /** Chromium compiles a file that begins so as a whole while it comes, not function by function when each is called. */
 const compiledAhead = {
   name: "compiled-ahead",
-  enforce: "post" as const,
   generateBundle: {
     // Behind what Vite puts before the code: only a first line counts.
     order: "post" as const,
