@@ -455,7 +455,7 @@ async fn frames_are_asked_for_as_a_series() {
     let series = &answer["series"][0];
     assert_eq!(series["labels"]["device"], "eth0");
     assert_eq!(series["instants_ms"], serde_json::json!([NOON - 15_000, NOON]));
-    assert_eq!(series["value"], serde_json::json!([1_000.0, 1_150.0]));
+    assert_eq!(series["value"], serde_json::json!([1_000, 1_150]));
     assert_eq!(series["resolution"], "raw");
     let path = "/api/v1/series?source=source_1&metric=node_network_receive_bytes_total&step_seconds=300";
     let slots = control.json(path).await;

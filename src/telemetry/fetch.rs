@@ -160,6 +160,8 @@ impl Inner {
         let mut bodies = store_rows::slots_between(snapshot, source.id, days, span, fresh.compacted).await?;
         while let Some(body) = bodies.try_next().await? {
             self.hand_slots(&body, assembly)?;
+            // A page of charts is hundreds of rows: what is answered at once does not wait for all of them.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

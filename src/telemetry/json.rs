@@ -1,5 +1,6 @@
 //! Columns of numbers as JSON: a month of slots is forty thousand numbers, which are most of an answer's
-//! work. Pure. A number is written with the fewest digits that give it back exactly.
+//! work. Pure. A number is written with the fewest digits that give it back exactly; readers take one without a point
+//! several times as fast.
 
 use super::Points;
 
@@ -13,7 +14,7 @@ const NUMBER: usize = 14;
 /// # Panics
 /// If the columns of `head` are not the last fields, and empty.
 pub(super) fn object(head: &impl serde::Serialize, points: &Points, out: &mut Vec<u8>) {
-    let numbers = points.instants_ms.len() * 3 + points.min.len() * 2;
+    let numbers = points.instants_ms.len() + (points.value.len() + points.min.len()) * 2;
     out.reserve(numbers * NUMBER + 1_024);
     serde_json::to_writer(&mut *out, head).expect("texts and numbers are JSON");
     assert!(out.ends_with(EMPTY), "the columns are the last fields, and empty");
@@ -33,8 +34,8 @@ pub(super) fn object(head: &impl serde::Serialize, points: &Points, out: &mut Ve
     let mut real = zmij::Buffer::new();
     column(out, "coverage", &points.coverage, |out, value| match *value {
         // Nearly all of them.
-        1.0 => out.extend_from_slice(b"1.0"),
-        value => out.extend_from_slice(real.format_finite(value).as_bytes()),
+        1.0 => out.push(b'1'),
+        value => out.extend_from_slice(without_point(real.format_finite(value))),
     });
     out.push(b'}');
 }
@@ -53,6 +54,10 @@ fn column<T>(out: &mut Vec<u8>, name: &str, values: &[T], mut put: impl FnMut(&m
     out.push(b']');
 }
 
+fn without_point(number: &str) -> &[u8] {
+    number.strip_suffix(".0").unwrap_or(number).as_bytes()
+}
+
 /// Writes numbers.
 #[derive(Default)]
 struct Real {
@@ -68,12 +73,15 @@ impl Real {
         if (0..1_000_000_000_000_000).contains(&parts) && parts as f64 / 1e4 == value && value.is_sign_positive() {
             out.extend_from_slice(self.whole.format(parts / 10_000).as_bytes());
             let rest = (parts % 10_000) as u16;
+            if rest == 0 {
+                return;
+            }
             let digit = |power: u16| b'0' + (rest / power % 10) as u8;
             out.extend_from_slice(&[b'.', digit(1_000), digit(100), digit(10), digit(1)]);
             let zeros = [1_000, 100, 10].iter().filter(|power| rest.is_multiple_of(**power)).count();
             out.truncate(out.len() - zeros);
         } else if value.is_finite() {
-            out.extend_from_slice(self.any.format_finite(value).as_bytes());
+            out.extend_from_slice(without_point(self.any.format_finite(value)));
         } else {
             out.extend_from_slice(b"null");
         }
@@ -103,20 +111,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_what_serde_writes(
+        fn it_is_what_serde_writes_without_points(
             instants_ms in proptest::collection::vec(any::<i64>(), 0..5),
             value in proptest::collection::vec(proptest::option::of(any::<f64>()), 0..9),
             min in proptest::collection::vec(proptest::option::of(few_digits()), 0..9),
             coverage in proptest::collection::vec(prop_oneof![Just(1.0f32), 0.0f32..1.0], 0..9),
         ) {
             let (name, max) = ("n", vec![Some(f64::NAN), Some(f64::INFINITY), None, Some(5.0)]);
-            let points = Points { instants_ms, value, min, max, coverage };
+            let points = Points { first_ms: None, instants_ms, value, min, max, coverage };
             let head = Whole { name, instants_ms: vec![], value: vec![], min: vec![], max: vec![], coverage: vec![] };
             let mut out = b"before".to_vec();
             object(&head, &points, &mut out);
-            let Points { instants_ms, value, min, max, coverage } = points;
+            let Points { instants_ms, value, min, max, coverage, .. } = points;
             let whole = Whole { name, instants_ms, value, min, max, coverage };
-            prop_assert_eq!(&out[6..], serde_json::to_vec(&whole).expect("JSON"));
+            let whole = serde_json::to_string(&whole).expect("JSON").replace(".0,", ",").replace(".0]", "]");
+            prop_assert_eq!(std::str::from_utf8(&out[6..]), Ok(&whole[..]));
         }
     }
 }

@@ -318,7 +318,9 @@ pub struct Series {
 /// over the covered seconds. Thinned: the same over several of them; a counter always has its rate.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Points {
-    /// Begin of each point.
+    /// Begin of the first point, where the others follow it by [`Series::step_ms`].
+    pub first_ms: Option<UnixMs>,
+    /// Else the begin of each point.
     pub instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
     pub value: Vec<Option<f64>>,
@@ -331,10 +333,12 @@ pub struct Points {
 }
 
 impl Points {
-    fn with_capacity(points: usize, extremes: bool) -> Self {
+    /// Points that follow each other by one step.
+    fn even(first_ms: UnixMs, points: usize, extremes: bool) -> Self {
         let extreme = if extremes { points } else { 0 };
         Self {
-            instants_ms: Vec::with_capacity(points),
+            first_ms: Some(first_ms),
+            instants_ms: Vec::new(),
             value: Vec::with_capacity(points),
             min: Vec::with_capacity(extreme),
             max: Vec::with_capacity(extreme),

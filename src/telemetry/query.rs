@@ -5,6 +5,7 @@
 //! gap has no value and coverage 0; nothing outside the periods of the permit is shown, and of a
 //! slot that lies across the edge of such a period nothing at all.
 
+use self::sums::{Breaks, Point, Sums};
 use super::columns::{Columns, FrameMeta};
 use super::gaps::{self, Stretch};
 use super::measured::{late_ms, stands_ms};
@@ -104,9 +105,7 @@ struct Growing {
     /// The widest of any schema; 0: it was measured for every frame.
     cadence_ms: u32,
     frames: Vec<Frame>,
-    points: Vec<Point>,
-    resets: u64,
-    dropped: u64,
+    points: Sums,
     /// Of how many series it is the sum.
     parts: usize,
 }
@@ -145,18 +144,6 @@ impl Frame {
             0
         }
     }
-}
-
-/// Slots, summed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Point {
-    sum: i128,
-    min: i64,
-    max: i64,
-    count: u64,
-    covered_ms: i64,
-    resets: u32,
-    dropped: u32,
 }
 
 impl Assembly {
@@ -347,15 +334,11 @@ impl Assembly {
             ColumnSlots::Gauge(slots) => slots.len(),
         };
         let shown = self.shown(first_ms, slot_ms, count);
-        let growing = &mut self.series[place];
+        let points = &mut self.series[place].points;
         match slots {
             ColumnSlots::Empty => {}
-            ColumnSlots::Counter(slots) => shown.for_each(|(slot, point)| {
-                growing.resets += u64::from(slots[slot].resets);
-                growing.dropped += u64::from(slots[slot].dropped);
-                growing.points[point].counter(&slots[slot]);
-            }),
-            ColumnSlots::Gauge(slots) => shown.for_each(|(slot, point)| growing.points[point].gauge(&slots[slot])),
+            ColumnSlots::Counter(slots) => shown.for_each(|(slot, point)| points.counter(point, &slots[slot])),
+            ColumnSlots::Gauge(slots) => shown.for_each(|(slot, point)| points.gauge(point, &slots[slot])),
         }
     }
 
@@ -444,16 +427,9 @@ impl Assembly {
         };
         self.points += points;
         // An answer that is too large is not even held.
-        let points = if self.points > ALL_POINTS { Vec::new() } else { vec![Point::default(); points] };
-        self.series.push(Growing {
-            column: column.clone(),
-            cadence_ms,
-            frames: Vec::new(),
-            points,
-            resets: 0,
-            dropped: 0,
-            parts: 1,
-        });
+        let points = if self.points > ALL_POINTS { 0 } else { points };
+        let points = Sums::new(points, column.kind() == v1::Kind::Counter);
+        self.series.push(Growing { column: column.clone(), cadence_ms, frames: Vec::new(), points, parts: 1 });
         self.series.len() - 1
     }
 
@@ -462,6 +438,7 @@ impl Assembly {
         let rate = growing.column.kind() == v1::Kind::Counter && (self.step_ms > 0 || self.is_drawn(&growing.column));
         let (points, step_ms, coverage) =
             if self.step_ms > 0 { self.slot_points(&growing) } else { self.frame_points(&growing, rate) };
+        let Breaks { resets, dropped } = growing.points.all_breaks();
         Series {
             column: growing.column,
             resolution: self.resolution,
@@ -469,8 +446,8 @@ impl Assembly {
             rate,
             points,
             coverage,
-            resets: growing.resets,
-            dropped: growing.dropped,
+            resets,
+            dropped,
             parts: growing.parts,
             gaps,
         }
@@ -486,12 +463,18 @@ impl Assembly {
         let slow = growing.cadence_ms > 0;
         let longest_ms = slot::longest_ms(self.interval_ms.max(growing.cadence_ms));
         let mut stretches = Vec::new();
-        for (index, point) in growing.points.iter().enumerate() {
+        let points = &growing.points;
+        for index in 0..points.len() {
             let begin = self.from_ms + index as i64 * self.step_ms;
             let end = (begin + self.step_ms).min(self.now_ms);
+            let covered_ms = points.covered_ms(index);
+            // Most often.
+            if covered_ms >= self.step_ms && counter {
+                continue;
+            }
             // A point may be narrower than the time that a slow column's measurement stands for.
-            let known = if counter || slow { point.covered_ms > 0 } else { point.count > 0 };
-            let missing_ms = end - begin - if known { point.covered_ms } else { 0 };
+            let known = if counter || slow { covered_ms > 0 } else { points.get(index).count > 0 };
+            let missing_ms = end - begin - if known { covered_ms } else { 0 };
             // The frame that covers what is newest has not come yet.
             let most_ms = if end >= self.now_ms - longest_ms { longest_ms } else { 0 };
             if missing_ms <= most_ms {
@@ -505,13 +488,13 @@ impl Assembly {
             });
             let framed_ms = self.framed_ms.get(index).copied().unwrap_or(0);
             // Frames are there, but not with this value: all of the point, or most of what is missing.
-            let without = if known { framed_ms - point.covered_ms > missing_ms / 2 } else { framed_ms > 0 };
+            let without = if known { framed_ms - covered_ms > missing_ms / 2 } else { framed_ms > 0 };
+            let Breaks { resets, dropped } = points.breaks().get(&index).copied().unwrap_or_default();
             let kind = match touches {
                 false => gaps::Kind::NotOwned,
-                true if without && point.resets + point.dropped == 0 => gaps::Kind::NotMeasured,
+                true if without && resets + dropped == 0 => gaps::Kind::NotMeasured,
                 true => gaps::Kind::Missing,
             };
-            let (resets, dropped) = (u64::from(point.resets), u64::from(point.dropped));
             stretches.push(Stretch { from_ms: begin, to_ms: end, kind, missing_ms, resets, dropped, joins: true });
         }
         stretches
@@ -582,26 +565,27 @@ impl Assembly {
         let fold = self.thin.map_or(1, |most| all.div_ceil(most as usize));
         // A sum of gauges has no extremes: of slots only those of its parts are known.
         let extremes_known = if counter { fold > 1 } else { growing.parts == 1 };
-        let mut points = Points::with_capacity(all.div_ceil(fold), extremes_known);
+        let mut points = Points::even(self.from_ms, all.div_ceil(fold), extremes_known);
         let (mut covered_all_ms, mut expected_all_ms) = (0, 0);
         let scale = Scale::of(growing.column.exponent);
         let rate = |point: &Point| scale.real(point.sum() * 1_000.0 / point.covered_ms as f64);
-        for (index, folded) in growing.points.chunks(fold).enumerate() {
-            let begin = self.from_ms + (index * fold) as i64 * self.step_ms;
+        for first in (0..growing.points.len()).step_by(fold) {
+            let folded = first..(first + fold).min(growing.points.len());
+            let begin = self.from_ms + first as i64 * self.step_ms;
             let end = begin + folded.len() as i64 * self.step_ms;
             // What is measured now and then was, as promised, measured within its cadence.
             let due_ms = end.min(self.now_ms - i64::from(growing.cadence_ms)).saturating_sub(begin);
             let mut sum = Point::default();
             let mut extremes: Option<(f64, f64)> = None;
-            for point in folded {
+            for point in folded.map(|index| growing.points.get(index)) {
                 // A gauge may lack a sample where its interval reaches back; then nothing is known.
                 let unknown = point.count == 0 && (growing.cadence_ms == 0 || point.covered_ms == 0);
                 if if counter { point.covered_ms == 0 } else { unknown } {
                     continue;
                 }
-                sum.add(point);
+                sum.add(&point);
                 if counter && fold > 1 {
-                    let rate = rate(point);
+                    let rate = rate(&point);
                     let (least, greatest) = extremes.unwrap_or((rate, rate));
                     extremes = Some((least.min(rate), greatest.max(rate)));
                 }
@@ -610,7 +594,6 @@ impl Assembly {
             let expected_ms = if growing.cadence_ms > 0 { due_ms.max(sum.covered_ms) } else { due_ms }.max(1);
             covered_all_ms += sum.covered_ms;
             expected_all_ms += expected_ms;
-            points.instants_ms.push(begin);
             points.coverage.push((sum.covered_ms as f64 / expected_ms as f64).min(1.0) as f32);
             if counter {
                 let value = known.then(|| rate(&sum));
@@ -677,50 +660,13 @@ impl Assembly {
             let width_ms = ((period_ms + most - 1) / most).max(widest_ms);
             return (thin::buckets(&samples, self.from_ms, self.to_ms, width_ms, rate), width_ms, coverage);
         }
-        let mut points = Points::with_capacity(samples.len(), false);
+        let mut points = Points::default();
         for sample in samples {
             points.instants_ms.push(sample.at_ms);
             points.coverage.push(if sample.value.is_some() { 1.0 } else { 0.0 });
             points.value.push(sample.value);
         }
         (points, interval_ms, coverage)
-    }
-}
-
-impl Point {
-    /// Seldom wider than 64 bits, of which processors make a float at once.
-    fn sum(&self) -> f64 {
-        i64::try_from(self.sum).map_or_else(|_| self.sum as f64, |sum| sum as f64)
-    }
-
-    fn counter(&mut self, slot: &slot::CounterSlot) {
-        self.resets += slot.resets;
-        self.dropped += slot.dropped;
-        self.sum += i128::from(slot.delta);
-        self.covered_ms += i64::from(slot.covered_ms);
-    }
-
-    fn gauge(&mut self, slot: &slot::GaugeSlot) {
-        if slot.count > 0 {
-            let first = self.count == 0;
-            self.min = if first { slot.min } else { self.min.min(slot.min) };
-            self.max = if first { slot.max } else { self.max.max(slot.max) };
-        }
-        self.sum += slot.sum;
-        self.count += u64::from(slot.count);
-        self.covered_ms += i64::from(slot.covered_ms);
-    }
-
-    /// Takes another one in, of which something is known.
-    fn add(&mut self, other: &Self) {
-        let first = self.count == 0;
-        if other.count > 0 {
-            self.min = if first { other.min } else { self.min.min(other.min) };
-            self.max = if first { other.max } else { self.max.max(other.max) };
-        }
-        self.sum += other.sum;
-        self.count += other.count;
-        self.covered_ms += other.covered_ms;
     }
 }
 
@@ -784,5 +730,6 @@ pub fn evidence_stars(coverage: f64) -> u8 {
 }
 
 mod sum;
+mod sums;
 #[cfg(test)]
 mod tests;

@@ -151,7 +151,10 @@ pub(crate) struct SeriesReport {
     parts: usize,
     /// Where nothing is known, and why. Of slots and hours they begin and end with a point.
     gaps: Vec<GapReport>,
-    /// Begin of each point.
+    /// Begin of the first point, where each of the others begins `step_seconds` after the one before; null of frames
+    /// as they came.
+    first_ms: Option<UnixMs>,
+    /// Begin of each point, where `first_ms` is null; else empty.
     instants_ms: Vec<UnixMs>,
     /// Value, rate or mean.
     value: Vec<Option<f64>>,
@@ -241,6 +244,7 @@ impl SeriesReport {
             dropped: series.dropped,
             parts: series.parts,
             gaps: series.gaps.into_iter().map(GapReport::from).collect(),
+            first_ms: series.points.first_ms,
             instants_ms: Vec::new(),
             value: Vec::new(),
             min: Vec::new(),

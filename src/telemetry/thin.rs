@@ -39,7 +39,7 @@ pub(super) fn step_ms(from_ms: UnixMs, to_ms: UnixMs, frames_from_ms: UnixMs, sl
 #[must_use]
 pub(super) fn buckets(samples: &[Sample], from_ms: UnixMs, to_ms: UnixMs, width_ms: i64, rates: bool) -> Points {
     let width_ms = width_ms.max(1);
-    let mut points = Points::default();
+    let mut points = Points::even(from_ms, ((to_ms - from_ms) / width_ms + 1) as usize, true);
     let mut rest = samples;
     let mut begin = from_ms;
     while begin < to_ms {
@@ -62,7 +62,6 @@ pub(super) fn buckets(samples: &[Sample], from_ms: UnixMs, to_ms: UnixMs, width_
         points.value.push(mean.zip(extremes).map(|(mean, (least, greatest))| mean.clamp(least, greatest)));
         points.min.push(extremes.map(|extremes| extremes.0));
         points.max.push(extremes.map(|extremes| extremes.1));
-        points.instants_ms.push(begin);
         points.coverage.push((covered_ms as f64 / (end.min(to_ms) - begin) as f64).min(1.0) as f32);
         begin = end;
     }
@@ -104,8 +103,10 @@ mod tests {
             let least = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::INFINITY, f64::min);
             prop_assert_eq!(least(&mut thin.min.iter().flatten().copied()), least(&mut known()));
             prop_assert_eq!(-least(&mut thin.max.iter().flatten().map(|max| -max)), -least(&mut known().map(|value| -value)));
-            for (index, begin) in thin.instants_ms.iter().enumerate() {
-                let here = samples.iter().filter(|sample| (*begin..begin + width_ms).contains(&sample.at_ms));
+            prop_assert_eq!(thin.first_ms, Some(0));
+            let begins = || (0..).step_by(width_ms as usize).take(thin.value.len());
+            for (index, begin) in begins().enumerate() {
+                let here = samples.iter().filter(|sample| (begin..begin + width_ms).contains(&sample.at_ms));
                 prop_assert_eq!(thin.value[index].is_some(), here.clone().any(|sample| sample.value.is_some()));
                 prop_assert_eq!(thin.coverage[index] > 0.0, thin.value[index].is_some());
                 if let (Some(value), Some(min), Some(max)) = (thin.value[index], thin.min[index], thin.max[index]) {
@@ -118,7 +119,7 @@ mod tests {
                 let covered = |begin: i64| -> i64 {
                     samples.iter().filter(|sample| (begin..begin + width_ms).contains(&sample.at_ms)).map(|sample| sample.covered_ms).sum()
                 };
-                let again: f64 = thin.instants_ms.iter().zip(&thin.value).filter_map(|(begin, value)| Some((*value)? * covered(*begin) as f64)).sum();
+                let again: f64 = begins().zip(&thin.value).filter_map(|(begin, value)| Some((*value)? * covered(begin) as f64)).sum();
                 prop_assert!((counted - again).abs() <= 1e-3 * counted.abs().max(1e9), "{counted} {again}");
             }
         }

@@ -17,7 +17,7 @@ const plan = (key: string) => VM_CHARTS.find((chart) => chart.key === key);
 function series(metric: string, labels: Record<string, string>, value: (number | null)[], unit = "1"): Series {
   return {
     metric, labels, value, unit, resource: "", kind: "counter", resolution: "slot", definition: "rate", step_seconds: 300, coverage_percent: 100, evidence_stars: 5, resets: 0, dropped: 0, parts: 1,
-    gaps: [], instants_ms: value.map((_, index) => index * 300_000), min: [], max: [], coverage: value.map(() => 1),
+    gaps: [], first_ms: 0, instants_ms: [], min: [], max: [], coverage: value.map(() => 1),
   };
 }
 

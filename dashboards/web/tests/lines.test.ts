@@ -53,7 +53,7 @@ test("what is not shown is counted", () => {
 function series(metric: string, labels: Record<string, string>, value: (number | null)[], unit = "1"): Series {
   return {
     metric, labels, value, unit, resource: "", kind: "counter", resolution: "slot", definition: "rate", step_seconds: 300, coverage_percent: 100, evidence_stars: 5, resets: 0, dropped: 0, parts: 1,
-    gaps: [], instants_ms: value.map((_, index) => index * 300_000), min: [], max: [], coverage: value.map(() => 1),
+    gaps: [], first_ms: 0, instants_ms: [], min: [], max: [], coverage: value.map(() => 1),
   };
 }
 const SOURCE: Of = { label: "source", id: "source_1" };
@@ -77,8 +77,15 @@ test("a full file system keeps its peak while its size stands still", () => {
   expect([line?.min, line?.max]).toEqual([[37.5, null], [87.5, null]]);
 });
 
+test("points of slots begin a step after each other, those of frames where they were taken", () => {
+  const load = (more: Partial<Series>) => plan("load")?.lines([{ ...series("node_load1", {}, [1, 2, 3]), ...more }], SOURCE)[0]?.instants;
+  expect(load({ first_ms: 7, step_seconds: 15.001 })).toEqual([7, 15_008, 30_009]);
+  expect(load({ first_ms: 7, step_seconds: 300 })).toEqual([7, 300_007, 600_007]);
+  expect(load({ first_ms: null, instants_ms: [1, 2, 4] })).toEqual([1, 2, 4]);
+});
+
 test("series are joined by instant, not by place", () => {
-  const of = (name: string, instants_ms: number[], value: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), instants_ms });
+  const of = (name: string, instants_ms: number[], value: number[]) => ({ ...series(`node_filesystem_${name}_bytes`, { mountpoint: "/" }, value), first_ms: null, instants_ms });
   const [line] = plan("filesystem")?.lines([of("size", [1, 2, 3], [100, 100, 100]), of("free", [2, 3], [40, 100]), of("avail", [1, 2, 3], [20, 20, 0])], SOURCE) ?? [];
   expect([line?.value, line?.coverage, line?.max]).toEqual([[null, 75, null], [0, 1, 1], []]);
 });

@@ -334,7 +334,7 @@ async fn a_migration_keeps_one_machine_with_one_history() {
         assert_eq!(series["series"].as_array().map(Vec::len), Some(1));
         let expected: Vec<i64> = [-30, -15, 0, 7, 22, 37].iter().map(|second| NOON + second * 1_000).collect();
         assert_eq!(series["series"][0]["instants_ms"], serde_json::json!(expected));
-        assert_eq!(series["series"][0]["value"], serde_json::json!([10.0, 25.0, 40.0, 2.0, 17.0, 32.0]));
+        assert_eq!(series["series"][0]["value"], serde_json::json!([10, 25, 40, 2, 17, 32]));
         let slots = control.json(&format!("{path}&step_seconds=300")).await;
         let rates: Vec<_> =
             slots["series"][0]["value"].as_array().expect("values").iter().filter_map(Value::as_f64).collect();

@@ -5,7 +5,8 @@
 //! a sum are not known, for no two parts need have had theirs at one time: it has none. Of parts with
 //! several cadences the sum has the widest: between the instants of its slowest part it does not stand.
 
-use super::{Frame, Growing, Point};
+use super::sums::{Point, Sums};
+use super::{Frame, Growing};
 use std::collections::HashMap;
 use tongtu_protocol::v1;
 
@@ -40,8 +41,6 @@ fn sum(parts: &[Growing], by: &[String]) -> Growing {
         cadence_ms: parts.iter().map(|part| part.cadence_ms).max().unwrap_or(0),
         frames: frames(parts, &column),
         points: points(parts, column.kind() == v1::Kind::Counter),
-        resets: parts.iter().map(|part| part.resets).sum(),
-        dropped: parts.iter().map(|part| part.dropped).sum(),
         parts: parts.len(),
         column,
     }
@@ -93,26 +92,26 @@ fn add(a: i64, b: i64, float: bool) -> Option<i64> {
     Some((f64::from_bits(a as u64) + f64::from_bits(b as u64)).to_bits() as i64)
 }
 
-fn points(parts: &[Growing], counter: bool) -> Vec<Point> {
+fn points(parts: &[Growing], counter: bool) -> Sums {
     let weight = |point: &Point| if counter { i128::from(point.covered_ms) } else { i128::from(point.count) };
-    let sum = |index: usize| {
-        let each = || parts.iter().filter_map(|part| part.points.get(index));
-        let mut sum = Point {
-            resets: each().map(|point| point.resets).sum(),
-            dropped: each().map(|point| point.dropped).sum(),
-            // What is measured now and then may cover a point in which it has no value.
-            covered_ms: each().map(|point| point.covered_ms).min().unwrap_or(0),
-            ..Point::default()
-        };
-        let least = each().map(weight).min().unwrap_or(0);
+    let mut sums = Sums::new(parts.iter().map(|part| part.points.len()).max().unwrap_or(0), counter);
+    for index in 0..sums.len() {
+        let each = || parts.iter().map(|part| part.points.get(index));
+        // What is measured now and then may cover a point in which it has no value.
+        let covered_ms = each().map(|point| point.covered_ms).min().unwrap_or(0);
+        let mut sum = Point { covered_ms, ..Point::default() };
+        let least = each().map(|point| weight(&point)).min().unwrap_or(0);
         if least > 0 {
             sum.count = each().map(|point| point.count).min().unwrap_or(0);
             // Each over the same time or number of samples, to the nearest unit.
-            sum.sum = each().map(|point| rounded(point.sum * least, weight(point))).sum();
+            sum.sum = each().map(|point| rounded(point.sum * least, weight(&point))).sum();
         }
-        sum
-    };
-    (0..parts.iter().map(|part| part.points.len()).max().unwrap_or(0)).map(sum).collect()
+        sums.put(index, sum);
+    }
+    for (point, breaks) in parts.iter().flat_map(|part| part.points.breaks()) {
+        sums.add_breaks(*point, *breaks);
+    }
+    sums
 }
 
 fn rounded(value: i128, by: i128) -> i128 {

@@ -4195,9 +4195,10 @@ export interface components {
              * @description Grade of the evidence, 1 to 5.
              */
             evidence_stars: number;
+            first_ms?: components["schemas"]["i64"] | null;
             /** @description Where nothing is known, and why. Of slots and hours they begin and end with a point. */
             gaps: components["schemas"]["GapReport"][];
-            /** @description Begin of each point. */
+            /** @description Begin of each point, where `first_ms` is null; else empty. */
             instants_ms: components["schemas"]["i64"][];
             /**
              * @description `counter`, `gauge` or `untyped`.

@@ -16,6 +16,18 @@ export interface ChartPlan {
   readonly lines: (series: readonly Series[], of: Of) => Line[];
 }
 
+/** Instants that the series of one answer mostly have in common: then it is one array. */
+let even: { readonly of: string; readonly instants: readonly number[] } = { of: "", instants: [] };
+
+/** The begin of each point. */
+export function instantsOf({ first_ms, step_seconds, value, instants_ms }: Series): readonly number[] {
+  if (first_ms == null) return instants_ms;
+  const stepMs = Math.round(step_seconds * 1000);
+  const of = `${first_ms} ${stepMs} ${value.length}`;
+  if (even.of !== of) even = { of, instants: value.map((_, index) => first_ms + index * stepMs) };
+  return even.instants;
+}
+
 /** A series in the notation of Prometheus. */
 function notation(series: Series, of: Of): string {
   const labels = Object.entries({ [of.label]: of.id, ...series.labels }).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
@@ -39,7 +51,7 @@ export function line(series: Series, of: Of, { label, factor = 1, unit = series.
     key: notation(series, of),
     label: label(series),
     unit,
-    instants: series.instants_ms,
+    instants: instantsOf(series),
     value: scale(series.value, factor),
     min: scale(series.min, factor),
     max: scale(series.max, factor),
@@ -83,17 +95,19 @@ function extremesAt({ value, min, max }: Series, place: number): Extremes | null
 export function combined(parts: readonly Series[], of: Of, label: string, unit: string, formula: string, reckon: (values: number[]) => number | null, together: readonly number[] = []): Line {
   const first = parts[0] as Series;
   // Mostly all have the same instants.
-  const places = parts.map(({ instants_ms }) => {
-    if (instants_ms.every((instant, index) => instant === first.instants_ms[index])) return (_: number, index: number) => index;
-    const known = new Map(instants_ms.map((instant, index) => [instant, index]));
+  const instants = instantsOf(first);
+  const places = parts.map((part) => {
+    const own = instantsOf(part);
+    if (own === instants || own.every((instant, index) => instant === instants[index])) return (_: number, index: number) => index;
+    const known = new Map(own.map((instant, index) => [instant, index]));
     return (instant: number) => known.get(instant) ?? -1;
   });
-  const value = first.instants_ms.map((instant, index) => {
+  const value = instants.map((instant, index) => {
     const values = parts.map((part, at) => part.value[places[at]?.(instant, index) ?? -1]);
     return values.every((one) => one != null) ? reckon(values as number[]) : null;
   });
   const isThinned = parts.some(({ max }) => max.length > 0);
-  const ends = first.instants_ms.map((instant, index) => {
+  const ends = instants.map((instant, index) => {
     if (!isThinned || value[index] === null) return null;
     const each = parts.map((part, at) => extremesAt(part, places[at]?.(instant, index) ?? -1));
     return each.every((one) => one !== null) ? extremesOf(each, reckon, together) : null;
@@ -105,7 +119,7 @@ export function combined(parts: readonly Series[], of: Of, label: string, unit: 
     value,
     min: isKnown ? ends.map((one) => one?.[0] ?? null) : [],
     max: isKnown ? ends.map((one) => one?.[1] ?? null) : [],
-    coverage: first.instants_ms.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
+    coverage: instants.map((instant, index) => parts.reduce((least, part, at) => Math.min(least, part.coverage[places[at]?.(instant, index) ?? -1] ?? 0), 1)),
     coveragePercent: Math.min(...parts.map((part) => part.coverage_percent)),
     resets: Math.max(...parts.map((part) => part.resets)),
     definition: `${formula} (${first.definition})`,

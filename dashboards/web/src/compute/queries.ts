@@ -94,8 +94,8 @@ export const sourceOf = (id: string): Of => ({ label: "source", id });
 export const hostNamed = (id: string): Of => ({ label: "host", id });
 export const ofPage = (of: Of, range: TimeRange): Asked => ({ of, metrics: METRICS, sums: SUMS, range, points: POINTS });
 
-/** Asks for what a host's page shows, while the code of the page is on its way. */
+/** Asks for what a host's page shows, while the code of the page is on its way: what is answered at once first. */
 export async function askAhead(client: QueryClient, id: string, range: TimeRange): Promise<void> {
-  void client.prefetchQuery(chartsOf(ofPage(hostNamed(id), range)));
   void client.prefetchQuery(hostOf(id));
+  void client.prefetchQuery(chartsOf(ofPage(hostNamed(id), range)));
 }

@@ -146,7 +146,7 @@ export function plotted(target: HTMLElement, width: number, height: number, draw
         ],
       },
     },
-    [data.instants.map((instant) => instant / 1000), ...data.value],
+    [data.instants.map((instant) => instant / 1000), ...data.value] as uPlot.AlignedData,
     // Put into the page when it is drawn: a canvas that is in it has its style made anew for each font.
     (self, begin) => {
       begin();

@@ -27,11 +27,11 @@ export interface Gap {
   readonly reason: string;
 }
 
-export type Column = (number | null | undefined)[];
+export type Column = readonly (number | null | undefined)[];
 
 export interface Aligned {
   /** Instants in milliseconds. */
-  readonly instants: number[];
+  readonly instants: readonly number[];
   /** For each line: value, and its band if it has one. */
   readonly value: Column[];
   readonly min: (Column | null)[];
@@ -43,27 +43,42 @@ export interface Aligned {
 /** Brings lines onto one axis. Where a line has no point of its own, `undefined` draws through; `null` is a gap. */
 export function align(lines: readonly Line[]): Aligned {
   const first = lines[0]?.instants ?? [];
-  const same = lines.every(({ instants }) => instants.length === first.length && instants[0] === first[0] && instants.at(-1) === first.at(-1));
-  const instants = same ? [...first] : [...new Set(lines.flatMap((line) => line.instants))].sort((a, b) => a - b);
+  const same = lines.every(({ instants }) => instants === first || (instants.length === first.length && instants[0] === first[0] && instants.at(-1) === first.at(-1)));
+  return same ? together(first, lines) : apart(lines);
+}
+
+function together(instants: readonly number[], lines: readonly Line[]): Aligned {
+  const band = (column: Column) => (column.length > 0 ? column : null);
+  return {
+    instants,
+    value: lines.map(({ value }) => value),
+    min: lines.map(({ min }) => band(min)),
+    max: lines.map(({ max }) => band(max)),
+    coverage: instants.map((_, index) => lines.reduce((least, { coverage }) => Math.min(least, coverage[index] ?? 0), 1)),
+  };
+}
+
+function apart(lines: readonly Line[]): Aligned {
+  const instants = [...new Set(lines.flatMap((line) => line.instants))].sort((a, b) => a - b);
   const at = new Map(instants.map((instant, index) => [instant, index]));
-  const spread = (line: Line, column: readonly (number | null)[]): Column => {
-    if (same) return [...column];
-    const wide: Column = new Array(instants.length).fill(undefined);
+  const spread = (line: Line, column: Column): Column => {
+    const wide: (number | null | undefined)[] = new Array(instants.length).fill(undefined);
     line.instants.forEach((instant, index) => (wide[at.get(instant) ?? 0] = column[index]));
     return wide;
   };
+  const band = (line: Line, column: Column) => (column.length > 0 ? spread(line, column) : null);
   const coverage = new Array<number>(instants.length).fill(1);
   for (const line of lines) {
     line.instants.forEach((instant, index) => {
-      const place = same ? index : (at.get(instant) ?? 0);
+      const place = at.get(instant) ?? 0;
       coverage[place] = Math.min(coverage[place] ?? 1, line.coverage[index] ?? 0);
     });
   }
   return {
     instants,
     value: lines.map((line) => spread(line, line.value)),
-    min: lines.map((line) => (line.min.length > 0 ? spread(line, line.min) : null)),
-    max: lines.map((line) => (line.max.length > 0 ? spread(line, line.max) : null)),
+    min: lines.map((line) => band(line, line.min)),
+    max: lines.map((line) => band(line, line.max)),
     coverage,
   };
 }

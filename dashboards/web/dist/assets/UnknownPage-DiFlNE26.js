@@ -1,2 +1,0 @@
-//# allFunctionsCalledOnLoad
-import{d as o,u as s,g as r,w as n,f as t,P as _,o as c,a as u,h as f,t as m,a8 as i}from"./start-U-qBeDtn.js";const x=o({__name:"UnknownPage",setup(p){const{t:e}=s();return(l,d)=>{const a=i("RouterLink");return c(),r(_,{title:t(e)("frame.unknown"),text:t(e)("frame.unknown_text")},{default:n(()=>[u(a,{to:"/"},{default:n(()=>[f(m(t(e)("frame.home")),1)]),_:1})]),_:1},8,["title","text"])}}});export{x as default};

@@ -1,2 +1,0 @@
-//# allFunctionsCalledOnLoad
-import{ae as u}from"./start-U-qBeDtn.js";function n(){const e=u();return(...r)=>Promise.all(r.map(a=>e.invalidateQueries({queryKey:[a]})))}export{n as u};
