@@ -24,23 +24,27 @@ pub(super) fn summed(series: Vec<Growing>, by: &[String]) -> Vec<Growing> {
         }
         groups[place].push(one);
     }
-    groups.into_iter().map(|parts| sum(&parts, by)).collect()
+    groups.into_iter().map(|parts| sum(parts, by)).collect()
 }
 
 fn label<'a>(column: &'a v1::Column, name: &str) -> Option<&'a str> {
     column.labels.iter().find(|label| label.name == name).map(|label| label.value.as_str())
 }
 
-fn sum(parts: &[Growing], by: &[String]) -> Growing {
+fn sum(mut parts: Vec<Growing>, by: &[String]) -> Growing {
     let mut column = parts[0].column.clone();
     column.labels.retain(|label| by.contains(&label.name));
+    // One alone is what it was, with the extremes that it has.
+    if parts.len() == 1 {
+        return Growing { column, ..parts.swap_remove(0) };
+    }
     if parts.iter().any(|part| part.column.resource != column.resource) {
         column.resource.clear();
     }
     Growing {
         cadence_ms: parts.iter().map(|part| part.cadence_ms).max().unwrap_or(0),
-        frames: frames(parts, &column),
-        points: points(parts, column.kind() == v1::Kind::Counter),
+        frames: frames(&parts, &column),
+        points: points(&parts, column.kind() == v1::Kind::Counter),
         parts: parts.len(),
         column,
     }

@@ -62,7 +62,7 @@ impl Sums {
     pub(super) fn counter(&mut self, point: usize, slot: &CounterSlot) {
         self.sum[point] += i128::from(slot.delta);
         self.covered_ms[point] += i64::from(slot.covered_ms);
-        if slot.resets + slot.dropped > 0 {
+        if slot.resets > 0 || slot.dropped > 0 {
             self.add_breaks(point, Breaks { resets: slot.resets.into(), dropped: slot.dropped.into() });
         }
     }

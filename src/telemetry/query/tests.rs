@@ -291,6 +291,16 @@ fn a_sum_of_gauges_has_no_extremes_of_its_own() {
     }
 }
 
+#[test]
+fn a_sum_of_one_gauge_keeps_its_extremes() {
+    let mut assembly = summing("level", &[], Some(SLOT_MS), None);
+    let slots = vec![GaugeSlot { sum: 30, min: 5, max: 15, count: 3, covered_ms: 300_000 }];
+    assembly.slots(&schema(1, vec![]), 2, START, SLOT_MS, &ColumnSlots::Gauge(slots));
+    let [level] = &assembly.finish().expect("an answer")[..] else { panic!("one series") };
+    let Points { value, min, max, .. } = &level.points;
+    assert_eq!((value[0], min[0], max[0]), (Some(0.1), Some(0.05), Some(0.15)));
+}
+
 /// Gauges of every frame, every minute and every ten, counters of every minute.
 fn cadences() -> StoredSchema {
     let of = |metric: &str, resource: &str, kind: v1::Kind, cadence_s| v1::Column {
