@@ -161,7 +161,7 @@ impl Inner {
         while let Some(body) = bodies.try_next().await? {
             self.hand_slots(&body, assembly)?;
             // A page of charts is hundreds of rows: what is answered at once does not wait for all of them.
-            tokio::task::yield_now().await;
+            tokio::task::coop::consume_budget().await;
         }
         Ok(())
     }

@@ -77,9 +77,9 @@ impl Real {
                 return;
             }
             let digit = |power: u16| b'0' + (rest / power % 10) as u8;
-            out.extend_from_slice(&[b'.', digit(1_000), digit(100), digit(10), digit(1)]);
-            let zeros = [1_000, 100, 10].iter().filter(|power| rest.is_multiple_of(**power)).count();
-            out.truncate(out.len() - zeros);
+            let digits = [b'.', digit(1_000), digit(100), digit(10), digit(1)];
+            let zeros = usize::from(rest % 10 == 0) + usize::from(rest % 100 == 0) + usize::from(rest % 1_000 == 0);
+            out.extend_from_slice(&digits[..digits.len() - zeros]);
         } else if value.is_finite() {
             out.extend_from_slice(without_point(self.any.format_finite(value)));
         } else {
