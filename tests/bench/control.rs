@@ -12,6 +12,8 @@ pub(crate) const SHORT_WINDOWS: &str = "[telemetry]\nwindow_span = \"1m\"\n";
 /// The same, or when the window holds 16 MiB.
 pub(crate) const SMALL_WINDOWS: &str = "[telemetry]\nwindow_span = \"1m\"\nwindow_size = \"8MiB\"\n";
 
+/// A younger window is not sealed, unless it is large.
+const SPAN: Duration = Duration::from_secs(60);
 /// A window is sealed so long after the end of a slot.
 const SLOT: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(5);
@@ -32,9 +34,11 @@ pub(crate) fn until_slot_end() -> Duration {
     SLOT.saturating_sub(Duration::from_millis(past_ms as u64))
 }
 
-/// Waits until everything that these controls received is compacted, past the next end of a slot.
+/// Waits until everything that these controls received is compacted, past the next end of a slot at which a window of
+/// now is old enough.
 pub(crate) fn wait_compacted<'a>(meters: impl Iterator<Item = &'a Meter>) {
-    wait::pause(until_slot_end() + GRACE);
+    let end = until_slot_end();
+    wait::pause(if end < SPAN { end + SLOT } else { end } + GRACE);
     meters.for_each(wait_resting);
 }
 
