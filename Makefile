@@ -17,8 +17,8 @@ WORKSPACE = --workspace --all-targets --locked
 
 .PHONY: run build agents test check bench web
 
-# Builds only what it runs (the default members), in the dev profile. On a fresh Debian 12 that took
-# 690 s of CPU time, downloads and the C compiler's installation included: about six minutes on two cores.
+# Builds only what it runs (the default members), in the dev profile. Cold, on two cores of a slow virtual machine
+# (2026-12-01), that took 552 s: 946 s of the compiler's time, and 90 s of the kernel's.
 run:
 	@scripts/install.sh run
 	$(CARGO) build --locked
