@@ -18,7 +18,7 @@ WORKSPACE = --workspace --all-targets --locked
 .PHONY: run build agents test check bench web
 
 # Builds only what it runs (the default members), in the dev profile. Cold, on two cores of a slow virtual machine
-# (2026-12-01), that took 552 s: 946 s of the compiler's time, and 90 s of the kernel's.
+# (2026-12-01), the crates at hand, that took 552 s: 946 s of CPU time, and 90 s of the kernel's.
 run:
 	@scripts/install.sh run
 	$(CARGO) build --locked
