@@ -176,6 +176,7 @@ export async function longList(page, url) {
 export async function outage(page, url) {
   await page.goto(`${url}/overview`);
   await page.getByRole("heading", { name: "最近事件" }).waitFor();
+  await page.locator("figure canvas").nth(3).waitFor();
   await page.context().setOffline(true);
   await page.getByText("无法连接控制服务").waitFor({ timeout: 60_000 });
   await page.locator("main.old").waitFor();

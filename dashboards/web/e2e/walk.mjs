@@ -28,7 +28,9 @@ export async function visit(browser, options = {}) {
   return { context, page, faults: listen(page) };
 }
 
+/** A page as somebody sees it: each of its charts is drawn, or says that there is nothing to draw. */
 export async function screenshot(page, name) {
+  await page.locator("figure.chart:not(:has(canvas, .nothing))").first().waitFor({ state: "detached" });
   mkdirSync(SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
 }
